@@ -1,0 +1,44 @@
+"""The only file that touches what JAX does not promise to keep.
+
+Second-tier API (`jax.extend`) is imported here and nowhere else, and what differs between the oldest supported
+JAX (0.10.2, the newest for Python 3.11) and the newest is decided here.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jax.extend import core as _core
+from jax.extend import source_info_util as _source
+
+Literal = _core.Literal
+Var = _core.Var
+
+
+def trace(fn: Callable[..., Any], *args: Any) -> tuple[Any, tuple[Any, ...], Any]:
+    """(jaxpr, constants, output shapes) of `fn` at the shapes and dtypes of `args`, without running it."""
+    closed, shapes = jax.make_jaxpr(fn, return_shape=True)(*args)
+    return (*open_jaxpr(closed), shapes)
+
+
+def open_jaxpr(jaxpr: Any) -> tuple[Any, tuple[Any, ...]]:
+    """The open jaxpr and its constants, of a closed or an open one (the newest JAX merges both classes)."""
+    return getattr(jaxpr, "jaxpr", jaxpr), tuple(getattr(jaxpr, "consts", ()) or ())
+
+
+def source_line(eqn: Any) -> str:
+    """The user's source position of an equation as "file:line (function)", or "" where JAX does not tell."""
+    try:
+        return _source.summarize(eqn.source_info)
+    except Exception:  # the summary is a courtesy for reports and errors: its absence must not stop a compilation
+        return ""
+
+
+def scope(eqn: Any) -> str:
+    """The names of the `jax.named_scope`s around an equation, joined by "/"."""
+    return str(getattr(eqn.source_info, "name_stack", "") or "")
+
+
+def is_tracer(x: Any) -> bool:
+    """True for a value that JAX is tracing, of which only shape and dtype are known."""
+    return isinstance(x, jax.core.Tracer)

@@ -1,0 +1,91 @@
+"""Facts of the hardware: numbers that carry their unit, their source and how far they can be trusted (law L7).
+
+A record of facts (a unit's configuration, a whole machine) is a frozen dataclass and a pytree whose leaves are
+the values of its facts, so that `jax.grad` of a price with respect to a machine is a price's sensitivity to
+every number it rests on.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any, Literal, TypeVar, dataclass_transform
+
+import jax
+
+from rdujax.base.errors import ArgumentError, describe, unknown
+
+Confidence = Literal["stated", "derived", "assumed", "overridden"]
+CONFIDENCES: tuple[Confidence, ...] = ("stated", "derived", "assumed", "overridden")
+
+R = TypeVar("R")
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Fact:
+    """One number of the hardware.
+
+    value: a Python number (or, under a JAX transformation, a tracer standing for one).
+    unit: the unit of the value, spelled out ("bytes", "bytes/s", "Hz", "1").
+    source: where it was read, how it was derived, or why it was assumed.
+    confidence: stated (read in a primary text), derived (computed from stated numbers), assumed (not public), or
+        overridden (set by a user).
+    """
+
+    value: Any
+    unit: str
+    source: str
+    confidence: Confidence
+
+    def __post_init__(self) -> None:
+        if self.confidence not in CONFIDENCES:
+            raise unknown("confidence of a fact", self.confidence, CONFIDENCES)
+        if not self.unit or not self.source:
+            raise ArgumentError(describe("a fact needs a unit and a source", given=repr(self)))
+
+    def override(self, value: Any) -> "Fact":
+        """The fact with another value, marked as the user's, its former value kept in the source."""
+        return Fact(value, self.unit, f"set by the user; was {self.value} ({self.source})", "overridden")
+
+    def __str__(self) -> str:
+        return f"{self.value} {self.unit} ({self.confidence}: {self.source})"
+
+
+@dataclass_transform(frozen_default=True)
+def record(*static: str):
+    """Class decorator: a frozen dataclass whose fields are facts and records, except the `static` ones (strings)."""
+
+    def wrap(cls: type[R]) -> type[R]:
+        cls = dataclass(frozen=True)(cls)
+        data = [f.name for f in fields(cls) if f.name not in static]  # type: ignore[arg-type]
+        jax.tree_util.register_dataclass(cls, data_fields=data, meta_fields=list(static))
+        return cls
+
+    return wrap
+
+
+def walk(node: Any, prefix: str = "") -> Iterator[tuple[str, Fact]]:
+    """Every fact below a record with its dotted path, in order of declaration."""
+    for field in fields(node):
+        value = getattr(node, field.name)
+        path = f"{prefix}{field.name}"
+        if isinstance(value, Fact):
+            yield path, value
+        elif is_dataclass(value) and not isinstance(value, type):
+            yield from walk(value, path + ".")
+
+
+def override(node: R, path: str, value: Any) -> R:
+    """The record with the fact at the dotted `path` overridden.
+
+    Raises UnknownNameError for a path that names no fact, with the nearest one.
+    """
+    paths = [known for known, _ in walk(node)]
+    if path not in paths:
+        raise unknown("fact", path, paths)
+    return _override(node, path.split("."), value)
+
+
+def _override(node: Any, parts: list[str], value: Any) -> Any:
+    child = getattr(node, parts[0])
+    new = child.override(value) if len(parts) == 1 else _override(child, parts[1:], value)
+    return replace(node, **{parts[0]: new})
