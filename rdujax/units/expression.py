@@ -1,0 +1,188 @@
+"""SIMD expressions: what the body and tail of a PCU are configured to compute, element by element.
+
+    inputs %0 %1     %2 = mul.bf16 %0 %1     %3 = tanh.bf16 %2
+
+An expression is a straight line of instructions over operands that all have one shape. Each instruction names a
+function of the numerics registry (or `convert`, or an `immediate`) and the format in which it computes. The text
+form is complete: `parse(str(e)) == e`.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from rdujax.base.errors import ArgumentError, describe
+from rdujax.numerics import convert, formats
+from rdujax.numerics.formats import BF16, BOOL, FP32, Format
+from rdujax.numerics.functions import FUNCTIONS, apply
+
+IMMEDIATE, CONVERT = "immediate", "convert"
+# Functions that the tail looks up in a table or a sequencer rather than in an arithmetic stage of the body.
+TAIL = frozenset(
+    "exp exp2 expm1 log log1p reciprocal rsqrt sqrt sigmoid tanh silu gelu erf erfc sin cos div rem convert".split()
+)
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """One step: `function` in format `fmt` on the values numbered `operands`; `immediate` holds a constant or an exponent."""
+
+    function: str
+    fmt: Format
+    operands: tuple[int, ...]
+    immediate: float | int | bool | None = None
+    target: Format | None = None  # of a conversion
+
+    @property
+    def result(self) -> Format:
+        """Format of the result: predicates for comparisons, the target of a conversion, otherwise `fmt`."""
+        if self.function == CONVERT:
+            assert self.target is not None
+            return self.target
+        if self.function == IMMEDIATE:
+            return self.fmt
+        return BOOL if FUNCTIONS[self.function].is_predicate else self.fmt
+
+    def __str__(self) -> str:
+        name = f"{self.function}.{self.fmt}" + (f"->{self.target}" if self.target else "")
+        words = [f"%{i}" for i in self.operands] + ([repr(self.immediate)] if self.immediate is not None else [])
+        return " ".join([name, *words])
+
+
+@dataclass(frozen=True)
+class Expression:
+    """A straight-line SIMD program; its value is that of the last instruction.
+
+    inputs: the formats of the operands. At least one instruction.
+    """
+
+    inputs: tuple[Format, ...]
+    instructions: tuple[Instruction, ...]
+
+    def __post_init__(self) -> None:
+        known = len(self.inputs)
+        if not self.instructions:
+            raise ArgumentError("an expression without instructions computes nothing")
+        for step in self.instructions:
+            if any(not 0 <= i < known for i in step.operands):
+                raise ArgumentError(describe("an operand that is not computed yet", given=str(step), allowed=f"%0 to %{known - 1}"))
+            known += 1
+
+    @property
+    def output(self) -> Format:
+        """Format of the value."""
+        return self.instructions[-1].result
+
+    @property
+    def work(self) -> tuple[Instruction, ...]:
+        """The instructions that take a place in the pipeline: all but immediates."""
+        return tuple(step for step in self.instructions if step.function != IMMEDIATE)
+
+    @property
+    def flops(self) -> int:
+        """Floating operations per element: one for each instruction that computes in BF16 or FP32."""
+        return sum(step.function != CONVERT and step.fmt.is_float for step in self.work)
+
+    def __str__(self) -> str:
+        head = " ".join(str(f) for f in self.inputs)
+        first = len(self.inputs)
+        return f"({head}) " + "; ".join(f"%{first + i} = {step}" for i, step in enumerate(self.instructions))
+
+    def to_json(self) -> str:
+        """The complete text form; `from_json` reads it back."""
+        steps = [
+            [s.function, s.fmt.name, list(s.operands), _spell(s.immediate), s.target.name if s.target else None]
+            for s in self.instructions
+        ]
+        return json.dumps([[f.name for f in self.inputs], steps], separators=(",", ":"))
+
+
+def from_json(text: str) -> Expression:
+    """The expression of a text made by `Expression.to_json`."""
+    inputs, steps = json.loads(text)
+    return Expression(
+        tuple(formats.lookup(name) for name in inputs),
+        tuple(
+            Instruction(function, formats.lookup(fmt), tuple(operands), _unspell(immediate), formats.lookup(target) if target else None)
+            for function, fmt, operands, immediate, target in steps
+        ),
+    )
+
+
+def evaluate(expression: Expression, operands: Sequence[jax.Array], *, wide: bool = False) -> jax.Array:
+    """Runs the expression on carriers of one shape; returns carriers of `expression.output`.
+
+    wide: leave out the rounding of the last result from FP32 to BF16, for a stage buffer that holds FP32.
+        BF16 operands may then hold FP32 values: arithmetic takes them as they are, a table rounds what it reads.
+    Derivatives: those of the instructions (rounding is straight-through).
+    """
+    values = list(operands)
+    last = len(expression.instructions) - 1
+    for i, step in enumerate(expression.instructions):
+        values.append(_step(step, values, wide=wide and i == last))
+    return values[-1]
+
+
+def _step(step: Instruction, values: list[jax.Array], *, wide: bool) -> jax.Array:
+    if step.function == IMMEDIATE:
+        shape = values[0].shape if values else ()
+        # An immediate is a configuration word: it enters the machine like any other value (N11).
+        return jnp.broadcast_to(convert.enter(jnp.asarray(step.immediate, step.fmt.dtype), step.fmt), shape)
+    operands = [values[i] for i in step.operands]
+    if step.function == CONVERT:
+        assert step.target is not None
+        return convert.convert(operands[0], step.fmt, step.target)
+    fmt = step.fmt
+    if fmt is BF16 and step.function in TAIL and step.function not in ("div", "rem"):
+        operands = [convert.round_to(x, BF16) for x in operands]
+    elif fmt is BF16 and wide:
+        fmt = FP32
+    parameters = {} if step.immediate is None else {"n": int(step.immediate)}
+    return apply(step.function, fmt, *operands, **parameters)
+
+
+def _spell(immediate: float | int | bool | None) -> Any:
+    return [type(immediate).__name__, str(immediate)] if immediate is not None else None
+
+
+def _unspell(spelt: Any) -> Any:
+    if spelt is None:
+        return None
+    kind, text = spelt
+    return {"float": float, "int": int, "bool": lambda t: t == "True"}[kind](text)
+
+
+def compose(outer: Expression, position: int, inner: Expression) -> Expression:
+    """The expression that computes operand `position` of `outer` by `inner`; the other operands keep their order.
+
+    Operands of the result: those of `outer` before `position`, those of `inner`, those of `outer` after it.
+    """
+    if outer.inputs[position] is not inner.output:
+        raise ArgumentError(describe("formats do not meet", given=f"{inner.output} into {outer.inputs[position]}"))
+    inputs = outer.inputs[:position] + inner.inputs + outer.inputs[position + 1 :]
+    total, n_inner = len(inputs), len(inner.inputs)
+    inner_map = {i: position + i for i in range(n_inner)}
+    inner_map |= {n_inner + i: total + i for i in range(len(inner.instructions))}
+    shift = total + len(inner.instructions)
+    outer_map = {i: i if i < position else i + n_inner - 1 for i in range(len(outer.inputs)) if i != position}
+    outer_map[position] = shift - 1
+    outer_map |= {len(outer.inputs) + i: shift + i for i in range(len(outer.instructions))}
+    steps = [_renumber(s, inner_map) for s in inner.instructions] + [_renumber(s, outer_map) for s in outer.instructions]
+    return Expression(inputs, tuple(steps))
+
+
+def share(expression: Expression, groups: Sequence[int]) -> Expression:
+    """The expression after operands that read the same values become one; `groups[i]` is operand i's new number."""
+    n = max(groups) + 1
+    inputs: list[Format] = [expression.inputs[groups.index(i)] for i in range(n)]
+    old = len(expression.inputs)
+    mapping = dict(enumerate(groups)) | {old + i: n + i for i in range(len(expression.instructions))}
+    return Expression(tuple(inputs), tuple(_renumber(s, mapping) for s in expression.instructions))
+
+
+def _renumber(step: Instruction, mapping: dict[int, int]) -> Instruction:
+    return Instruction(step.function, step.fmt, tuple(mapping[i] for i in step.operands), step.immediate, step.target)

@@ -1,0 +1,310 @@
+"""PCU as a systolic array: output-stationary matrix multiplication.
+
+What it is     The body of a PCU configured as a two-dimensional array: operands move left to right and top to bottom
+               through the broadcast buffer, each cell keeps one sum, sums drain through the tail (MICRO 2024, IV-A).
+
+                       rhs columns
+                        v v v v          each cell: acc = fp32(acc + fp32(a * b)), k increasing
+               lhs  >  [. . . .]
+               rows >  [. . . .] > tail > convert to the output format
+
+The law        out[m, n] = sum over k in increasing order, from +0, product and sum each rounded to FP32 (N8).
+               One pass of the array makes rows x columns outputs in k cycles; passes follow one another without a
+               gap; filling and draining costs rows + columns - 2 cycles once a turn.
+               cycles = ceil(row passes / fork rows) x ceil(column passes / fork columns) x batch x k segment
+                        + rows + columns - 2 + splits - 1
+Modelled       either operand on the rows; several PCUs in parallel over rows and columns (fork), each fed by
+               multicast; K split over PCUs (bits as declared by N8, the partial sums chained); FP32 and INT32
+               operands on the SIMD pipeline instead, at its rate (assumption "no systolic FP32").
+Not modelled   shorter passes of a ragged last tile (a ragged turn is paid in full).
+Sources        MICRO 2024, IV-A; rows and columns are assumptions of the machine.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from math import prod
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rdujax.base.errors import ArgumentError, FormatError, ShapeError, describe
+from rdujax.ledger.counts import Counts, declare
+from rdujax.ledger.numbers import ceil_div
+from rdujax.numerics import convert, integer
+from rdujax.numerics.contract import contract
+from rdujax.numerics.formats import BF16, FP32, INT32, Format
+from rdujax.streams.layout import Layout
+from rdujax.streams.lift import Executor, must_fit_int32, over_tiles
+from rdujax.streams.stream import Stream
+from rdujax.units import pmu  # noqa: F401  (declares what a stage reads)
+
+declare("pcu.macs", unit="MAC", doc="multiply-accumulates of contractions, padding not counted")
+
+
+@dataclass(frozen=True)
+class Contraction:
+    """Which axes of the operands are contracted and which are batch; the result is [batch, lhs free, rhs free].
+
+    k_splits: consecutive segments of K that different PCUs sum; part of the meaning of the bits (N8).
+    """
+
+    lhs_contract: tuple[int, ...]
+    rhs_contract: tuple[int, ...]
+    lhs_batch: tuple[int, ...] = ()
+    rhs_batch: tuple[int, ...] = ()
+    k_splits: int = 1
+
+    def lhs_free(self, rank: int) -> tuple[int, ...]:
+        """Axes of the left operand that the result keeps."""
+        return tuple(a for a in range(rank) if a not in self.lhs_contract + self.lhs_batch)
+
+    def rhs_free(self, rank: int) -> tuple[int, ...]:
+        """Axes of the right operand that the result keeps."""
+        return tuple(a for a in range(rank) if a not in self.rhs_contract + self.rhs_batch)
+
+    def shape_of(self, lhs: tuple[int, ...], rhs: tuple[int, ...]) -> tuple[int, ...]:
+        """Shape of the result; raises ShapeError where the operands do not meet."""
+        for name, left, right in (("contracted", self.lhs_contract, self.rhs_contract), ("batch", self.lhs_batch, self.rhs_batch)):
+            if [lhs[a] for a in left] != [rhs[a] for a in right]:
+                raise ShapeError(
+                    describe(f"the {name} axes have different lengths", given=f"{lhs} at {left} against {rhs} at {right}")
+                )
+        kept = [lhs[a] for a in self.lhs_batch] + [lhs[a] for a in self.lhs_free(len(lhs))]
+        return tuple(kept + [rhs[a] for a in self.rhs_free(len(rhs))])
+
+    def extent(self, lhs: tuple[int, ...], rhs: tuple[int, ...]) -> "Extent":
+        """Sizes of the equivalent batched matrix product."""
+        return Extent(
+            prod(lhs[a] for a in self.lhs_batch),
+            prod(lhs[a] for a in self.lhs_free(len(lhs))),
+            prod(rhs[a] for a in self.rhs_free(len(rhs))),
+            prod(lhs[a] for a in self.lhs_contract),
+        )
+
+
+@dataclass(frozen=True)
+class Extent:
+    """Sizes of a batched matrix product: batch x [m, k] x [k, n]."""
+
+    batch: int
+    m: int
+    n: int
+    k: int
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates."""
+        return self.batch * self.m * self.n * self.k
+
+
+@dataclass(frozen=True)
+class Fork:
+    """How many PCUs share a contraction: `rows` x `columns` of arrays, times `splits` segments of K."""
+
+    rows: int
+    columns: int
+    splits: int = 1
+    transposed: bool = False  # the right operand on the rows
+
+    @property
+    def pcus(self) -> int:
+        """PCUs in all."""
+        return self.rows * self.columns * self.splits
+
+
+def step(config: Contraction, a: jax.Array, b: jax.Array, acc: jax.Array | None, fmt: Format) -> jax.Array:
+    """One tile: [*lhs tile], [*rhs tile] carriers (or BF16 words), sums so far -> sums [batch, lhs free, rhs free].
+
+    Sums are FP32 carriers, not yet rounded to an output format (INT32 for INT32 operands, wrapping).
+    """
+    batch = [a.shape[i] for i in config.lhs_batch]
+    free_a, free_b = config.lhs_free(a.ndim), config.rhs_free(b.ndim)
+    shape = (*batch, *(a.shape[i] for i in free_a), *(b.shape[i] for i in free_b))
+    left = _matrices(a, config.lhs_batch, free_a, config.lhs_contract)
+    right = _matrices(b, config.rhs_batch, config.rhs_contract, free_b)
+    if acc is not None:
+        acc = acc.reshape(left.shape[:-1] + right.shape[-1:])
+    if fmt is INT32:
+        total = integer.contract(left, right)
+        return (total if acc is None else integer.add(acc, total)).reshape(shape)
+    if acc is None:
+        return contract(left, right, k_splits=config.k_splits).reshape(shape)
+    return contract(left, right, acc=acc).reshape(shape)
+
+
+def _matrices(x: jax.Array, batch: tuple[int, ...], rows: tuple[int, ...], columns: tuple[int, ...]) -> jax.Array:
+    moved = x.transpose(batch + rows + columns)
+    sizes = [prod(x.shape[i] for i in group) for group in (batch, rows, columns)]
+    return moved.reshape(sizes if batch else sizes[1:])
+
+
+def systolic(
+    config: Contraction,
+    a: Stream,
+    b: Stream,
+    layout: Layout,
+    output: Format,
+    how: Executor = "whole",
+    tally: bool = True,
+) -> tuple[Stream, Counts]:
+    """Contracts two streams into tiles of `layout`, in its order of arrival; the tail converts to `output`.
+
+    Operands must be cut alike along contracted and batch axes, and like the result along free ones. Tiles along the
+    first contracted axis are summed in increasing order, which gives the bits of an uncut K.
+    Raises ShapeError for operands that do not meet, FormatError for operands of different formats.
+    """
+    _check(config, a, b, layout)
+    plan = _visits(config, a.layout, b.layout, layout)
+
+    def tile_step(of_a: jax.Array, of_b: jax.Array, extents: jax.Array) -> tuple[jax.Array, Counts]:
+        left, right = a.data[of_a], b.data[of_b]
+        sums = None
+        if of_a.shape[0] == 1:
+            sums = step(config, left[0], right[0], None, a.fmt)
+        else:
+            sums = _over_k(config, left, right, extents[:, -1], a.fmt)
+        return _tail(sums, a.fmt, output), _tally(config, a, b, extents) if tally else Counts()
+
+    if tally:
+        must_fit_int32(prod(layout.tile) * plan.k, "multiply-accumulates of a tile")
+    data, counts = over_tiles(tile_step, how, jnp.asarray(plan.of_a), jnp.asarray(plan.of_b), jnp.asarray(plan.extents))
+    return Stream(data, layout, output), counts
+
+
+def _tally(config: Contraction, a: Stream, b: Stream, extents: jax.Array) -> Counts:
+    """One result tile: extents int32 [k tiles, result axes + 1], K last."""
+    n_batch, n_lhs = len(config.lhs_batch), len(config.lhs_free(len(a.shape)))
+    k = extents[:, -1]
+    batch, m = extents[:, :n_batch].prod(axis=1), extents[:, n_batch : n_batch + n_lhs].prod(axis=1)
+    n = extents[:, n_batch + n_lhs : -1].prod(axis=1)
+    read_bytes = batch * m * k * a.fmt.width_bytes + batch * n * k * b.fmt.width_bytes
+    return Counts({"pcu.macs": (batch * m * n * k).sum(), "pmu.read_bytes": read_bytes.sum()})
+
+
+def _over_k(config: Contraction, left: jax.Array, right: jax.Array, valid_k: jax.Array, fmt: Format) -> jax.Array:
+    axis_a, axis_b = config.lhs_contract[0], config.rhs_contract[0]
+
+    def body(acc: jax.Array, operands: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, None]:
+        x, y, length = operands
+        # -0 x +0 = -0, and adding -0 leaves every sum as it is: a ragged K changes no bit.
+        return step(config, _mask(x, axis_a, length, -0.0), _mask(y, axis_b, length, 0.0), acc, fmt), None
+
+    first = step(config, left[0], right[0], None, fmt)
+    sums, _ = jax.lax.scan(body, first, (left[1:], right[1:], valid_k[1:]))
+    return sums
+
+
+def _mask(x: jax.Array, axis: int, length: jax.Array, zero: float) -> jax.Array:
+    index = jnp.arange(x.shape[axis], dtype=jnp.int32).reshape([-1 if i == axis else 1 for i in range(x.ndim)])
+    words = {"uint16": 0x8000 if np.signbit(zero) else 0, "int32": 0}.get(x.dtype.name, zero)
+    return jnp.where(index < length, x, jnp.asarray(words, x.dtype))
+
+
+def _tail(sums: jax.Array, fmt: Format, output: Format) -> jax.Array:
+    return sums if output is (INT32 if fmt is INT32 else FP32) else convert.convert(sums, INT32 if fmt is INT32 else FP32, output)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    of_a: np.ndarray  # int32 [n_tiles, k tiles]: which tile of a
+    of_b: np.ndarray
+    extents: np.ndarray  # int32 [n_tiles, k tiles, output axes + 1]: valid lengths, K last
+    k: int
+
+
+def _visits(config: Contraction, a: Layout, b: Layout, out: Layout) -> _Plan:
+    nb = len(config.lhs_batch)
+    free_a, free_b = config.lhs_free(len(a.shape)), config.rhs_free(len(b.shape))
+    k_axis = config.lhs_contract[0] if config.lhs_contract else None
+    n_k = 1 if k_axis is None else a.grid[k_axis]
+    k_tile = 1 if k_axis is None else a.tile[k_axis]
+    rest = prod(a.shape[i] for i in config.lhs_contract[1:])
+    index_a, index_b = _index(a), _index(b)
+    of_a = np.zeros((out.n_tiles, n_k), np.int32)
+    of_b, extents = np.zeros_like(of_a), np.zeros((out.n_tiles, n_k, len(out.shape) + 1), np.int32)
+    for t, place in enumerate(out.arrivals):
+        for k in range(n_k):
+            at_a, at_b = [0] * len(a.shape), [0] * len(b.shape)
+            for axes_a, axes_b, where in ((config.lhs_batch, config.rhs_batch, place[:nb]),):
+                for i, j, p in zip(axes_a, axes_b, where, strict=True):
+                    at_a[i], at_b[j] = p, p
+            for i, p in zip(free_a, place[nb : nb + len(free_a)], strict=True):
+                at_a[i] = p
+            for j, p in zip(free_b, place[nb + len(free_a) :], strict=True):
+                at_b[j] = p
+            if k_axis is not None:
+                at_a[k_axis], at_b[config.rhs_contract[0]] = k, k
+            of_a[t, k], of_b[t, k] = index_a[tuple(at_a)], index_b[tuple(at_b)]
+            length = rest if k_axis is None else min(k_tile, a.shape[k_axis] - k * k_tile) * rest
+            extents[t, k] = [*out.extents[t], length]
+    return _Plan(of_a, of_b, extents, prod(a.shape[i] for i in config.lhs_contract))
+
+
+def _index(layout: Layout) -> np.ndarray:
+    places = np.zeros(layout.grid, np.int32)
+    places[tuple(layout.arrivals.T)] = np.arange(layout.n_tiles, dtype=np.int32)
+    return places
+
+
+def _check(config: Contraction, a: Stream, b: Stream, out: Layout) -> None:
+    if a.fmt is not b.fmt or a.fmt not in (BF16, FP32, INT32):
+        raise FormatError(describe("operands of a contraction", given=f"{a.fmt} and {b.fmt}", allowed="both bf16, both fp32 or both int32"))
+    shape = config.shape_of(a.shape, b.shape)
+    cut = config.shape_of(a.layout.tile, b.layout.tile)
+    if (shape, cut) != (out.shape, out.tile):
+        raise ShapeError(describe("the result is cut in another way than its operands", given=str(out), allowed=f"{shape} in tiles of {cut}"))
+    uncut = all(a.layout.grid[i] == 1 for i in config.lhs_contract[1:])
+    if not uncut or (config.k_splits > 1 and config.lhs_contract and a.layout.grid[config.lhs_contract[0]] > 1):
+        raise ArgumentError(
+            describe("K may be cut along its first axis only, and not together with k_splits", given=f"{a.layout}, k_splits={config.k_splits}")
+        )
+
+
+def cycles(rows: Any, columns: Any, extent: Extent, fork: Fork) -> Any:
+    """Cycles that one turn keeps the PCUs of `fork` busy; rows and columns are those of the array (facts)."""
+    on_rows, on_columns = (extent.n, extent.m) if fork.transposed else (extent.m, extent.n)
+    passes = ceil_div(ceil_div(on_rows, rows), fork.rows) * ceil_div(ceil_div(on_columns, columns), fork.columns)
+    return passes * extent.batch * ceil_div(extent.k, fork.splits) + rows + columns - 2 + fork.splits - 1
+
+
+def feeds(rows: int, columns: int, fork: Fork, fmt: Format) -> tuple[int, int]:
+    """Bytes per cycle that the left and the right operand's buffers must deliver while the arrays run."""
+    on_rows = rows * fork.rows * fork.splits * fmt.width_bytes
+    on_columns = columns * fork.columns * fork.splits * fmt.width_bytes
+    return (on_columns, on_rows) if fork.transposed else (on_rows, on_columns)
+
+
+@lru_cache(maxsize=4096)
+def forks(rows: int, columns: int, extent: Extent, splits: int, most: int) -> tuple[tuple[int, Fork], ...]:
+    """The useful ways to share a contraction among at most `most` PCUs: (cycles, fork), fewer PCUs later, no entry
+    both slower and larger than another. Empty where `most` is less than `splits`.
+    """
+    found: list[tuple[int, int, Fork]] = []
+    for transposed in (False, True):
+        on_rows, on_columns = (extent.n, extent.m) if transposed else (extent.m, extent.n)
+        for r in _useful(-(-on_rows // rows), most // splits):
+            for c in _useful(-(-on_columns // columns), most // splits // r):
+                fork = Fork(r, c, splits, transposed)
+                found.append((cycles(rows, columns, extent, fork), fork.pcus, fork))
+    best: list[tuple[int, Fork]] = []
+    fewest = most + 1
+    for time, pcus, fork in sorted(found, key=lambda f: (f[0], f[1], f[2].transposed, f[2].rows)):
+        if pcus < fewest:
+            best.append((time, fork))
+            fewest = pcus
+    return tuple(best)
+
+
+def _useful(blocks: int, most: int) -> list[int]:
+    """The smallest number of sharers for each possible quotient ceil(blocks / sharers), up to `most`."""
+    sharers: list[int] = []
+    quotient = blocks
+    while quotient >= 1:
+        n = -(-blocks // quotient)
+        if n > most:
+            break
+        sharers.append(n)
+        quotient = -(-blocks // n) - 1
+    return sharers
