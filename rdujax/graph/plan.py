@@ -1,0 +1,222 @@
+"""What the compiler makes of a graph: kernels of stages, and the decisions that place them on a machine.
+
+    Graph --cut--> Kernel (stages, loads, writes) --tile, allocate--> PlannedKernel --all of them--> Plan
+
+Everything here is a value: it compares, prints, and is read alike by the executor and by the pricing.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from rdujax.graph.graph import Graph, Node, Pins
+from rdujax.numerics.formats import BF16, FP32, Format
+from rdujax.ops.contract import Contract
+from rdujax.ops.map import Map
+from rdujax.streams.access import Access, chain_shape
+from rdujax.units.simd import Chain
+from rdujax.units.systolic import Fork
+
+BufferFormat = Literal["declared", "fp32"]
+
+
+@dataclass(frozen=True)
+class Read:
+    """A value as it is read: under the access patterns of the buffer it lies in."""
+
+    value: int
+    chain: tuple[Access, ...] = ()
+
+    def shape(self, graph: Graph) -> tuple[int, ...]:
+        """The shape that is delivered."""
+        return chain_shape(self.chain, graph.types[self.value].shape)
+
+    def __str__(self) -> str:
+        return ".".join([f"%{self.value}", *map(str, self.chain)])
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of a pipeline: an operation on PCUs, its operands read from stage buffers.
+
+    members: the labels of the graph's nodes that it computes (several where maps were chained).
+    """
+
+    label: str
+    op: Contract | Map
+    reads: tuple[Read, ...]
+    result: int
+    members: tuple[str, ...]
+    pins: Pins = Pins()
+
+
+@dataclass(frozen=True)
+class Write:
+    """A value that a kernel leaves in memory, and what it is read from."""
+
+    value: int
+    read: Read
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One launch: values loaded, stages in order, values written."""
+
+    name: str
+    loads: tuple[int, ...]
+    stages: tuple[Stage, ...]
+    writes: tuple[Write, ...]
+    nodes: tuple[Node, ...]
+
+    def readers(self, value: int) -> tuple[str, ...]:
+        """Who reads a value inside the kernel: labels of stages, and "store" for writes."""
+        stages = tuple(s.label for s in self.stages for r in s.reads if r.value == value)
+        return stages + tuple("store" for w in self.writes if w.read.value == value)
+
+
+@dataclass(frozen=True)
+class Loop:
+    """One loop of a kernel's nest: an axis that all its results share, cut into tiles."""
+
+    length: int
+    tile: int
+    members: frozenset[tuple[int, int]]  # (value, axis) pairs that walk along it
+
+    @property
+    def trips(self) -> int:
+        """Turns of the loop."""
+        return -(-self.length // self.tile)
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """The loop nest of a kernel, outermost first, and which loads stay on chip for all of it."""
+
+    loops: tuple[Loop, ...]
+    resident: frozenset[int]
+
+    @property
+    def turns(self) -> int:
+        """Turns of the whole nest: how many tiles go through the pipeline."""
+        count = 1
+        for loop in self.loops:
+            count *= loop.trips
+        return count
+
+    def tile(self, value: int, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The tile of a value: cut along the loops that it walks, whole along its other axes."""
+        cut = {axis: loop.tile for loop in self.loops for v, axis in loop.members if v == value}
+        return tuple(min(cut.get(axis, length), length) for axis, length in enumerate(shape))
+
+    def walks(self, value: int) -> tuple[bool, ...]:
+        """For each loop, whether the value walks along it."""
+        return tuple(any(v == value for v, _ in loop.members) for loop in self.loops)
+
+    def sweeps(self, value: int) -> int:
+        """How often the whole of a loaded value is moved: once per turn of every loop outside its innermost own one
+        that it does not walk; once where it is resident.
+        """
+        if value in self.resident:
+            return 1
+        walks = self.walks(value)
+        innermost = max((i for i, own in enumerate(walks) if own), default=-1)
+        count = 1
+        for loop, own in list(zip(self.loops, walks, strict=True))[: innermost + 1]:
+            count *= 1 if own else loop.trips
+        return count
+
+    def is_streamed(self, value: int) -> bool:
+        """True where tiles of the value arrive while the pipeline runs; False where all of it is loaded ahead."""
+        return value not in self.resident and (any(self.walks(value)) or self.turns == 1)
+
+
+@dataclass(frozen=True)
+class BufferPlan:
+    """One stage buffer: whose value, how many bytes a tile has, how deep, in which format, on how many PMUs."""
+
+    label: str
+    value: int
+    tile_bytes: int
+    depth: int
+    fmt: Format
+    pmus: int
+
+
+@dataclass(frozen=True)
+class MemoryStream:
+    """One stream between a tier and the tile: a load or a store, its bytes per turn, and its AGCUs."""
+
+    label: str
+    value: int
+    tier: str
+    is_store: bool
+    total_bytes: int
+    turn_bytes: int
+    ahead_bytes: int  # moved before the first turn
+    agcus: int
+
+
+@dataclass(frozen=True)
+class PlannedKernel:
+    """A kernel with every decision made.
+
+    wide: values kept in FP32 in their stage buffers though the program declares BF16.
+    """
+
+    kernel: Kernel
+    tiling: Tiling
+    shares: tuple[Fork | Chain, ...]
+    buffers: tuple[BufferPlan, ...]
+    streams: tuple[MemoryStream, ...]
+    wide: frozenset[int]
+
+    def held(self, graph: Graph, value: int) -> Format:
+        """The format in which stage buffers hold a value: FP32 where it is kept wide, otherwise its own."""
+        fmt = graph.types[value].fmt
+        return FP32 if value in self.wide and fmt is BF16 else fmt
+
+    @property
+    def pcus(self) -> int:
+        """PCUs of all stages."""
+        return sum(share.pcus for share in self.shares)
+
+    @property
+    def pmus(self) -> int:
+        """PMUs of all stage buffers."""
+        return sum(b.pmus for b in self.buffers)
+
+    @property
+    def agcus(self) -> int:
+        """AGCUs of all streams."""
+        return sum(s.agcus for s in self.streams)
+
+    @property
+    def sram_bytes(self) -> int:
+        """Bytes that the stage buffers hold."""
+        return sum(b.tile_bytes * b.depth for b in self.buffers)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A whole program: the graph, its kernels in order of launch, the tier of every value in memory.
+
+    fusion, orchestration, buffer_format: the choices as the user made them.
+    """
+
+    graph: Graph
+    kernels: tuple[PlannedKernel, ...]
+    tiers: dict[int, str]
+    orchestration: str
+    fusion: str
+    buffer_format: BufferFormat
+
+    def peak_bytes(self, tier: str) -> int:
+        """Bytes that the values of a tier take together: every value keeps its own place while the program runs."""
+        return sum(self.graph.types[v].size_bytes for v, t in self.tiers.items() if t == tier)
+
+
+def text(kernel: Kernel) -> str:
+    """A kernel as stable text, one stage per line."""
+    lines = [f"kernel {kernel.name}", *(f"  load  %{v}" for v in kernel.loads)]
+    for s in kernel.stages:
+        lines.append(f"  stage %{s.result} = {s.op} ({', '.join(map(str, s.reads))})  # {s.label}")
+    return "\n".join([*lines, *(f"  store %{w.value} <- {w.read}" for w in kernel.writes)])

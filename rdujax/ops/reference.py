@@ -1,0 +1,86 @@
+"""The float64 value of every element-wise function: what emulated values are measured against.
+
+NumPy and SciPy only, no rounding to the machine's formats; INT32 in int64, wrapped after each step (N7).
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from scipy import special
+
+from rdujax.numerics.formats import BOOL, INT32, Format
+from rdujax.units.expression import CONVERT, IMMEDIATE, Expression, Instruction
+
+FLOAT: dict[str, Callable[..., Any]] = {
+    "add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide, "neg": np.negative, "abs": np.abs,
+    "sign": np.sign, "max": np.maximum, "min": np.minimum, "square": np.square, "sqrt": np.sqrt,
+    "rsqrt": lambda x: 1 / np.sqrt(x), "reciprocal": lambda x: 1 / x, "exp": np.exp, "exp2": np.exp2,
+    "expm1": np.expm1, "log": np.log, "log1p": np.log1p, "sigmoid": special.expit, "tanh": np.tanh,
+    "silu": lambda x: x * special.expit(x), "gelu": lambda x: x * special.ndtr(x), "erf": special.erf,
+    "erfc": special.erfc, "sin": np.sin, "cos": np.cos, "select": np.where, "equal": np.equal,
+    "not_equal": np.not_equal, "less": np.less, "less_equal": np.less_equal, "greater": np.greater,
+    "greater_equal": np.greater_equal, "clamp": lambda lo, x, hi: np.minimum(np.maximum(x, lo), hi),
+    "integer_power": lambda x, n: np.power(x, float(n)),
+}  # fmt: skip
+INTEGER: dict[str, Callable[..., Any]] = {
+    "add": np.add, "sub": np.subtract, "mul": np.multiply, "neg": np.negative, "abs": np.abs, "sign": np.sign,
+    "max": np.maximum, "min": np.minimum, "square": np.square, "select": np.where, "equal": np.equal,
+    "not_equal": np.not_equal, "less": np.less, "less_equal": np.less_equal, "greater": np.greater,
+    "greater_equal": np.greater_equal, "clamp": lambda lo, x, hi: np.minimum(np.maximum(x, lo), hi),
+    "and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor, "not": np.invert,
+    "div": lambda a, b: np.where(b == 0, -1, _truncated(a, b)),
+    "rem": lambda a, b: np.where(b == 0, a, a - _truncated(a, b) * b),
+    "shift_left": lambda a, n: np.where((n < 0) | (n > 31), 0, a << np.clip(n, 0, 31)),
+    "shift_right_logical": lambda a, n: np.where((n < 0) | (n > 31), 0, (a & 0xFFFFFFFF) >> np.clip(n, 0, 31)),
+    "shift_right_arithmetic": lambda a, n: a >> np.where((n < 0) | (n > 31), 31, n),
+    "integer_power": lambda a, n: _wrapped_power(a, n),
+}  # fmt: skip
+
+
+def evaluate(expression: Expression, operands: Sequence[np.ndarray]) -> np.ndarray:
+    """The value of an expression on float64, int64 or bool operands of one shape."""
+    values = list(operands)
+    with np.errstate(all="ignore"):  # NaN and infinity are results here, not accidents
+        for step in expression.instructions:
+            values.append(_step(step, values))
+    return values[-1]
+
+
+def _step(step: Instruction, values: list[np.ndarray]) -> np.ndarray:
+    if step.function == IMMEDIATE:
+        kind = np.float64 if step.fmt.is_float else bool if step.fmt is BOOL else np.int64
+        return np.full(values[0].shape if values else (), step.immediate, kind)
+    operands = [values[i] for i in step.operands]
+    if step.function == CONVERT:
+        assert step.target is not None
+        return converted(operands[0], step.target)
+    table = FLOAT if step.fmt.is_float else INTEGER
+    extra = () if step.immediate is None else (step.immediate,)
+    result = np.asarray(table[step.function](*operands, *extra))
+    return _wrap(result) if step.result is INT32 else result
+
+
+def converted(x: np.ndarray, target: Format) -> np.ndarray:
+    """x as float64, as saturated int64 (NaN is 0, as N6 says), or as bool."""
+    if target.is_float:
+        return x.astype(np.float64)
+    if target is BOOL:
+        return x != 0
+    return np.clip(np.nan_to_num(np.trunc(x.astype(np.float64)), nan=0.0), -(2**31), 2**31 - 1).astype(np.int64)
+
+
+def _truncated(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    divisor = np.where(b == 0, 1, b)
+    return np.sign(a) * np.sign(divisor) * (np.abs(a) // np.abs(divisor))
+
+
+def _wrapped_power(a: np.ndarray, n: int) -> np.ndarray:
+    result = np.ones_like(a)
+    for _ in range(n):
+        result = _wrap(result * a)
+    return result
+
+
+def _wrap(x: np.ndarray) -> np.ndarray:
+    return (x.astype(np.int64) + 2**31) % 2**32 - 2**31
