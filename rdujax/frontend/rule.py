@@ -1,0 +1,88 @@
+"""The table of rules: how one equation of a jaxpr becomes nodes of a graph.
+
+A rule is one small entry: a function from a `Site` (the equation, its operands, its place in the user's source) to
+the values of its results, registered under the primitive's name as a string. Names, not objects: they outlive the
+renaming and moving of JAX's own primitives.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rdujax.base.errors import UnsupportedError, describe
+from rdujax.base.registry import Registry
+from rdujax.frontend.builder import Builder
+from rdujax.graph.graph import Pins
+from rdujax.ops.op import Op
+
+
+@dataclass(frozen=True)
+class Scalar:
+    """A number in the text of the function (a jaxpr literal): an immediate, not a value in memory."""
+
+    value: Any
+    dtype: Any
+
+
+Operand = int | Scalar
+
+
+@dataclass(frozen=True)
+class Site:
+    """One equation where it stands.
+
+    operands: value numbers, or scalars of the text. parameters: those of the primitive. results: abstract results.
+    """
+
+    builder: Builder
+    primitive: str
+    operands: tuple[Operand, ...]
+    parameters: dict[str, Any]
+    results: tuple[Any, ...]
+    scope: str
+    source: str
+
+    def value(self, i: int) -> int:
+        """Operand i as a value; a scalar of the text becomes a constant in memory."""
+        operand = self.operands[i]
+        if isinstance(operand, Scalar):
+            return self.builder.constant(np.asarray(operand.value, operand.dtype), str(operand.value))
+        return operand
+
+    def add(self, op: Op, *operands: int, pins: Pins = Pins()) -> int:
+        """A new node at this place."""
+        return self.builder.add(op, operands, scope=self.scope, source=self.source, pins=pins)
+
+    def unsupported(self, what: str, do: str) -> UnsupportedError:
+        """The error for a form of the primitive that the rule does not have."""
+        return UnsupportedError(describe(f"{self.primitive}: {what}", where=self.source, do=do))
+
+
+Rule = Callable[[Site], tuple[int, ...]]
+RULES: Registry[Rule] = Registry("rule for a primitive")
+
+
+def rule(*names: str) -> Callable[[Rule], Rule]:
+    """Registers a rule under one or more primitive names."""
+
+    def wrap(function: Rule) -> Rule:
+        for name in names:
+            RULES.add(name, function)
+        return function
+
+    return wrap
+
+
+def missing(primitive: str, scope: str, source: str) -> UnsupportedError:
+    """The error for a primitive without a rule."""
+    return UnsupportedError(
+        describe(
+            f"no rule for the JAX primitive {primitive!r}",
+            given=f"{primitive} at {source}" if source else primitive,
+            allowed=", ".join(sorted(RULES)),
+            where=f"scope {scope}" if scope else "",
+            do=f"rewrite it with these, or add a rule: one entry @rule({primitive!r}) in a file of rdujax/frontend/rules/",
+        )
+    )

@@ -1,0 +1,6 @@
+"""Rules by family of primitives; importing this package fills the table."""
+
+from rdujax.frontend.rules import access as access
+from rdujax.frontend.rules import contraction as contraction
+from rdujax.frontend.rules import elementwise as elementwise
+from rdujax.frontend.rules import units as units

@@ -1,0 +1,140 @@
+"""From a JAX function to a graph: trace it on shapes, walk the jaxpr, enter calls, apply a rule to each equation."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from inspect import signature
+from typing import Any
+
+import jax
+import numpy as np
+
+from rdujax.base import compat
+from rdujax.base.errors import ArgumentError, ConcretenessError, FormatError, ShapeError, describe
+from rdujax.frontend import rules  # noqa: F401  (fills the table)
+from rdujax.frontend.builder import Builder
+from rdujax.frontend.rule import RULES, Operand, Scalar, Site, missing
+from rdujax.frontend.rules.units import UNIT, unit_rule
+from rdujax.graph.graph import Graph
+
+# Equations that only call a sub-program, by name: their one jaxpr is entered in place.
+CALLS = frozenset(
+    "jit pjit closed_call core_call call eval_jaxpr custom_jvp_call custom_vjp_call custom_vjp_call_jaxpr "
+    "remat remat2 checkpoint custom_lin named_call composite".split()
+)
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A graph and the structures of the arguments and of the results that it belongs to."""
+
+    graph: Graph
+    in_tree: Any
+    out_tree: Any
+
+
+def trace(fn: Callable[..., Any], args: Sequence[Any]) -> Traced:
+    """Traces `fn` at the shapes and dtypes of `args` (arrays, ShapeDtypeStructs, pytrees of them).
+
+    Raises FormatError for a dtype that the machine does not have, ShapeError for an empty array, UnsupportedError
+    for a primitive without a rule, and whatever `fn` itself raises while it is traced.
+    """
+    if not callable(fn):
+        raise ArgumentError(describe("what is compiled must be a function", given=repr(fn), where="argument fn"))
+    leaves, in_tree = jax.tree_util.tree_flatten_with_path(tuple(args))
+    names = argument_names(fn, len(args))
+    labels = [names[path[0].idx] + jax.tree_util.keystr(path[1:]) for path, _ in leaves]
+    structs = [struct(leaf, label) for (_, leaf), label in zip(leaves, labels, strict=True)]
+    builder = Builder()
+    values: list[Operand] = [builder.input(s.shape, s.dtype, n) for s, n in zip(structs, labels, strict=True)]
+    jaxpr, consts, shapes = compat.trace(fn, *jax.tree.unflatten(in_tree, structs))
+    outputs = walk(builder, jaxpr, consts, values, "")
+    fixed = tuple(_settled(builder, v) for v in outputs)
+    return Traced(builder.graph(fixed), in_tree, jax.tree.structure(shapes))
+
+
+def argument_names(fn: Callable[..., Any], count: int) -> list[str]:
+    """The names of the first `count` positional parameters of a function, or "args[i]" where it does not name them."""
+    try:
+        named = [p.name for p in signature(fn).parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    except (TypeError, ValueError):  # built-in callables without a signature
+        named = []
+    return named[:count] + [f"args[{i}]" for i in range(len(named), count)]
+
+
+def struct(leaf: Any, label: str) -> jax.ShapeDtypeStruct:
+    """Shape and dtype of one argument; raises FormatError for what is no array, ShapeError for an empty one."""
+    if not hasattr(leaf, "shape") or not hasattr(leaf, "dtype"):
+        if not isinstance(leaf, int | float | complex | np.generic):
+            raise FormatError(describe("an argument that is no array", given=type(leaf).__name__, where=f"argument {label}"))
+        raise FormatError(
+            describe("a Python number has no format of its own", given=repr(leaf), where=f"argument {label}",
+                     allowed="arrays of bfloat16, float32, int32 or bool",
+                     do="pass jnp.asarray(x, jnp.bfloat16), or let the function close over it")
+        )  # fmt: skip
+    if 0 in leaf.shape:
+        raise ShapeError(describe("an empty array", given=f"shape {tuple(leaf.shape)}", allowed="at least one element", where=f"argument {label}"))
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
+
+
+def walk(
+    builder: Builder, jaxpr: Any, consts: Sequence[Any], values: Sequence[Operand], scope: str, by_hand: bool = False
+) -> list[Operand]:
+    """Adds the equations of a jaxpr to the builder and returns its outputs.
+
+    by_hand: the values are tiles of streams, so that only unit calls may touch them.
+    """
+    known: dict[Any, Operand] = {}
+
+    def read(atom: Any) -> Operand:
+        return Scalar(atom.val, atom.aval.dtype) if isinstance(atom, compat.Literal) else known[atom]
+
+    for var, const in zip(jaxpr.constvars, consts, strict=True):
+        known[var] = _constant(builder, const, scope)
+    known |= dict(zip(jaxpr.invars, values, strict=True))
+    for eqn in jaxpr.eqns:
+        results = _equation(builder, eqn, tuple(read(v) for v in eqn.invars), scope, by_hand)
+        known |= dict(zip(eqn.outvars, results, strict=True))
+    return [read(v) for v in jaxpr.outvars]
+
+
+def _constant(builder: Builder, const: Any, scope: str) -> int:
+    if compat.is_tracer(const):
+        raise ConcretenessError(
+            describe("the function closes over a value that JAX is tracing", given=f"{const.aval}", where=scope,
+                     do="pass it as an argument, or compile outside of jit, vmap and grad")
+        )  # fmt: skip
+    return builder.constant(const, f"const{len(builder.constants)}")
+
+
+def _equation(
+    builder: Builder, eqn: Any, operands: tuple[Operand, ...], outer: str, by_hand: bool
+) -> Sequence[Operand]:
+    name, source = eqn.primitive.name, compat.source_line(eqn)
+    scope = "/".join(part for part in (outer, compat.scope(eqn)) if part)
+    site = Site(builder, name, operands, dict(eqn.params), tuple(v.aval for v in eqn.outvars), scope, source)
+    called = eqn.params.get("name", "")
+    if name in ("jit", "pjit") and str(called).startswith(UNIT):
+        return unit_rule(site, str(called))
+    if name in CALLS:
+        inner, consts = _callee(eqn)
+        inside = "/".join(part for part in (scope, "" if str(called).startswith("<") else str(called)) if part)
+        return walk(builder, inner, consts, operands, inside, by_hand)
+    if by_hand:
+        raise site.unsupported("a JAX operation on the tiles of a stream", "use rdujax.gemm, rdujax.simd or rdujax.transpose")
+    if name not in RULES:
+        raise missing(name, scope, source)
+    return RULES[name](site)
+
+
+def _callee(eqn: Any) -> tuple[Any, tuple[Any, ...]]:
+    for key in ("jaxpr", "call_jaxpr", "fun_jaxpr"):
+        if key in eqn.params:
+            return compat.open_jaxpr(eqn.params[key])
+    raise missing(eqn.primitive.name, "", compat.source_line(eqn))
+
+
+def _settled(builder: Builder, operand: Operand) -> int:
+    """An output as a value: a scalar of the text is a constant in memory."""
+    if isinstance(operand, Scalar):
+        return builder.constant(np.asarray(operand.value, operand.dtype), str(operand.value))
+    return operand
