@@ -1,0 +1,200 @@
+"""Pass: PCUs, PMUs and AGCUs for the stages, buffers and streams of a tiled kernel.
+
+PCUs by exact water-filling: every stage offers its useful shares as (cycles, PCUs), a staircase; the smallest turn
+time is sought at which the cheapest shares of all stages fit together with their buffers and streams. A turn shorter
+than what the memory tiers need is never paid for.
+"""
+
+from bisect import bisect_right
+from collections.abc import Sequence
+
+from rdujax.base.errors import CapacityError, describe
+from rdujax.estimate.pipeline import turn_elements, turn_extent
+from rdujax.graph.graph import Graph
+from rdujax.graph.plan import BufferPlan, Kernel, MemoryStream, PlannedKernel, Stage, Tiling
+from rdujax.machines.machine import Machine
+from rdujax.numerics.formats import BF16, FP32
+from rdujax.ops.contract import Contract
+from rdujax.units import agcu, memory, pcu, pmu, simd, systolic
+from rdujax.units.simd import Chain
+from rdujax.units.systolic import Fork
+
+Staircase = tuple[tuple[int, Fork | Chain], ...]
+
+
+def allocate(graph: Graph, kernel: Kernel, tiling: Tiling, tiers: dict[int, str], wide: frozenset[int], machine: Machine) -> PlannedKernel:
+    """The kernel with the units of its stages, buffers and streams; raises CapacityError where it does not fit."""
+    staircases = [_staircase(graph, tiling, stage, machine) for stage in kernel.stages]
+    flows = _flows(graph, kernel, tiling, tiers)
+    floor = _memory_cycles(flows, machine)
+    times = sorted({max(time, floor) for stairs in staircases for time, _ in stairs} | {floor})
+    low, high = 0, len(times) - 1
+    best = _at(times[high], graph, kernel, tiling, staircases, flows, wide, machine)
+    _check(best, machine)
+    while low < high:
+        middle = (low + high) // 2
+        planned = _at(times[middle], graph, kernel, tiling, staircases, flows, wide, machine)
+        if planned is not None and _fits(planned, machine):
+            best, high = planned, middle
+        else:
+            low = middle + 1
+    assert best is not None
+    return best
+
+
+def _staircase(graph: Graph, tiling: Tiling, stage: Stage, machine: Machine) -> Staircase:
+    config, most = machine.pcu, int(machine.pcu.count.value)
+    if stage.pins.pcus is not None:
+        most = min(most, stage.pins.pcus)
+    if isinstance(stage.op, Contract):
+        rows, columns = pcu.array(config, graph.types[stage.reads[0].value].fmt)
+        extent, splits = turn_extent(graph, tiling.tile, stage), stage.op.config.k_splits
+        stairs: Staircase = systolic.forks(int(rows), int(columns), extent, splits, most)
+        least = splits
+    else:
+        expression = stage.op.expression
+        least = simd.links(expression, int(config.simd_stages.value))
+        lanes = int(pcu.lanes(config, simd.widest(expression)))
+        elements = turn_elements(graph, tiling.tile, stage)
+        stairs = simd.chains(lanes, int(config.simd_stages.value), least, elements, most)
+    if not stairs:
+        raise CapacityError(
+            describe("a stage needs more PCUs than there are for it", given=f"at least {least} PCUs", allowed=f"{most} PCUs",
+                     where=f"stage {stage.label}", do="split the expression or K less, or give it more PCUs")
+        )  # fmt: skip
+    return stairs[:1] if stage.pins.pcus is not None else stairs
+
+
+def _flows(graph: Graph, kernel: Kernel, tiling: Tiling, tiers: dict[int, str]) -> list[MemoryStream]:
+    flows = []
+    for value in kernel.loads:
+        total = graph.types[value].size_bytes * tiling.sweeps(value)
+        streamed = tiling.is_streamed(value)
+        turn = -(-total // tiling.turns) if streamed else 0
+        label = f"load {graph.labels[value]}"
+        flows.append(MemoryStream(label, value, tiers[value], False, total, turn, 0 if streamed else total, 1))
+    for write in kernel.writes:
+        total = graph.types[write.value].size_bytes
+        label = f"store {graph.labels[write.value]}"
+        flows.append(MemoryStream(label, write.value, tiers[write.value], True, total, -(-total // tiling.turns), 0, 1))
+    return flows
+
+
+def _memory_cycles(flows: Sequence[MemoryStream], machine: Machine) -> int:
+    clock, slowest = machine.clock_hz.value, 1
+    for name in {f.tier for f in flows}:
+        moved = sum(f.turn_bytes for f in flows if f.tier == name)
+        slowest = max(slowest, memory.transfer_cycles(machine.tier(name), clock, moved))
+    return slowest
+
+
+def _at(
+    turn_cycles: int,
+    graph: Graph,
+    kernel: Kernel,
+    tiling: Tiling,
+    staircases: Sequence[Staircase],
+    flows: Sequence[MemoryStream],
+    wide: frozenset[int],
+    machine: Machine,
+) -> PlannedKernel | None:
+    """The cheapest allocation with turns of at most `turn_cycles`, whether it fits or not; None where a stage is slower."""
+    shares = []
+    for stairs in staircases:
+        at = bisect_right(stairs, turn_cycles, key=lambda step: step[0]) - 1
+        if at < 0:
+            return None
+        shares.append(stairs[at][1])
+    streams = tuple(_stream(f, turn_cycles, machine) for f in flows)
+    buffers = _buffers(graph, kernel, tiling, tuple(shares), streams, wide, machine)
+    return PlannedKernel(kernel, tiling, tuple(shares), buffers, streams, wide)
+
+
+def _stream(flow: MemoryStream, turn_cycles: int, machine: Machine) -> MemoryStream:
+    moved, cycles = flow.turn_bytes, turn_cycles
+    if not moved:  # what is loaded ahead has the whole tier for itself
+        moved, cycles = flow.ahead_bytes, memory.transfer_cycles(machine.tier(flow.tier), machine.clock_hz.value, flow.ahead_bytes)
+    units = agcu.units_for(machine.agcu, moved, max(cycles, 1))
+    return MemoryStream(flow.label, flow.value, flow.tier, flow.is_store, flow.total_bytes, flow.turn_bytes, flow.ahead_bytes, units)
+
+
+def levels(kernel: Kernel) -> dict[int, int]:
+    """How many stages lie before a value: 0 for loads."""
+    level = dict.fromkeys(kernel.loads, 0)
+    for stage in kernel.stages:
+        level[stage.result] = 1 + max((level[r.value] for r in stage.reads), default=0)
+    return level
+
+
+def _buffers(
+    graph: Graph,
+    kernel: Kernel,
+    tiling: Tiling,
+    shares: tuple[Fork | Chain, ...],
+    streams: tuple[MemoryStream, ...],
+    wide: frozenset[int],
+    machine: Machine,
+) -> tuple[BufferPlan, ...]:
+    level = levels(kernel)
+    written = {s.value: s.agcus * int(machine.agcu.port_bytes_per_cycle.value) for s in streams if not s.is_store}
+    reading: dict[int, int] = {}
+    last: dict[int, int] = {}
+    for stage, share in zip(kernel.stages, shares, strict=True):
+        rates, result_rate = _rates(graph, stage, share, wide, machine)
+        written[stage.result] = result_rate
+        for read, rate in zip(stage.reads, rates, strict=True):
+            reading[read.value] = reading.get(read.value, 0) + rate
+            last[read.value] = max(last.get(read.value, 0), level[stage.result])
+    for write, stream in zip(kernel.writes, (s for s in streams if s.is_store), strict=True):
+        source = write.read.value
+        reading[source] = reading.get(source, 0) + stream.agcus * int(machine.agcu.port_bytes_per_cycle.value)
+        last[source] = max(last.get(source, 0), level[source] + 1)
+    plans = []
+    for value in [*kernel.loads, *(s.result for s in kernel.stages)]:
+        kind = graph.types[value]
+        fmt = FP32 if value in wide and kind.fmt is BF16 else kind.fmt
+        tile_bytes = fmt.width_bytes
+        for length in tiling.tile(value, kind.shape) if value not in tiling.resident else kind.shape:
+            tile_bytes *= length
+        stays = value in tiling.resident or tiling.turns == 1
+        depth = 1 if stays else last[value] - level[value] + 1
+        need = pmu.Buffer(tile_bytes, depth, reading[value], written[value])
+        plans.append(BufferPlan(graph.labels[value], value, tile_bytes, depth, fmt, pmu.units_for(machine.pmu, need)))
+    return tuple(plans)
+
+
+def _rates(graph: Graph, stage: Stage, share: Fork | Chain, wide: frozenset[int], machine: Machine) -> tuple[list[int], int]:
+    """Bytes per cycle that a running stage reads of each operand, and that it writes."""
+
+    def held(value: int):
+        fmt = graph.types[value].fmt
+        return FP32 if value in wide and fmt is BF16 else fmt
+
+    out = held(stage.result)
+    if isinstance(stage.op, Contract):
+        assert isinstance(share, Fork)
+        rows, columns = (int(n) for n in pcu.array(machine.pcu, graph.types[stage.reads[0].value].fmt))
+        feeds = [systolic.feeds(rows, columns, share, held(r.value))[i] for i, r in enumerate(stage.reads)]
+        k = stage.op.config.extent(*(r.shape(graph) for r in stage.reads)).k
+        outputs = rows * columns * share.rows * share.columns
+        return feeds, -(-outputs * out.width_bytes // max(1, k // share.splits))
+    assert isinstance(share, Chain)
+    expression = stage.op.expression
+    rates = [simd.feed(machine.pcu, expression, share, held(r.value)) for r in stage.reads]
+    return rates, simd.feed(machine.pcu, expression, share, out)
+
+
+def _fits(planned: PlannedKernel, machine: Machine) -> bool:
+    return (
+        planned.pcus <= int(machine.pcu.count.value)
+        and planned.pmus <= int(machine.pmu.count.value)
+        and planned.agcus <= int(machine.agcu.count.value)
+    )
+
+
+def _check(planned: PlannedKernel | None, machine: Machine) -> None:
+    assert planned is not None
+    where = f"kernel {planned.kernel.name}"
+    pcu.check(machine.pcu, {s.label: share.pcus for s, share in zip(planned.kernel.stages, planned.shares, strict=True)}, where)
+    pmu.check(machine.pmu, {f"{b.label} ({b.tile_bytes:,} bytes x {b.depth})": b.pmus for b in planned.buffers}, where)
+    agcu.check(machine.agcu, {s.label: s.agcus for s in planned.streams}, where)

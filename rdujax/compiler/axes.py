@@ -1,0 +1,109 @@
+"""Analysis: along which axes a kernel can be streamed.
+
+Axes of values that walk together form a class: element-wise operands with their result, free axes of a contraction
+with the result's, batch axes with one another. A kernel can be cut into tiles along a class that every result of the
+kernel has exactly once and that nothing contracts, merges or splits: then each turn of the loop makes its own part of
+every result, and no turn needs what another made.
+"""
+
+from collections import defaultdict
+
+from rdujax.graph.graph import Graph
+from rdujax.graph.plan import Kernel, Read, Stage
+from rdujax.ops.contract import Contract
+from rdujax.streams.access import chain_axes
+
+Axis = tuple[int, int]  # (value, axis)
+# The axes of a written value are kept apart from those of what it is read from: it may be read under a pattern.
+
+
+class _Classes:
+    """Union-find over axes; a class is blocked where tiling along it would cut what must stay whole."""
+
+    def __init__(self) -> None:
+        self.parent: dict[Axis, Axis] = {}
+        self.blocked: set[Axis] = set()
+
+    def find(self, axis: Axis) -> Axis:
+        self.parent.setdefault(axis, axis)
+        while self.parent[axis] != axis:
+            axis = self.parent[axis]
+        return axis
+
+    def join(self, a: Axis, b: Axis) -> None:
+        root_a, root_b = self.find(a), self.find(b)
+        self.parent[root_b] = root_a
+
+    def block(self, axis: Axis) -> None:
+        self.blocked.add(axis)
+
+
+def streamable(graph: Graph, kernel: Kernel) -> tuple[tuple[int, frozenset[Axis]], ...]:
+    """The classes along which the kernel can be cut: (length, members), longest first."""
+    classes = _Classes()
+    for stage in kernel.stages:
+        _relate(graph, classes, stage)
+    for write in kernel.writes:
+        delivered = _delivered(graph, classes, write.read)
+        for i, axis in enumerate(delivered):
+            if axis is not None and write.value != write.read.value:
+                classes.join((write.value, i), axis)
+            elif axis is None:
+                classes.block((write.value, i))
+    members: dict[Axis, set[Axis]] = defaultdict(set)
+    for axis in list(classes.parent):
+        members[classes.find(axis)].add(axis)
+    results = [s.result for s in kernel.stages] + [w.value for w in kernel.writes]
+    found = []
+    for group in members.values():
+        held = [sum(v == r for v, _ in group) for r in results]
+        value, axis = min(group)
+        length = graph.types[value].shape[axis]
+        if length > 1 and all(h == 1 for h in held) and not group & classes.blocked and _once_each(group):
+            found.append((length, frozenset(group)))
+    return tuple(sorted(found, key=lambda f: (-f[0], min(f[1]))))
+
+
+def _once_each(group: set[Axis]) -> bool:
+    values = [v for v, _ in group]
+    return len(set(values)) == len(values)
+
+
+def _delivered(graph: Graph, classes: _Classes, read: Read) -> tuple[Axis | None, ...]:
+    axes, merged = chain_axes(read.chain, graph.types[read.value].shape)
+    for axis in merged:
+        classes.find((read.value, axis))
+        classes.block((read.value, axis))
+    return tuple(None if a is None else (read.value, a) for a in axes)
+
+
+def _relate(graph: Graph, classes: _Classes, stage: Stage) -> None:
+    operands = [_delivered(graph, classes, read) for read in stage.reads]
+    for i in range(len(graph.types[stage.result].shape)):
+        classes.find((stage.result, i))
+    if not isinstance(stage.op, Contract):
+        for delivered in operands:
+            for i, axis in enumerate(delivered):
+                if axis is not None:
+                    classes.join((stage.result, i), axis)
+        return
+    c = stage.op.config
+    lhs, rhs = operands
+    place = 0
+    for i, j in zip(c.lhs_batch, c.rhs_batch, strict=True):
+        for axis in (lhs[i], rhs[j]):
+            if axis is not None:
+                classes.join((stage.result, place), axis)
+        place += 1
+    for delivered, free in ((lhs, c.lhs_free(len(lhs))), (rhs, c.rhs_free(len(rhs)))):
+        for i in free:
+            axis = delivered[i]
+            if axis is not None:
+                classes.join((stage.result, place), axis)
+            place += 1
+    for delivered, contracted in ((lhs, c.lhs_contract), (rhs, c.rhs_contract)):
+        for i in contracted:
+            axis = delivered[i]
+            if axis is not None:
+                classes.find(axis)
+                classes.block(axis)

@@ -1,0 +1,166 @@
+"""The compiler: from a graph to a plan. The order of the passes stands here, with the reasons.
+
+1. choices   k_splits become part of the contractions first: they are part of the meaning of the bits.
+2. tiers     every value that is in memory gets its tier before anything is priced.
+3. fuse      which nodes make which kernel; it prices candidates by running 4 to 6 on them.
+4. stages    nodes to stages: patterns to buffer reads, chains of maps to one stage.
+5. tile      the loop nest; it prices candidates by running 6 on them.
+6. allocate  PCUs, PMUs, AGCUs.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from rdujax.base.errors import ArgumentError, describe, unknown
+from rdujax.compiler import fuse
+from rdujax.compiler.stages import form
+from rdujax.compiler.tile import tile
+from rdujax.estimate.price import kernel_cycles
+from rdujax.graph.graph import Graph, Node
+from rdujax.graph.graph import check as check_graph
+from rdujax.graph.plan import BufferFormat, Kernel, Plan, PlannedKernel
+from rdujax.machines.machine import ORCHESTRATIONS, Machine
+from rdujax.numerics.formats import BF16
+from rdujax.ops.contract import Contract
+from rdujax.ops.move import Move
+from rdujax.units import memory
+from rdujax.units.memory import TIERS
+
+BUFFER_FORMATS: tuple[BufferFormat, ...] = ("declared", "fp32")
+Fusion = str | fuse.Cuts
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What a user chose; each is checked when the record is made.
+
+    fusion: "streaming", "none" or `cut_after(...)`. orchestration: "hardware" or "software".
+    stage_buffer_format: "declared", or "fp32" to keep in FP32 what a stage buffer holds of a BF16 value.
+    k_splits: segments of K per contraction, one number for all or by label. tier: where values rest in memory.
+    """
+
+    fusion: Fusion = "streaming"
+    orchestration: str = "hardware"
+    stage_buffer_format: str = "declared"
+    k_splits: int | Mapping[str, int] = 1
+    tier: str = "hbm"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.fusion, fuse.Cuts) and self.fusion not in fuse.FUSIONS:
+            raise unknown("fusion", self.fusion, fuse.FUSIONS, do="or pass rdujax.cut_after(label, ...)")
+        for kind, given, allowed in (
+            ("orchestration", self.orchestration, ORCHESTRATIONS),
+            ("stage_buffer_format", self.stage_buffer_format, BUFFER_FORMATS),
+            ("tier", self.tier, TIERS),
+        ):
+            if given not in allowed:
+                raise unknown(kind, given, allowed)
+
+
+def plan(graph: Graph, machine: Machine, choices: Choices) -> Plan:
+    """The plan of a graph on a machine.
+
+    Raises CapacityError for what does not fit, UnknownNameError and ArgumentError for choices that name nothing.
+    """
+    graph = with_k_splits(graph, choices.k_splits)
+    check_graph(graph)
+    planner = _Planner(graph, machine, choices)
+    groups = planner.groups()
+    kernels = tuple(planner.planned(group) for group in groups)
+    result = Plan(
+        graph, _named(kernels), planner.tiers_in_use(kernels), choices.orchestration, str(choices.fusion),
+        choices.stage_buffer_format,  # type: ignore[arg-type]
+    )  # fmt: skip
+    for tier in TIERS:
+        symbols = {f"{graph.labels[v]} {graph.types[v]}": graph.types[v].size_bytes for v, t in result.tiers.items() if t == tier}
+        memory.check(tier, machine.tier(tier), symbols)
+    return result
+
+
+def with_k_splits(graph: Graph, k_splits: int | Mapping[str, int]) -> Graph:
+    """The graph with K of its contractions split; the segments become part of each node's meaning."""
+    labels = [node.label for node in graph.nodes if isinstance(node.op, Contract)]
+    if isinstance(k_splits, Mapping):
+        for label in k_splits:
+            if label not in labels:
+                raise unknown("contraction", label, labels, where="k_splits")
+    nodes = []
+    for node in graph.nodes:
+        if isinstance(node.op, Contract):
+            wanted = k_splits.get(node.label, node.op.config.k_splits) if isinstance(k_splits, Mapping) else k_splits
+            if isinstance(k_splits, Mapping) or k_splits != 1:
+                node = _split(graph, node, wanted)
+        nodes.append(node)
+    return replace(graph, nodes=tuple(nodes))
+
+
+def _split(graph: Graph, node: Node, splits: int) -> Node:
+    assert isinstance(node.op, Contract)
+    k = node.op.config.extent(*(graph.types[v].shape for v in node.operands)).k
+    if isinstance(splits, bool) or not isinstance(splits, int) or not 1 <= splits <= k:
+        raise ArgumentError(
+            describe("k_splits of a contraction", given=repr(splits), allowed=f"an integer from 1 to K = {k}", where=node.label)
+        )
+    return replace(node, op=replace(node.op, config=replace(node.op.config, k_splits=splits)))
+
+
+class _Planner:
+    """Plans groups of nodes, each only once however often the fusion asks."""
+
+    def __init__(self, graph: Graph, machine: Machine, choices: Choices):
+        self.graph, self.machine, self.choices = graph, machine, choices
+        self.tiers = dict.fromkeys(graph.types, choices.tier)
+        self._known: dict[tuple[int, ...], PlannedKernel] = {}
+
+    def groups(self) -> list[list[Node]]:
+        fusion = self.choices.fusion
+        if isinstance(fusion, fuse.Cuts):
+            return fuse.by_cuts(self.graph, fusion)
+        if fusion == "none":
+            return fuse.operators(self.graph)
+        return fuse.streaming(self.graph, self._cost)
+
+    def planned(self, group: Sequence[Node]) -> PlannedKernel:
+        key = tuple(node.result for node in group)
+        if key not in self._known:
+            kernel = form(self.graph, group, "+".join(node.label for node in group), self._materialised(group))
+            self._known[key] = tile(self.graph, kernel, self.tiers, self._wide(kernel), self.machine)
+        return self._known[key]
+
+    def tiers_in_use(self, kernels: Sequence[PlannedKernel]) -> dict[int, str]:
+        """The tier of every value that is in memory at some time: inputs, constants, and what kernels write."""
+        written = {w.value for k in kernels for w in k.kernel.writes}
+        there = {*self.graph.inputs, *self.graph.constants, *written}
+        return {value: self.tiers[value] for value in sorted(there)}
+
+    def _cost(self, group: Sequence[Node]) -> int:
+        """Cycles of the group as one kernel, its launch included."""
+        planned = self.planned(group)
+        launch = self.machine.launch_s(self.choices.orchestration) * self.machine.clock_hz.value
+        return kernel_cycles(self.graph, planned, self.machine) + round(launch)
+
+    def _materialised(self, group: Sequence[Node]) -> frozenset[int]:
+        """Values of the group that something outside of it needs.
+
+        Operator by operator, a view is a member of every group that reads through it: it is written to memory only by
+        the group that exists for nothing else.
+        """
+        inside = {node.result for node in group}
+        views = {n.result for n in group[:-1] if isinstance(n.op, Move) and n.op.is_view} if self.choices.fusion == "none" else set()
+        outside = {v for node in self.graph.nodes if node.result not in inside for v in node.operands}
+        return frozenset((outside | set(self.graph.outputs)) & inside - views)
+
+    def _wide(self, kernel: Kernel) -> frozenset[int]:
+        if self.choices.stage_buffer_format != "fp32":
+            return frozenset()
+        return frozenset(s.result for s in kernel.stages if self.graph.types[s.result].fmt is BF16 and _read_inside(kernel, s.result))
+
+
+def _read_inside(kernel: Kernel, value: int) -> bool:
+    return any(r.value == value for s in kernel.stages for r in s.reads)
+
+
+def _named(kernels: Sequence[PlannedKernel]) -> tuple[PlannedKernel, ...]:
+    return tuple(replace(k, kernel=replace(k.kernel, name=f"{i}: {k.kernel.name}")) for i, k in enumerate(kernels))
+
+

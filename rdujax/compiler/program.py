@@ -1,0 +1,213 @@
+"""The program: one value for a compiled function and for a kernel written by hand; it runs, prices and reports itself."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from rdujax.base.errors import ArgumentError, ConcretenessError, FormatError, ShapeError, describe
+from rdujax.compiler import driver, fuse
+from rdujax.compiler.driver import Choices
+from rdujax.compiler.report import Report, report
+from rdujax.emulate.run import Result, enter, leave, run
+from rdujax.estimate.price import ProgramCost, predict, price
+from rdujax.frontend import door
+from rdujax.frontend.trace import Traced, trace
+from rdujax.graph.graph import Graph
+from rdujax.graph.graph import text as graph_text
+from rdujax.graph.plan import Plan
+from rdujax.graph.plan import text as kernel_text
+from rdujax.ledger.counts import Counts, total
+from rdujax.machines.machine import Machine, named
+from rdujax.streams.lift import EXECUTORS, Executor
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """A program placed on a machine.
+
+    Calling it executes it bit-accurately through the units; it is a pure JAX function of its arguments, so `jax.jit`,
+    `jax.vmap` and `jax.grad` compose with it. Everything else needs no arrays.
+    """
+
+    traced: Traced
+    plan: Plan
+    machine: Machine
+    choices: Choices
+    name: str
+
+    def __call__(self, *args: Any) -> Any:
+        """The function's value, through the units; results have the dtypes that the function has under plain JAX.
+
+        Raises ShapeError and FormatError for arguments other than those it was compiled for.
+        """
+        flat = self._checked(args)
+        return jax.tree.unflatten(self.traced.out_tree, self._run(flat, tuple(self.plan.graph.constants.values())))
+
+    def execute(self, *args: Any, executor: Executor = "whole") -> Any:
+        """As a call, with the executor chosen: "whole", "vmap" over tiles, or strictly tile by tile ("scan")."""
+        flat = self._checked(args)
+        result = run(self.plan, self._operands(flat), how=executor)
+        return jax.tree.unflatten(self.traced.out_tree, self._leave(result))
+
+    def tally(self, *args: Any, executor: Executor = "scan") -> Counts:
+        """What the units count while they execute, tile by tile; equal to `predicted_counts()` (law L3)."""
+        if executor not in EXECUTORS[1:]:
+            raise ArgumentError(describe("an executor that walks tiles is needed", given=executor, allowed=EXECUTORS[1:]))
+        flat = self._checked(args)
+        if any(isinstance(x, jax.core.Tracer) for x in flat):
+            raise ConcretenessError(describe("a tally needs values", given="tracers", do="call it outside of jit, vmap and grad"))
+        counted = jax.jit(lambda xs: run(self.plan, self._operands(xs), how=executor, tally=True).counts)(flat)
+        return sum((total(c) for c in counted), Counts())
+
+    def captured(self, *args: Any) -> Result:
+        """A run that keeps every stage's result as carriers."""
+        flat = self._checked(args)
+        return jax.jit(lambda xs: run(self.plan, self._operands(xs), capture=True))(flat)
+
+    def predicted_counts(self) -> Counts:
+        """What the units will count, from shapes alone."""
+        return predict(self.plan)
+
+    def cost(self, machine: Machine | None = None) -> ProgramCost:
+        """Cycles, seconds and bytes per tier, per kernel and in total; on another machine's facts if one is given.
+
+        The plan stays as it is. With facts that JAX traces, the cost is differentiable in them.
+        """
+        return price(self.plan, machine or self.machine)
+
+    def report(self) -> Report:
+        """Kernels, stages, tiles, PCUs, PMUs, cycles and bytes: printable, and a dictionary."""
+        return report(self.plan, self.machine, self.cost(), self.name)
+
+    def replace(self, **choices: Any) -> "Program":
+        """The same function compiled with other choices (and `machine=`)."""
+        machine = named(choices.pop("machine", self.machine))
+        new = replace(self.choices, **choices)
+        return Program(self.traced, driver.plan(self.traced.graph, machine, new), machine, new, self.name)
+
+    @property
+    def graph(self) -> Graph:
+        """The operations of the program."""
+        return self.plan.graph
+
+    def __str__(self) -> str:
+        """The program's text form: its graph and its kernels."""
+        return "\n".join([graph_text(self.graph), *(kernel_text(k.kernel) for k in self.plan.kernels)])
+
+    @cached_property
+    def _run(self) -> Callable[..., list[jax.Array]]:
+        def through_units(flat: Sequence[jax.Array], constants: Sequence[jax.Array]) -> list[jax.Array]:
+            return self._leave(run(self.plan, self._operands(flat, constants)))
+
+        through_units.__name__ = self.name
+        return jax.jit(through_units)
+
+    def _operands(self, flat: Sequence[jax.Array], constants: Sequence[jax.Array] | None = None) -> dict[int, jax.Array]:
+        graph = self.plan.graph
+        arrays = [jnp.asarray(c) for c in (graph.constants.values() if constants is None else constants)]
+        return enter(graph, graph.inputs, flat) | enter(graph, tuple(graph.constants), arrays)
+
+    def _leave(self, result: Result) -> list[jax.Array]:
+        return [leave(self.plan.graph, v, result.memory[v]) for v in self.plan.graph.outputs]
+
+    def _checked(self, args: Sequence[Any]) -> list[jax.Array]:
+        flat, tree = jax.tree.flatten(tuple(args))
+        if tree != self.traced.in_tree:
+            raise ArgumentError(
+                describe("arguments of another structure than the program was compiled for", given=tree, allowed=self.traced.in_tree, where=self.name)
+            )
+        graph = self.plan.graph
+        for x, v in zip(flat, graph.inputs, strict=True):
+            _check_argument(x, graph.labels[v], graph.types[v].shape, graph.types[v].fmt.dtype.name, self.name)
+        return flat
+
+
+def _check_argument(x: Any, label: str, shape: tuple[int, ...], dtype: str, where: str) -> None:
+    if not hasattr(x, "shape") or not hasattr(x, "dtype") or isinstance(x, jax.ShapeDtypeStruct):
+        raise ConcretenessError(
+            describe(f"argument {label} has no values", given=repr(x), allowed=f"an array {dtype}{list(shape)}", where=where,
+                     do="cost() and report() work without arrays")
+        )  # fmt: skip
+    if tuple(x.shape) != shape:
+        raise ShapeError(describe(f"argument {label} has another shape", given=tuple(x.shape), allowed=shape, where=where, do="compile for this shape"))
+    if jnp.dtype(x.dtype).name != dtype:
+        raise FormatError(describe(f"argument {label} has another dtype", given=jnp.dtype(x.dtype).name, allowed=dtype, where=where))
+
+
+def compile(  # noqa: A001  (the name that the field uses)
+    fn: Callable[..., Any],
+    *args: Any,
+    machine: Machine | str = "sn40l",
+    fusion: driver.Fusion = "streaming",
+    orchestration: str = "hardware",
+    stage_buffer_format: str = "declared",
+    k_splits: int | Mapping[str, int] = 1,
+    tier: str = "hbm",
+) -> Program:
+    """Compiles a JAX function for an RDU.
+
+    fn: any function of arrays (bfloat16, float32, int32, bool) and pytrees of them, made of primitives with a rule.
+    args: arrays or `jax.ShapeDtypeStruct`s; only shapes and dtypes matter.
+    machine: facts to compile for. fusion: "streaming" (as much as fits in one kernel), "none" (one operator, one
+    kernel) or `cut_after(label, ...)`. orchestration: "hardware" or "software" launches. tier: where values rest.
+    stage_buffer_format, k_splits: the two choices that change bits; `validate` shows which bits and why.
+
+    Raises UnsupportedError for a primitive without a rule, FormatError, ShapeError, CapacityError, UnknownNameError.
+    """
+    machine = named(machine)
+    choices = Choices(fusion, orchestration, stage_buffer_format, k_splits, tier)
+    traced = trace(fn, args)
+    return Program(traced, driver.plan(traced.graph, machine, choices), machine, choices, _name(fn))
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A kernel written by hand from units; calling it compiles for the arguments' shapes and executes.
+
+    Every pipeline is one kernel, stage by stage as its author wrote it.
+    """
+
+    fn: Callable[..., Any]
+    machine: Machine
+    tiles: tuple[tuple[str, tuple[int, ...]], ...]
+    orchestration: str = "hardware"
+
+    def program(self, *args: Any) -> Program:
+        """The program for these arguments (arrays or ShapeDtypeStructs)."""
+        traced = door.trace_kernel(self.fn, args, dict(self.tiles))
+        choices = Choices(fuse.cut_after(), self.orchestration)
+        return Program(traced, driver.plan(traced.graph, self.machine, choices), self.machine, choices, _name(self.fn))
+
+    def __call__(self, *args: Any) -> Any:
+        """Executes the kernel on arrays."""
+        signature = tuple((jnp.shape(x), jnp.result_type(x).name) for x in args)
+        return _compiled(self, signature)(*args)
+
+
+@lru_cache(maxsize=256)
+def _compiled(kernel: Kernel, signature: tuple[tuple[tuple[int, ...], str], ...]) -> Program:
+    return kernel.program(*(jax.ShapeDtypeStruct(shape, jnp.dtype(dtype)) for shape, dtype in signature))
+
+
+def kernel(
+    *,
+    machine: Machine | str = "sn40l",
+    tiles: Mapping[str, tuple[int, ...]] | None = None,
+    orchestration: str = "hardware",
+) -> Callable[[Callable[..., Any]], Kernel]:
+    """Decorator for a kernel written by hand: a function of `Stream`s that calls `gemm`, `simd` and `transpose`.
+
+    tiles: how arguments are cut, by name (whole by default). Lead to the same `Program` as `compile` does.
+    """
+    placed = named(machine)
+    cut = tuple(sorted((name, tuple(tile)) for name, tile in (tiles or {}).items()))
+    return lambda fn: Kernel(fn, placed, cut, orchestration)
+
+
+def _name(fn: Callable[..., Any]) -> str:
+    name = getattr(fn, "__name__", type(fn).__name__)
+    return "function" if name == "<lambda>" else name

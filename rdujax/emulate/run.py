@@ -1,0 +1,181 @@
+"""Runs a planned program through the units, bit by bit.
+
+For every kernel: AGCUs load streams from memory, PCUs compute stages, PMUs deliver one stage's result to the next
+under its access pattern, AGCUs store. The executor (see streams/lift.py) decides how tiles are walked and changes no
+bit; "whole" takes each tensor as one tile, the others use the tiles of the plan.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import jax
+import numpy as np
+
+from rdujax.graph.graph import Graph
+from rdujax.graph.plan import Plan, PlannedKernel, Read, Stage, Tiling
+from rdujax.ledger.counts import Counts
+from rdujax.numerics import convert
+from rdujax.numerics.formats import Format
+from rdujax.ops.contract import Contract
+from rdujax.streams import layout as layouts
+from rdujax.streams.layout import Layout
+from rdujax.streams.lift import Executor
+from rdujax.streams.stream import Stream, untile
+from rdujax.units import agcu, pmu
+from rdujax.units.simd import simd
+from rdujax.units.systolic import systolic
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run gives: carriers of every value in memory, what was tallied, and the stage results if captured."""
+
+    memory: dict[int, jax.Array]
+    counts: tuple[Counts, ...]
+    captured: dict[int, jax.Array]
+
+
+def run(
+    plan: Plan,
+    operands: Mapping[int, jax.Array],
+    *,
+    how: Executor = "whole",
+    tally: bool = False,
+    capture: bool = False,
+) -> Result:
+    """Executes all kernels. operands: carriers of the graph's inputs and constants, by value number.
+
+    tally: also return what the units counted, per kernel. capture: also return every stage's result (FP32 where a
+    stage buffer keeps it wide). Pure: jit, vmap and grad pass through.
+    """
+    memory, counts, captured = dict(operands), [], {}
+    for planned in plan.kernels:
+        kernel = _Kernel(plan, planned, how, tally)
+        with jax.named_scope(f"kernel_{planned.kernel.name.split(':')[0]}"):
+            memory |= kernel.run(memory)
+        counts.append(kernel.counted)
+        captured |= kernel.results if capture else {}
+    return Result(memory, tuple(c for each in counts for c in each), captured)
+
+
+class _Kernel:
+    """One launch: the streams that are alive while it runs."""
+
+    def __init__(self, plan: Plan, planned: PlannedKernel, how: Executor, tally: bool):
+        self.graph, self.plan, self.planned, self.how, self.tally = plan.graph, plan, planned, how, tally
+        self.streams: dict[int, Stream] = {}
+        self.results: dict[int, jax.Array] = {}
+        self.counted: list[Counts] = []
+
+    def run(self, memory: Mapping[int, jax.Array]) -> dict[int, jax.Array]:
+        """Values left in memory."""
+        kernel = self.planned.kernel
+        for value in kernel.loads:
+            self._load(value, memory[value])
+        for stage in kernel.stages:
+            with jax.named_scope(stage.label.replace("/", ".")):
+                self._stage(stage)
+        written = {}
+        for write in kernel.writes:
+            stream = self._read(write.read, self._layout(write.value), self.graph.types[write.value].fmt)
+            if self.tally:
+                self._count(pmu.read(stream.layout, self.planned.held(self.graph, write.read.value), self.how))
+            written[write.value], counts = agcu.store(stream, self.plan.tiers[write.value], self.how, self.tally)
+            self._count(counts)
+        return written
+
+    def _load(self, value: int, carriers: jax.Array) -> None:
+        fmt, tier, layout = self.graph.types[value].fmt, self.plan.tiers[value], self._layout(value)
+        order = visits(self.planned.tiling, value, layout) if self.tally else None
+        self.streams[value], counts = agcu.load(carriers, layout, fmt, tier, order, self.how, self.tally)
+        self._count(counts)
+
+    def _stage(self, stage: Stage) -> None:
+        layout = self._layout(stage.result)
+        held = self.planned.held(self.graph, stage.result)
+        if isinstance(stage.op, Contract):
+            a, b = self._operands(stage.op, stage.reads, layout)
+            stream, counts = systolic(stage.op.config, a, b, layout, held, self.how, self.tally)
+        else:
+            expression = stage.op.expression
+            operands = [self._read(r, layout, self.planned.held(self.graph, r.value)) for r in stage.reads]
+            wide = held is not self.graph.types[stage.result].fmt
+            stream, counts = simd(expression, *operands, wide=wide, how=self.how, tally=self.tally)
+        self._count(counts)
+        if self.tally:
+            self._count(pmu.written(layout, held, self.how))
+        self.streams[stage.result] = stream
+        self.results[stage.result] = untile(stream)
+
+    def _operands(self, op: Contract, reads: Sequence[Read], result: Layout) -> tuple[Stream, Stream]:
+        """Both operands cut like the result along batch and free axes, whole along contracted ones."""
+        config = op.config
+        lhs, rhs = (read.shape(self.graph) for read in reads)
+        n_batch, free_l, free_r = len(config.lhs_batch), config.lhs_free(len(lhs)), config.rhs_free(len(rhs))
+        tile_l, tile_r = list(lhs), list(rhs)
+        for i, j, t in zip(config.lhs_batch, config.rhs_batch, result.tile[:n_batch], strict=True):
+            tile_l[i], tile_r[j] = t, t
+        for i, t in zip(free_l, result.tile[n_batch : n_batch + len(free_l)], strict=True):
+            tile_l[i] = t
+        for j, t in zip(free_r, result.tile[n_batch + len(free_l) :], strict=True):
+            tile_r[j] = t
+        fmts = [self.graph.types[r.value].fmt for r in reads]
+        return (
+            self._read(reads[0], layouts.tiled(lhs, tuple(tile_l)), fmts[0]),
+            self._read(reads[1], layouts.tiled(rhs, tuple(tile_r)), fmts[1]),
+        )
+
+    def _read(self, read: Read, layout: Layout, fmt: Format) -> Stream:
+        return pmu.buffer(self.streams[read.value], read.chain, layout, fmt)
+
+    def _layout(self, value: int) -> Layout:
+        shape = self.graph.types[value].shape
+        if self.how == "whole":
+            return layouts.whole(shape)
+        return layout_of(self.planned.tiling, value, shape)
+
+    def _count(self, counts: Counts) -> None:
+        if self.tally:
+            self.counted.append(counts)
+
+
+def layout_of(tiling: Tiling, value: int, shape: tuple[int, ...]) -> Layout:
+    """The layout of a value in a kernel: cut along the loops that it walks, tiles in the order of the nest."""
+    walked = [axis for loop in tiling.loops for v, axis in sorted(loop.members) if v == value]
+    order = [axis for axis in range(len(shape)) if axis not in walked] + walked
+    return Layout(shape, tiling.tile(value, shape), tuple(order))
+
+
+def visits(tiling: Tiling, value: int, layout: Layout) -> np.ndarray:
+    """Which tiles of a loaded value the nest asks for, turn after turn, as indices in order of arrival.
+
+    A tile that is still there from the turn before, or that stays on chip, is not asked for again.
+    """
+    if value in tiling.resident or not any(tiling.walks(value)):
+        return np.arange(layout.n_tiles, dtype=np.int32)
+    place = np.zeros(layout.grid, np.int32)
+    place[tuple(layout.arrivals.T)] = np.arange(layout.n_tiles, dtype=np.int32)
+    asked: list[int] = []
+    for turn in product(*(range(loop.trips) for loop in tiling.loops)):
+        at = [0] * len(layout.shape)
+        for loop, index in zip(tiling.loops, turn, strict=True):
+            for v, axis in loop.members:
+                if v == value:
+                    at[axis] = index
+        tile = int(place[tuple(at)])
+        if not asked or asked[-1] != tile:
+            asked.append(tile)
+    return np.array(asked, np.int32)
+
+
+def enter(graph: Graph, values: Sequence[int], arrays: Sequence[jax.Array]) -> dict[int, jax.Array]:
+    """Public arrays to carriers: entering the machine flushes denormals and makes every NaN the one NaN (N11)."""
+    return {v: convert.enter(x, graph.types[v].fmt) for v, x in zip(values, arrays, strict=True)}
+
+
+def leave(graph: Graph, value: int, carriers: jax.Array) -> jax.Array:
+    """Carriers to the public dtype of a value."""
+    return convert.leave(carriers, graph.types[value].fmt)
+
+

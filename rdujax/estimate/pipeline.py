@@ -1,0 +1,90 @@
+"""A planned kernel as a pipeline: one stage per stream and per PCU stage, one edge per stage buffer.
+
+Every memory tier is shared statically: in each turn a tier moves the bytes of all its streams, so each of them is busy
+for as long as all of them together take. Before the first turn, what stays on chip is loaded at full bandwidth.
+"""
+
+from typing import Any
+
+from rdujax.graph.graph import Graph
+from rdujax.graph.plan import MemoryStream, PlannedKernel, Stage
+from rdujax.ledger import pipeline as timing
+from rdujax.ledger.numbers import ceil_div, maximum
+from rdujax.machines.machine import Machine
+from rdujax.ops.contract import Contract
+from rdujax.units import memory, pcu, simd, systolic
+from rdujax.units.simd import Chain
+from rdujax.units.systolic import Extent, Fork
+
+
+def pipeline_of(graph: Graph, planned: PlannedKernel, machine: Machine) -> timing.Pipeline:
+    """The pipeline whose makespan over `planned.tiling.turns` turns is the kernel's time in cycles."""
+    stages = [_stream_stage(planned, stream, machine) for stream in planned.streams]
+    for stage, share in zip(planned.kernel.stages, planned.shares, strict=True):
+        stages.append(timing.Stage(stage.label, stage_cycles(graph, planned, stage, share, machine)))
+    return timing.Pipeline(tuple(stages), tuple(edges(planned)))
+
+
+def edges(planned: PlannedKernel) -> list[timing.Edge]:
+    """One edge per buffer and reader, with the buffer's depth."""
+    source = {s.value: s.label for s in planned.streams if not s.is_store}
+    source |= {s.result: s.label for s in planned.kernel.stages}
+    depths = {b.value: b.depth for b in planned.buffers}
+    found = {(r.value, s.label) for s in planned.kernel.stages for r in s.reads}
+    stores = {s.value: s.label for s in planned.streams if s.is_store}
+    found |= {(w.read.value, stores[w.value]) for w in planned.kernel.writes}
+    return [timing.Edge(source[value], reader, depths[value]) for value, reader in sorted(found)]
+
+
+def stage_cycles(graph: Graph, planned: PlannedKernel, stage: Stage, share: Fork | Chain, machine: Machine) -> Any:
+    """Cycles that one full turn keeps the PCUs of a stage busy."""
+    if isinstance(stage.op, Contract):
+        assert isinstance(share, Fork)
+        rows, columns = pcu.array(machine.pcu, graph.types[stage.reads[0].value].fmt)
+        return systolic.cycles(rows, columns, turn_extent(graph, planned.tiling.tile, stage), share)
+    assert isinstance(share, Chain)
+    return simd.cycles(machine.pcu, stage.op.expression, turn_elements(graph, planned.tiling.tile, stage), share)
+
+
+def turn_elements(graph: Graph, tile: Any, stage: Stage) -> int:
+    """Elements of a stage's result that one full turn computes; `tile` maps (value, shape) to a tile."""
+    count = 1
+    for length in tile(stage.result, graph.types[stage.result].shape):
+        count *= length
+    return count
+
+
+def turn_extent(graph: Graph, tile: Any, stage: Stage) -> Extent:
+    """Sizes of the matrix product of one full turn: result axes cut, contracted axes whole."""
+    assert isinstance(stage.op, Contract)
+    config = stage.op.config
+    lhs, rhs = (read.shape(graph) for read in stage.reads)
+    full = config.extent(lhs, rhs)
+    cut = tile(stage.result, graph.types[stage.result].shape)
+    n_batch, n_lhs = len(config.lhs_batch), len(config.lhs_free(len(lhs)))
+    sizes = [1, 1, 1]
+    for i, length in enumerate(cut):
+        sizes[0 if i < n_batch else 1 if i < n_batch + n_lhs else 2] *= length
+    return Extent(*sizes, full.k)
+
+
+def _stream_stage(planned: PlannedKernel, stream: MemoryStream, machine: Machine) -> timing.Stage:
+    peers = [s for s in planned.streams if s.tier == stream.tier]
+    tier, clock = machine.tier(stream.tier), machine.clock_hz.value
+    loads = sum(s.turn_bytes for s in peers if not s.is_store)
+    stores = sum(s.turn_bytes for s in peers if s.is_store)
+    ahead = sum(s.ahead_bytes for s in peers)
+    one_turn = planned.tiling.turns == 1
+    shared = (stores if stream.is_store else loads) if one_turn else loads + stores
+    service = _busy(stream, stream.turn_bytes, shared, tier, clock, machine)
+    if stream.is_store:
+        return timing.Stage(stream.label, service)
+    first = _busy(stream, stream.turn_bytes + stream.ahead_bytes, loads + ahead, tier, clock, machine)
+    return timing.Stage(stream.label, service, first)
+
+
+def _busy(stream: MemoryStream, own: int, shared: int, tier: memory.Config, clock: Any, machine: Machine) -> Any:
+    if own == 0:
+        return 0
+    ports = machine.agcu.port_bytes_per_cycle.value * stream.agcus
+    return maximum(memory.transfer_cycles(tier, clock, shared), ceil_div(own, ports))

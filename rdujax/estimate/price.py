@@ -1,0 +1,199 @@
+"""Prices of a planned program: cycles, seconds, bytes per tier, per kernel and in total; from shapes alone.
+
+Exact in integers on a machine of plain facts. On a machine whose facts JAX traces, the same definition gives floats
+with derivatives (the closed form of the pipeline, which is exact where every buffer is deep enough, as planned).
+"""
+
+from dataclasses import dataclass
+from fractions import Fraction
+from math import prod
+from typing import Any
+
+from rdujax.base import facts
+from rdujax.estimate.pipeline import pipeline_of
+from rdujax.graph.graph import Graph
+from rdujax.graph.plan import Plan, PlannedKernel, Stage
+from rdujax.ledger.cost import Cost
+from rdujax.ledger.counts import Counts
+from rdujax.ledger.makespan import closed_form_cycles, critical_path_cycles, makespan_cycles
+from rdujax.ledger.numbers import common, ratio
+from rdujax.machines.machine import Machine
+from rdujax.ops.contract import Contract
+from rdujax.ops.map import Map
+from rdujax.units import agcu
+
+
+@dataclass(frozen=True)
+class KernelCost:
+    """What one launch costs.
+
+    cycles: from the first load to the last store. launch_s: overhead of the launch. critical: cycles of each stage on
+    the critical path (they sum to `cycles`).
+    """
+
+    name: str
+    cost: Cost
+    launch_s: Any
+    run_s: Any
+    critical: dict[str, int]
+
+    @property
+    def total_s(self) -> Any:
+        """Seconds with the launch."""
+        launch, run = common(self.launch_s, self.run_s)
+        return launch + run
+
+
+@dataclass(frozen=True)
+class ProgramCost:
+    """What a program costs: its kernels one after another.
+
+    cost: cycles, flops and bytes per tier of all kernels together. peak bytes: what the tiers hold while it runs.
+    """
+
+    kernels: tuple[KernelCost, ...]
+    cost: Cost
+    clock_hz: Any
+
+    @property
+    def cycles(self) -> int:
+        """Cycles of all kernels, launches not included."""
+        return self.cost.cycles  # type: ignore[return-value]
+
+    @property
+    def run_s(self) -> Any:
+        """Seconds of all kernels, launches not included."""
+        return _sum(k.run_s for k in self.kernels)
+
+    @property
+    def launch_s(self) -> Any:
+        """Seconds of all launches."""
+        return _sum(k.launch_s for k in self.kernels)
+
+    @property
+    def total_s(self) -> Any:
+        """Seconds of everything."""
+        return _sum((self.run_s, self.launch_s))
+
+    @property
+    def flops(self) -> int:
+        """Floating operations."""
+        return self.cost.flops  # type: ignore[return-value]
+
+    def moved_bytes(self, tier: str = "hbm") -> int:
+        """Bytes read from and written to a tier."""
+        return self.cost.moved_bytes(tier)  # type: ignore[return-value]
+
+    def operational_intensity(self, tier: str = "hbm") -> float:
+        """FLOP per byte moved at a tier."""
+        return float(self.flops) / float(self.moved_bytes(tier))
+
+    def __str__(self) -> str:
+        tiers = ", ".join(f"{t} {self.moved_bytes(t):,} bytes" for t in self.cost.tiers if self.moved_bytes(t))
+        return (
+            f"{len(self.kernels)} kernels, {self.cycles:,} cycles, {float(self.total_s) * 1e6:,.2f} us "
+            f"({float(self.launch_s) * 1e6:,.2f} us of launches), {self.flops:,} FLOP, {tiers}"
+        )
+
+
+def price(plan: Plan, machine: Machine) -> ProgramCost:
+    """The cost of a planned program on a machine: the one it was planned for, or one with other facts.
+
+    Only facts may differ that change no decision of the plan (bandwidths, clock, overheads): the plan stays as it is.
+    Differentiable in every fact that is a JAX value.
+    """
+    kernels = tuple(_kernel(plan, planned, machine) for planned in plan.kernels)
+    total = sum((k.cost for k in kernels), Cost())
+    peak = {tier: plan.peak_bytes(tier) for tier in ("hbm", "ddr", "host") if plan.peak_bytes(tier)}
+    sram = max((p.sram_bytes for p in plan.kernels), default=0)
+    total = Cost(total.cycles, total.flops, total.read_bytes, total.written_bytes, {**peak, "sram": sram})
+    return ProgramCost(kernels, total, machine.clock_hz.value)
+
+
+def kernel_cycles(graph: Graph, planned: PlannedKernel, machine: Machine) -> int:
+    """Cycles of one kernel, in closed form: what the compiler compares tilings by."""
+    return closed_form_cycles(pipeline_of(graph, planned, machine), planned.tiling.turns)  # type: ignore[return-value]
+
+
+def _kernel(plan: Plan, planned: PlannedKernel, machine: Machine) -> KernelCost:
+    pipeline = pipeline_of(plan.graph, planned, machine)
+    turns = planned.tiling.turns
+    exact = _is_exact(machine)
+    cycles = makespan_cycles(pipeline, turns) if exact else closed_form_cycles(pipeline, turns)
+    critical = critical_path_cycles(pipeline, turns) if exact else {}
+    read: dict[str, int] = {}
+    written: dict[str, int] = {}
+    for stream in planned.streams:
+        side = written if stream.is_store else read
+        side[stream.tier] = side.get(stream.tier, 0) + stream.total_bytes
+    flops = sum(s.op.flops(*_operands(plan.graph, s)) for s in planned.kernel.stages)
+    cost = Cost(cycles, flops, read, written, {"sram": planned.sram_bytes})
+    return KernelCost(
+        planned.kernel.name, cost, machine.launch_s(plan.orchestration), ratio(cycles, machine.clock_hz.value), critical
+    )
+
+
+def _operands(graph: Graph, stage: Any) -> list[Any]:
+    return [type(graph.types[r.value])(r.shape(graph), graph.types[r.value].fmt) for r in stage.reads]
+
+
+def _is_exact(machine: Machine) -> bool:
+    return all(isinstance(f.value, int | float | Fraction) for _, f in facts.walk(machine))
+
+
+def _sum(parts: Any) -> Any:
+    values = common(*parts, 0)
+    total = values[0]
+    for value in values[1:]:
+        total = total + value
+    return total
+
+
+def predict(plan: Plan) -> Counts:
+    """What the units will count when the program executes, from shapes alone (law L3)."""
+    total = Counts()
+    for planned in plan.kernels:
+        total = total + _predict_kernel(plan, planned)
+    return total
+
+
+def _predict_kernel(plan: Plan, planned: PlannedKernel) -> Counts:
+    graph, counts = plan.graph, Counts()
+    for stream in planned.streams:
+        kind = graph.types[stream.value]
+        side = "written" if stream.is_store else "read"
+        sweeps = 1 if stream.is_store else planned.tiling.sweeps(stream.value)
+        tiles = prod(_grid(planned, stream.value, kind.shape))
+        counts = counts + agcu.predict(kind.size_bytes, tiles, f"{stream.tier}.{side}_bytes", sweeps)
+    for stage in planned.kernel.stages:
+        result = graph.types[stage.result]
+        counts = counts + Counts({"pmu.written_bytes": result.elements * planned.held(graph, stage.result).width_bytes})
+        counts = counts + (_contraction if isinstance(stage.op, Contract) else _map)(planned, graph, stage)
+    for write in planned.kernel.writes:
+        elements = graph.types[write.value].elements
+        counts = counts + Counts({"pmu.read_bytes": elements * planned.held(graph, write.read.value).width_bytes})
+    return counts
+
+
+def _contraction(planned: PlannedKernel, graph: Graph, stage: Stage) -> Counts:
+    """Every operand tile is read once for each result tile that needs it."""
+    assert isinstance(stage.op, Contract)
+    config = stage.op.config
+    lhs, rhs = (r.shape(graph) for r in stage.reads)
+    grid = _grid(planned, stage.result, graph.types[stage.result].shape)
+    n_lhs = len(config.lhs_batch) + len(config.lhs_free(len(lhs)))
+    again = prod(grid[n_lhs:]), prod(grid[len(config.lhs_batch) : n_lhs])
+    width = graph.types[stage.reads[0].value].fmt.width_bytes
+    read_bytes = (prod(lhs) * again[0] + prod(rhs) * again[1]) * width
+    return Counts({"pcu.macs": config.extent(lhs, rhs).macs, "pmu.read_bytes": read_bytes})
+
+
+def _map(planned: PlannedKernel, graph: Graph, stage: Stage) -> Counts:
+    assert isinstance(stage.op, Map)
+    elements = graph.types[stage.result].elements
+    read_bytes = elements * sum(planned.held(graph, r.value).width_bytes for r in stage.reads)
+    return Counts({"pcu.simd_operations": elements * len(stage.op.expression.work), "pmu.read_bytes": read_bytes})
+
+
+def _grid(planned: PlannedKernel, value: int, shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(-(-n // t) for n, t in zip(shape, planned.tiling.tile(value, shape), strict=True))
