@@ -1,0 +1,184 @@
+"""Reductions over one axis in the machine's own order (N9): a halving tree, or lanes in time and then a tree.
+
+Trees are FP32: inputs are carriers, partial results are FP32 carriers, and nothing is rounded to BF16 at the end.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from operator import index
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from rdujax.base.errors import ArgumentError, ShapeError, describe
+from rdujax.numerics import registers
+from rdujax.numerics.bits import (
+    INF_BITS,
+    SIGN_BIT,
+    as_carriers,
+    as_integers,
+    canonicalize,
+    from_order_key,
+    order_key,
+)
+
+# Lanes run longer than this in time are looped over in chunks, to keep programs small.
+_UNROLLED_STEPS = 16
+
+
+@partial(jax.jit, static_argnames="axis")
+def tree_sum(x: ArrayLike, axis: int) -> jax.Array:
+    """The sum over `axis` (removed) by halving: pad to a power of two n with -0, then x[i] + x[i + n/2] until one.
+
+    FP32 carrier in and out. The tangent is the plain sum of tangents.
+    Raises ShapeError for an axis that does not exist or is empty.
+    """
+    (x,) = as_carriers("tree_sum", x)
+    return _tree_sum(x, _checked_axis("tree_sum", x, axis))
+
+
+def lane_sum(x: ArrayLike, axis: int, lanes: int) -> jax.Array:
+    """The sum over `axis` (removed) as a SIMD unit of `lanes` lanes does it.
+
+    Lane l adds x[l], x[l + lanes], x[l + 2 lanes] ... in that order, beginning with its first value; then the lanes
+    are summed by the halving tree. Lanes without a value hold -0. Derivative and errors as `tree_sum`.
+    """
+    lanes = index(lanes)
+    if lanes < 1:
+        raise ArgumentError(describe("too few lanes", given=lanes, allowed="lanes >= 1", where="lane_sum"))
+    return _lane_sum_entry(x, axis=axis, lanes=lanes)
+
+
+@partial(jax.jit, static_argnames=("axis", "lanes"))
+def _lane_sum_entry(x, axis, lanes):
+    (x,) = as_carriers("lane_sum", x)
+    return _lane_sum(x, _checked_axis("lane_sum", x, axis), lanes)
+
+
+@partial(jax.jit, static_argnames="axis")
+def tree_max(x: ArrayLike, axis: int) -> jax.Array:
+    """The largest value over `axis` (removed) in the order of N5: -0 < +0, any NaN gives NaN.
+
+    The tangent is shared equally by all elements that have the bits of the result.
+    Raises ShapeError for an axis that does not exist or is empty.
+    """
+    (x,) = as_carriers("tree_max", x)
+    return _tree_max(x, _checked_axis("tree_max", x, axis))
+
+
+@partial(jax.jit, static_argnames="axis")
+def tree_min(x: ArrayLike, axis: int) -> jax.Array:
+    """The smallest value over `axis` (removed) in the order of N5; otherwise as `tree_max`."""
+    (x,) = as_carriers("tree_min", x)
+    return _tree_min(x, _checked_axis("tree_min", x, axis))
+
+
+@partial(jax.jit, static_argnames="axis")
+def integer_sum(x: ArrayLike, axis: int) -> jax.Array:
+    """The wrapping INT32 sum over `axis` (removed)."""
+    (x,) = as_integers("integer_sum", x)
+    return jnp.sum(x, _checked_axis("integer_sum", x, axis), dtype=jnp.int32)
+
+
+@partial(jax.jit, static_argnames="axis")
+def integer_max(x: ArrayLike, axis: int) -> jax.Array:
+    """The largest INT32 over `axis` (removed)."""
+    (x,) = as_integers("integer_max", x)
+    return jnp.max(x, _checked_axis("integer_max", x, axis))
+
+
+@partial(jax.jit, static_argnames="axis")
+def integer_min(x: ArrayLike, axis: int) -> jax.Array:
+    """The smallest INT32 over `axis` (removed)."""
+    (x,) = as_integers("integer_min", x)
+    return jnp.min(x, _checked_axis("integer_min", x, axis))
+
+
+def _checked_axis(where: str, x: jax.Array, axis: int) -> int:
+    axis = index(axis)
+    if not -x.ndim <= axis < x.ndim or x.shape[axis] == 0:
+        raise ShapeError(
+            describe("no values to reduce", given=f"axis {axis} of an array {list(x.shape)}",
+                     allowed="an existing axis with at least one value", where=where)
+        )  # fmt: skip
+    return axis % x.ndim
+
+
+def _halve(x: jax.Array, axis: int, combine: Callable[[jax.Array, jax.Array], jax.Array]) -> jax.Array:
+    """Combines i with i + n/2 until one is left; n is the length padded to a power of two with the identity.
+
+    A value whose partner is the identity is unchanged, so padding is not written out.
+    """
+    while (n := x.shape[axis]) > 1:
+        half = 1 << ((n - 1).bit_length() - 1)
+        low, high = (jax.lax.slice_in_dim(x, lo, hi, axis=axis) for lo, hi in ((0, n - half), (half, n)))
+        paired = combine(low, high)
+        alone = jax.lax.slice_in_dim(x, n - half, half, axis=axis)
+        x = paired if n == 2 * half else jnp.concatenate([paired, alone], axis)
+    return jnp.squeeze(x, axis)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _tree_sum(x, axis):
+    return _halve(canonicalize(x), axis, registers.add)
+
+
+@_tree_sum.defjvp
+def _tree_sum_jvp(axis, primals, tangents):
+    return _tree_sum(*primals, axis), jnp.sum(tangents[0], axis)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(1, 2))
+def _lane_sum(x, axis, lanes):
+    x = jnp.moveaxis(canonicalize(x), axis, 0)
+    steps = -(-x.shape[0] // lanes)
+    fill = ((0, steps * lanes - x.shape[0]),) + ((0, 0),) * (x.ndim - 1)
+    x = jnp.pad(x, fill, constant_values=np.float32(-0.0)).reshape(steps, lanes, *x.shape[1:])
+    total = x[0]
+    if steps <= _UNROLLED_STEPS:
+        for step in range(1, steps):
+            total = registers.add(total, x[step])
+    else:
+        total, _ = jax.lax.scan(
+            lambda total, row: (registers.add(total, row), None), total, x[1:], unroll=_UNROLLED_STEPS
+        )
+    return _halve(total, 0, registers.add)
+
+
+@_lane_sum.defjvp
+def _lane_sum_jvp(axis, lanes, primals, tangents):
+    return _lane_sum(*primals, axis, lanes), jnp.sum(tangents[0], axis)
+
+
+def _nan_first_key(x):
+    key = order_key(x)
+    return jnp.where(key > INF_BITS, SIGN_BIT, key)
+
+
+def _shared_tangent(key, selected, tangent, axis):
+    chosen = (key == jnp.expand_dims(selected, axis)).astype(jnp.float32)
+    return jnp.sum(chosen * tangent, axis) / jnp.sum(chosen, axis)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _tree_max(x, axis):
+    return from_order_key(_halve(order_key(x), axis, jnp.maximum))
+
+
+@_tree_max.defjvp
+def _tree_max_jvp(axis, primals, tangents):
+    out = _tree_max(*primals, axis)
+    return out, _shared_tangent(order_key(primals[0]), order_key(out), tangents[0], axis)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _tree_min(x, axis):
+    return from_order_key(_halve(_nan_first_key(x), axis, jnp.minimum))
+
+
+@_tree_min.defjvp
+def _tree_min_jvp(axis, primals, tangents):
+    out = _tree_min(*primals, axis)
+    return out, _shared_tangent(order_key(primals[0]), order_key(out), tangents[0], axis)
