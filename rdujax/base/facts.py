@@ -7,6 +7,7 @@ every number it rests on.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import partial
 from typing import Any, Literal, TypeVar, dataclass_transform
 
 import jax
@@ -19,7 +20,7 @@ CONFIDENCES: tuple[Confidence, ...] = ("stated", "derived", "assumed", "overridd
 R = TypeVar("R")
 
 
-@jax.tree_util.register_dataclass
+@partial(jax.tree_util.register_dataclass, data_fields=["value"], meta_fields=["unit", "source", "confidence"])
 @dataclass(frozen=True)
 class Fact:
     """One number of the hardware.

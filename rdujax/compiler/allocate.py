@@ -7,6 +7,7 @@ than what the memory tiers need is never paid for.
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from dataclasses import replace
 
 from rdujax.base.errors import CapacityError, describe
 from rdujax.estimate.pipeline import turn_elements, turn_extent
@@ -105,17 +106,22 @@ def _at(
         if at < 0:
             return None
         shares.append(stairs[at][1])
-    streams = tuple(_stream(f, turn_cycles, machine) for f in flows)
+    ahead_cycles = {tier: _ahead_cycles(flows, tier, machine) for tier in {f.tier for f in flows}}
+    streams = tuple(_stream(f, turn_cycles, ahead_cycles, machine) for f in flows)
     buffers = _buffers(graph, kernel, tiling, tuple(shares), streams, wide, machine)
     return PlannedKernel(kernel, tiling, tuple(shares), buffers, streams, wide)
 
 
-def _stream(flow: MemoryStream, turn_cycles: int, machine: Machine) -> MemoryStream:
-    moved, cycles = flow.turn_bytes, turn_cycles
-    if not moved:  # what is loaded ahead has the whole tier for itself
-        moved, cycles = flow.ahead_bytes, memory.transfer_cycles(machine.tier(flow.tier), machine.clock_hz.value, flow.ahead_bytes)
-    units = agcu.units_for(machine.agcu, moved, max(cycles, 1))
-    return MemoryStream(flow.label, flow.value, flow.tier, flow.is_store, flow.total_bytes, flow.turn_bytes, flow.ahead_bytes, units)
+def _stream(flow: MemoryStream, turn_cycles: int, ahead_cycles: dict[str, int], machine: Machine) -> MemoryStream:
+    if flow.turn_bytes:
+        return replace(flow, agcus=agcu.units_for(machine.agcu, flow.turn_bytes, turn_cycles))
+    return replace(flow, agcus=agcu.units_for(machine.agcu, flow.ahead_bytes, max(ahead_cycles[flow.tier], 1)))
+
+
+def _ahead_cycles(flows: Sequence[MemoryStream], tier: str, machine: Machine) -> int:
+    """Cycles in which a tier delivers all that is loaded before the first turn; its streams share them."""
+    ahead = sum(f.ahead_bytes for f in flows if f.tier == tier)
+    return memory.transfer_cycles(machine.tier(tier), machine.clock_hz.value, ahead)
 
 
 def levels(kernel: Kernel) -> dict[int, int]:

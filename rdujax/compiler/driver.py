@@ -123,7 +123,7 @@ class _Planner:
     def planned(self, group: Sequence[Node]) -> PlannedKernel:
         key = tuple(node.result for node in group)
         if key not in self._known:
-            kernel = form(self.graph, group, "+".join(node.label for node in group), self._materialised(group))
+            kernel = form(self.graph, group, _kernel_name(group), self._materialised(group))
             self._known[key] = tile(self.graph, kernel, self.tiers, self._wide(kernel), self.machine)
         return self._known[key]
 
@@ -154,6 +154,11 @@ class _Planner:
         if self.choices.stage_buffer_format != "fp32":
             return frozenset()
         return frozenset(s.result for s in kernel.stages if self.graph.types[s.result].fmt is BF16 and _read_inside(kernel, s.result))
+
+
+def _kernel_name(group: Sequence[Node]) -> str:
+    labels = [node.label for node in group]
+    return " + ".join(labels) if len(labels) <= 4 else f"{labels[0]} ... {labels[-1]} ({len(labels)} operations)"
 
 
 def _read_inside(kernel: Kernel, value: int) -> bool:

@@ -7,6 +7,7 @@ bit; "whole" takes each tensor as one tile, the others use the tiles of the plan
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 
 import jax
@@ -27,6 +28,7 @@ from rdujax.units.simd import simd
 from rdujax.units.systolic import systolic
 
 
+@partial(jax.tree_util.register_dataclass, data_fields=["memory", "counts", "captured"], meta_fields=[])
 @dataclass(frozen=True)
 class Result:
     """What a run gives: carriers of every value in memory, what was tallied, and the stage results if captured."""

@@ -8,6 +8,7 @@ forgets its mask shows in the output at once.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -26,7 +27,7 @@ POISON = {BF16: float("nan"), FP32: float("nan"), INT32: -0x5A5A5A5B, BOOL: Fals
 POISON_WORD = 0x7FC0  # NaN among BF16 words at rest
 
 
-@jax.tree_util.register_dataclass
+@partial(jax.tree_util.register_dataclass, data_fields=["data"], meta_fields=["layout", "fmt"])
 @dataclass(frozen=True)
 class Stream:
     """Tiles of one tensor, in order of arrival.
