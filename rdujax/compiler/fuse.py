@@ -25,7 +25,7 @@ class Cuts:
     after: tuple[str, ...]
 
     def __str__(self) -> str:
-        return f"cut after {', '.join(self.after)}"
+        return f"cut after {', '.join(self.after)}" if self.after else "one kernel"
 
 
 def cut_after(*labels: str) -> Cuts:

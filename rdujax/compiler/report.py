@@ -51,14 +51,14 @@ def _kernel_text(k: dict[str, Any]) -> list[str]:
     return lines
 
 
-def table(head: list[str], rows: list[list[Any]], indent: str = "    ") -> str:
-    """Aligned text columns: the first and last left, numbers right."""
+def table(head: list[str], rows: list[list[Any]], indent: str = "    ", *, right: bool = False) -> str:
+    """Aligned text columns: the first left, the others right; the last left too unless `right`."""
     cells = [[str(c) for c in row] for row in [head, *rows]]
     widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
-    last = len(head) - 1
+    to_left = {0} if right else {0, len(head) - 1}
 
     def line(row: list[str]) -> str:
-        parts = [c.ljust(w) if i in (0, last) else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
+        parts = [c.ljust(w) if i in to_left else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
         return (indent + "  ".join(parts)).rstrip()
 
     return "\n".join(line(row) for row in cells)

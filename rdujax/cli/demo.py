@@ -1,0 +1,278 @@
+"""The main job: the paper's pipeline Gemm0 > Mul > Transpose > Gemm1 and a small gated MLP, on one SN40L socket.
+
+Each is compiled operator by operator, partly fused and fully fused, executed bit by bit on random BF16 data from a
+seed, and priced. One table says what each partition needs, moves and takes; another compares the bits.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rdujax.base.errors import RduError
+from rdujax.compiler.driver import Fusion
+from rdujax.compiler.fuse import cut_after
+from rdujax.compiler.program import Program, compile
+from rdujax.compiler.report import table
+from rdujax.compiler.validate import validate
+from rdujax.machines import Machine, a100
+from rdujax.machines import named as machine_named
+
+MIB = 1024**2
+PUBLISHED = "MICRO 2024, Figure 3"
+# FLOP per byte as printed in the paper, for its shapes only: what our own count is held against.
+PUBLISHED_INTENSITY = {"unfused": 39.5, "partly fused": 102.6, "fully fused": 410.4}
+PUBLISHED_SHAPES = (1024, 1024, 128)
+
+
+def pipeline(x: jax.Array, w0: jax.Array, scale: jax.Array, w1: jax.Array) -> jax.Array:
+    """Gemm0, Mul, Transpose, Gemm1: the simplified Monarch example of the paper."""
+    return w1 @ ((w0 @ x) * scale).T
+
+
+def mlp(x: jax.Array, w_gate: jax.Array, w_up: jax.Array, w_down: jax.Array) -> jax.Array:
+    """The gated MLP of a Llama decoder layer: matmul, silu, multiply, matmul."""
+    return (jax.nn.silu(x @ w_gate) * (x @ w_up)) @ w_down
+
+
+@dataclass(frozen=True)
+class Job:
+    """One function, its arguments, and the partitions to compare."""
+
+    title: str
+    fn: Callable[..., Any]
+    shapes: dict[str, tuple[int, ...]]
+    partitions: dict[str, Fusion]
+    side_input: str | None = None  # an input that the paper leaves out of its traffic
+
+    def structs(self) -> list[jax.ShapeDtypeStruct]:
+        """The arguments as shapes."""
+        return [jax.ShapeDtypeStruct(shape, jnp.bfloat16) for shape in self.shapes.values()]
+
+    def arrays(self, seed: int) -> list[jax.Array]:
+        """Random BF16 arguments, the same for the same seed."""
+        keys = jax.random.split(jax.random.key(seed), len(self.shapes))
+        return [jax.random.normal(k, shape, jnp.bfloat16) for k, shape in zip(keys, self.shapes.values(), strict=True)]
+
+
+def pipeline_job(rows: int, columns: int, inner: int) -> Job:
+    """The pipeline at any size: W0 [rows, inner], I0 [inner, columns], Scale [rows, columns], W1 [inner, columns]."""
+    return Job(
+        f"Figure 3 pipeline: Gemm0 {rows}x{inner}x{columns}, Mul, Transpose, Gemm1 {inner}x{columns}x{rows}",
+        pipeline,
+        {"x": (inner, columns), "w0": (rows, inner), "scale": (rows, columns), "w1": (inner, columns)},
+        {"unfused": "none", "partly fused": cut_after("transpose"), "fully fused": "streaming"},
+        side_input="scale",
+    )
+
+
+def mlp_job(tokens: int, width: int, hidden: int) -> Job:
+    """The gated MLP at any size."""
+    return Job(
+        f"Llama-style MLP: {tokens} tokens, width {width}, hidden {hidden}",
+        mlp,
+        {"x": (tokens, width), "w_gate": (width, hidden), "w_up": (width, hidden), "w_down": (hidden, width)},
+        {"unfused": "none", "fully fused": "streaming"},
+    )
+
+
+def compiled(job: Job, machine: Machine, orchestration: str) -> dict[str, Program]:
+    """One program per partition."""
+    return {
+        name: compile(job.fn, *job.structs(), machine=machine, fusion=fusion, orchestration=orchestration)
+        for name, fusion in job.partitions.items()
+    }
+
+
+def rows_of(job: Job, programs: dict[str, Program], machine: Machine) -> list[dict[str, Any]]:
+    """One row of plain values per partition; every figure is computed from the program."""
+    costs = {name: p.cost() for name, p in programs.items()}
+    first = next(iter(costs.values()))
+    published = PUBLISHED_INTENSITY if job.fn is pipeline and _has_published_shapes(job) else {}
+    rows = []
+    for name, program in programs.items():
+        cost, kernels = costs[name], program.plan.kernels
+        intensity = cost.operational_intensity()
+        rows.append(
+            {
+                "partition": name,
+                "kernels": len(kernels),
+                "stages": sum(len(k.kernel.stages) for k in kernels),
+                "pcus": max(k.pcus for k in kernels),
+                "pmus": max(k.pmus for k in kernels),
+                "sram_bytes": max(k.sram_bytes for k in kernels),
+                "cycles": cost.cycles,
+                "run_s": float(cost.run_s),
+                "launch_s": float(cost.launch_s),
+                "total_s": float(cost.total_s),
+                "read_bytes": dict(cost.cost.read_bytes),
+                "written_bytes": dict(cost.cost.written_bytes),
+                "flops": cost.flops,
+                "flop_per_byte": intensity,
+                "flop_per_byte_without_side_input": _without(job, program, cost),
+                "published_flop_per_byte": published.get(name),
+                "speedup_run": float(first.run_s / cost.run_s),
+                "speedup_total": float(first.total_s / cost.total_s),
+                "regime_sn40l": _regime(intensity, float(machine.ridge())),
+                "regime_a100": _regime(intensity, float(a100().ridge())),
+            }
+        )
+    return rows
+
+
+def _has_published_shapes(job: Job) -> bool:
+    return job.shapes == pipeline_job(*PUBLISHED_SHAPES).shapes
+
+
+def _without(job: Job, program: Program, cost: Any) -> float | None:
+    """FLOP per byte when loads of the side input are not counted."""
+    if job.side_input is None:
+        return None
+    label = f"load {job.side_input}"
+    side = sum(s.total_bytes for k in program.plan.kernels for s in k.streams if s.label == label)
+    return cost.flops / (cost.moved_bytes() - side)
+
+
+def _regime(intensity: float, ridge: float) -> str:
+    return "compute" if intensity >= ridge else "memory"
+
+
+def cost_table(rows: Sequence[dict[str, Any]]) -> str:
+    """The rows for a person: one column per partition."""
+    lines: list[tuple[str, Callable[[dict[str, Any]], str]]] = [
+        ("kernels launched", lambda r: f"{r['kernels']}"),
+        ("pipeline stages on PCUs", lambda r: f"{r['stages']}"),
+        ("PCUs, largest kernel", lambda r: f"{r['pcus']:,}"),
+        ("PMUs, largest kernel", lambda r: f"{r['pmus']:,}"),
+        ("SRAM held, largest kernel (MiB)", lambda r: f"{r['sram_bytes'] / MIB:,.2f}"),
+        ("HBM read (MiB)", lambda r: f"{r['read_bytes'].get('hbm', 0) / MIB:,.2f}"),
+        ("HBM written (MiB)", lambda r: f"{r['written_bytes'].get('hbm', 0) / MIB:,.2f}"),
+        ("MFLOP", lambda r: f"{r['flops'] / 1e6:,.2f}"),
+        ("cycles", lambda r: f"{r['cycles']:,}"),
+        ("time running (us)", lambda r: f"{r['run_s'] * 1e6:,.2f}"),
+        ("time of launches (us)", lambda r: f"{r['launch_s'] * 1e6:,.2f}"),
+        ("speed against unfused, running", lambda r: f"{r['speedup_run']:.2f}x"),
+        ("speed against unfused, with launches", lambda r: f"{r['speedup_total']:.2f}x"),
+        ("FLOP/byte, every byte counted", lambda r: f"{r['flop_per_byte']:.2f}"),
+        ("FLOP/byte, Scale not counted", lambda r: _number(r["flop_per_byte_without_side_input"])),
+        ("FLOP/byte, printed in the paper", lambda r: _number(r["published_flop_per_byte"], 1)),
+        ("bound on SN40L by", lambda r: r["regime_sn40l"]),
+        ("bound on A100 by", lambda r: r["regime_a100"]),
+    ]
+    cells = [[name, *(show(r) for r in rows)] for name, show in lines]
+    kept = [row for row in cells if any(cell != "-" for cell in row[1:])]
+    return table(["", *(r["partition"] for r in rows)], kept, indent="  ", right=True)
+
+
+def _number(value: float | None, digits: int = 2) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def bits_table(job: Job, programs: dict[str, Program], args: Sequence[jax.Array]) -> tuple[str, bool]:
+    """Bits of every partition against the unfused one, and of plain JAX; True where all partitions agree."""
+    outputs = {name: np.asarray(p(*args)).view(np.uint16) for name, p in programs.items()}
+    first_name, first = next(iter(outputs.items()))
+    plain = np.asarray(jax.jit(job.fn)(*args)).view(np.uint16)
+    rows = [[name, f"{int((o != first).sum()):,}", f"{o.size:,}"] for name, o in outputs.items()]
+    rows.append(["plain jax.jit, for comparison", f"{int((plain != first).sum()):,}", f"{plain.size:,}"])
+    equal = all((o == first).all() for o in outputs.values())
+    return table([f"bits against {first_name}", "elements that differ", "of"], rows, indent="  ", right=True), equal
+
+
+def ridge_note(machine: Machine) -> str:
+    """Where the rooflines bend, and what the difference to the paper's intensities is."""
+    return (
+        f"  Ridges: {machine.name} {float(machine.ridge()):.0f} FLOP/byte, A100 {float(a100().ridge()):.0f} FLOP/byte "
+        "(peak compute / peak HBM bandwidth)."
+    )
+
+
+def intensity_note(rows: Sequence[dict[str, Any]]) -> str:
+    """Why our intensities differ from the printed ones, with every figure computed."""
+    last = rows[-1]
+    moved = sum(last["read_bytes"].values()) + sum(last["written_bytes"].values())
+    printed_mib = last["flops"] / last["published_flop_per_byte"] / MIB
+    boundary_mib = last["flops"] / last["flop_per_byte_without_side_input"] / MIB
+    return (
+        f"  {PUBLISHED} prints the intensities without the traffic of Scale in its first two rows: not counting it, ours\n"
+        f"  are the same. Its last row implies {printed_mib:.2f} MiB; the tensors at the border of the fused kernel are "
+        f"{boundary_mib:.2f} MiB\n  without Scale and {moved / MIB:.2f} MiB with it, so that row counts one more small "
+        "tensor. We count every byte that is moved."
+    )
+
+
+def drawing_note(job: Job, machine: Machine) -> str:
+    """The allocation that the same allocator makes with as many PCUs as the paper draws."""
+    program = compile(job.fn, *job.structs(), machine=machine.replace({"pcu.count": 9}), fusion=cut_after())
+    shares = [share.pcus for share in program.plan.kernels[0].shares]
+    return (
+        f"  Figure 4 draws this pipeline on 4, 1 and 4 PCUs. Given 9 PCUs, the allocator finds {shares[0]}, {shares[1]} and "
+        f"{shares[2]}; given the socket, the\n  shares in the report below, where HBM and not the PCUs is the limit."
+    )
+
+
+def show(job: Job, machine: Machine, args: argparse.Namespace) -> bool:
+    """Prints one job; True where all partitions have the same bits."""
+    programs = compiled(job, machine, args.orchestration)
+    rows = rows_of(job, programs, machine)
+    print(f"{job.title}\n{'=' * len(job.title)}\n")
+    print(cost_table(rows), "\n")
+    print(ridge_note(machine))
+    if rows[-1]["published_flop_per_byte"] is not None:
+        print(intensity_note(rows))
+        print(drawing_note(job, machine))
+    data = job.arrays(args.seed)
+    text, equal = bits_table(job, programs, data)
+    print("\n" + text, "\n")
+    print("  Choices that change bits, switched on one at a time, and where they do:\n")
+    for choice in ({"stage_buffer_format": "fp32"}, {"k_splits": 4}):
+        print(_indent(str(validate(programs["fully fused"].replace(**choice), *data))), "\n")
+    print(_indent(str(programs["fully fused"].report())), "\n")
+    return equal
+
+
+def _indent(text: str) -> str:
+    return "\n".join(f"  {line}".rstrip() for line in text.splitlines())
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's options."""
+    p = argparse.ArgumentParser(prog="./scripts/demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--rows", type=int, default=1024, help="rows of W0 and Scale (default 1024, as in the paper)")
+    p.add_argument("--columns", type=int, default=1024, help="columns of I0 and Scale (default 1024)")
+    p.add_argument("--inner", type=int, default=128, help="columns of W0, rows of I0 and W1 (default 128)")
+    p.add_argument("--tokens", type=int, default=128, help="tokens of the MLP (default 128)")
+    p.add_argument("--width", type=int, default=512, help="width of the MLP (default 512)")
+    p.add_argument("--hidden", type=int, default=1408, help="hidden width of the MLP (default 1408)")
+    p.add_argument("--seed", type=int, default=0, help="seed of the random BF16 input (default 0)")
+    p.add_argument("--machine", default="sn40l", help="preset of the machine (default sn40l)")
+    p.add_argument("--orchestration", default="hardware", help="who launches kernels: hardware (default) or software")
+    p.add_argument("--json", action="store_true", help="print the rows as JSON, one object per line, and nothing else")
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the demo; 0 where all partitions have the same bits, 1 where they differ, 2 for bad options."""
+    args = parser().parse_args(argv)
+    try:
+        machine = machine_named(args.machine)
+        jobs = [pipeline_job(args.rows, args.columns, args.inner), mlp_job(args.tokens, args.width, args.hidden)]
+        if args.json:
+            for job in jobs:
+                for row in rows_of(job, compiled(job, machine, args.orchestration), machine):
+                    print(json.dumps({"job": job.title, **row}))
+            return 0
+        return 0 if all([show(job, machine, args) for job in jobs]) else 1
+    except RduError as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
