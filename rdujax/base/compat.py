@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.core
 from jax.extend import core as _core
 from jax.extend import source_info_util as _source
 
@@ -37,6 +38,11 @@ def source_line(eqn: Any) -> str:
 def scope(eqn: Any) -> str:
     """The names of the `jax.named_scope`s around an equation, joined by "/"."""
     return str(getattr(eqn.source_info, "name_stack", "") or "")
+
+
+def dtype_of(atom: Any) -> Any:
+    """The dtype of a variable or literal of a jaxpr."""
+    return atom.aval.dtype
 
 
 def is_tracer(x: Any) -> bool:

@@ -41,9 +41,7 @@ class ConcretenessError(RduError, TypeError):
     """An abstract value (tracer or shape) where a value is needed."""
 
 
-def describe(
-    problem: str, *, given: object = None, allowed: object = None, where: str = "", do: str = ""
-) -> str:
+def describe(problem: str, *, given: object = None, allowed: object = None, where: str = "", do: str = "") -> str:
     """Lays out a message: the problem first, then one indented line for each thing that is known."""
     lines = [problem]
     for name, text in (("given", given), ("allowed", allowed), ("where", where), ("do", do)):

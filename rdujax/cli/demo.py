@@ -200,10 +200,10 @@ def intensity_note(rows: Sequence[dict[str, Any]]) -> str:
     printed_mib = last["flops"] / last["published_flop_per_byte"] / MIB
     boundary_mib = last["flops"] / last["flop_per_byte_without_side_input"] / MIB
     return (
-        f"  {PUBLISHED} prints the intensities without the traffic of Scale in its first two rows: not counting it, ours\n"
-        f"  are the same. Its last row implies {printed_mib:.2f} MiB; the tensors at the border of the fused kernel are "
-        f"{boundary_mib:.2f} MiB\n  without Scale and {moved / MIB:.2f} MiB with it, so that row counts one more small "
-        "tensor. We count every byte that is moved."
+        f"  {PUBLISHED} prints its first two rows without the traffic of Scale; not counting it, ours are the same.\n"
+        f"  Its last row implies {printed_mib:.2f} MiB; the tensors at the border of the fused kernel are {boundary_mib:.2f} "
+        f"MiB without Scale\n  and {moved / MIB:.2f} MiB with it, so that row counts one more small tensor. "
+        "We count every byte that is moved."
     )
 
 
@@ -212,8 +212,9 @@ def drawing_note(job: Job, machine: Machine) -> str:
     program = compile(job.fn, *job.structs(), machine=machine.replace({"pcu.count": 9}), fusion=cut_after())
     shares = [share.pcus for share in program.plan.kernels[0].shares]
     return (
-        f"  Figure 4 draws this pipeline on 4, 1 and 4 PCUs. Given 9 PCUs, the allocator finds {shares[0]}, {shares[1]} and "
-        f"{shares[2]}; given the socket, the\n  shares in the report below, where HBM and not the PCUs is the limit."
+        "  Figure 4 draws this pipeline on 4, 1 and 4 PCUs. Given 9 PCUs, the allocator finds "
+        f"{shares[0]}, {shares[1]} and {shares[2]};\n  given the whole socket, the shares in the report below, where HBM "
+        "and not the PCUs is the limit."
     )
 
 
@@ -243,7 +244,9 @@ def _indent(text: str) -> str:
 
 def parser() -> argparse.ArgumentParser:
     """The command's options."""
-    p = argparse.ArgumentParser(prog="./scripts/demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = argparse.ArgumentParser(
+        prog="./scripts/demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     p.add_argument("--rows", type=int, default=1024, help="rows of W0 and Scale (default 1024, as in the paper)")
     p.add_argument("--columns", type=int, default=1024, help="columns of I0 and Scale (default 1024)")
     p.add_argument("--inner", type=int, default=128, help="columns of W0, rows of I0 and W1 (default 128)")

@@ -23,7 +23,9 @@ from rdujax.units.systolic import Fork
 Staircase = tuple[tuple[int, Fork | Chain], ...]
 
 
-def allocate(graph: Graph, kernel: Kernel, tiling: Tiling, tiers: dict[int, str], wide: frozenset[int], machine: Machine) -> PlannedKernel:
+def allocate(
+    graph: Graph, kernel: Kernel, tiling: Tiling, tiers: dict[int, str], wide: frozenset[int], machine: Machine
+) -> PlannedKernel:
     """The kernel with the units of its stages, buffers and streams; raises CapacityError where it does not fit."""
     staircases = [_staircase(graph, tiling, stage, machine) for stage in kernel.stages]
     flows = _flows(graph, kernel, tiling, tiers)
@@ -60,7 +62,7 @@ def _staircase(graph: Graph, tiling: Tiling, stage: Stage, machine: Machine) -> 
         stairs = simd.chains(lanes, int(config.simd_stages.value), least, elements, most)
     if not stairs:
         raise CapacityError(
-            describe("a stage needs more PCUs than there are for it", given=f"at least {least} PCUs", allowed=f"{most} PCUs",
+            describe("a stage needs more PCUs than it may have", given=f"at least {least} PCUs", allowed=f"{most} PCUs",
                      where=f"stage {stage.label}", do="split the expression or K less, or give it more PCUs")
         )  # fmt: skip
     return stairs[:1] if stage.pins.pcus is not None else stairs
@@ -99,7 +101,7 @@ def _at(
     wide: frozenset[int],
     machine: Machine,
 ) -> PlannedKernel | None:
-    """The cheapest allocation with turns of at most `turn_cycles`, whether it fits or not; None where a stage is slower."""
+    """The cheapest allocation with turns of at most `turn_cycles`, fit or not; None where a stage is slower."""
     shares = []
     for stairs in staircases:
         at = bisect_right(stairs, turn_cycles, key=lambda step: step[0]) - 1
@@ -169,7 +171,9 @@ def _buffers(
     return tuple(plans)
 
 
-def _rates(graph: Graph, stage: Stage, share: Fork | Chain, wide: frozenset[int], machine: Machine) -> tuple[list[int], int]:
+def _rates(
+    graph: Graph, stage: Stage, share: Fork | Chain, wide: frozenset[int], machine: Machine
+) -> tuple[list[int], int]:
     """Bytes per cycle that a running stage reads of each operand, and that it writes."""
 
     def held(value: int):
@@ -201,6 +205,10 @@ def _fits(planned: PlannedKernel, machine: Machine) -> bool:
 def _check(planned: PlannedKernel | None, machine: Machine) -> None:
     assert planned is not None
     where = f"kernel {planned.kernel.name}"
-    pcu.check(machine.pcu, {s.label: share.pcus for s, share in zip(planned.kernel.stages, planned.shares, strict=True)}, where)
+    pcu.check(
+        machine.pcu,
+        {s.label: share.pcus for s, share in zip(planned.kernel.stages, planned.shares, strict=True)},
+        where,
+    )
     pmu.check(machine.pmu, {f"{b.label} ({b.tile_bytes:,} bytes x {b.depth})": b.pmus for b in planned.buffers}, where)
     agcu.check(machine.agcu, {s.label: s.agcus for s in planned.streams}, where)

@@ -72,7 +72,11 @@ def plan(graph: Graph, machine: Machine, choices: Choices) -> Plan:
         choices.stage_buffer_format,  # type: ignore[arg-type]
     )  # fmt: skip
     for tier in TIERS:
-        symbols = {f"{graph.labels[v]} {graph.types[v]}": graph.types[v].size_bytes for v, t in result.tiers.items() if t == tier}
+        symbols = {
+            f"{graph.labels[v]} {graph.types[v]}": graph.types[v].size_bytes
+            for v, t in result.tiers.items()
+            if t == tier
+        }
         memory.check(tier, machine.tier(tier), symbols)
     return result
 
@@ -99,7 +103,12 @@ def _split(graph: Graph, node: Node, splits: int) -> Node:
     k = node.op.config.extent(*(graph.types[v].shape for v in node.operands)).k
     if isinstance(splits, bool) or not isinstance(splits, int) or not 1 <= splits <= k:
         raise ArgumentError(
-            describe("k_splits of a contraction", given=repr(splits), allowed=f"an integer from 1 to K = {k}", where=node.label)
+            describe(
+                "k_splits of a contraction",
+                given=repr(splits),
+                allowed=f"an integer from 1 to K = {k}",
+                where=node.label,
+            )
         )
     return replace(node, op=replace(node.op, config=replace(node.op.config, k_splits=splits)))
 
@@ -146,14 +155,20 @@ class _Planner:
         the group that exists for nothing else.
         """
         inside = {node.result for node in group}
-        views = {n.result for n in group[:-1] if isinstance(n.op, Move) and n.op.is_view} if self.choices.fusion == "none" else set()
+        views = (
+            {n.result for n in group[:-1] if isinstance(n.op, Move) and n.op.is_view}
+            if self.choices.fusion == "none"
+            else set()
+        )
         outside = {v for node in self.graph.nodes if node.result not in inside for v in node.operands}
         return frozenset((outside | set(self.graph.outputs)) & inside - views)
 
     def _wide(self, kernel: Kernel) -> frozenset[int]:
         if self.choices.stage_buffer_format != "fp32":
             return frozenset()
-        return frozenset(s.result for s in kernel.stages if self.graph.types[s.result].fmt is BF16 and _read_inside(kernel, s.result))
+        return frozenset(
+            s.result for s in kernel.stages if self.graph.types[s.result].fmt is BF16 and _read_inside(kernel, s.result)
+        )
 
 
 def _kernel_name(group: Sequence[Node]) -> str:
@@ -167,5 +182,3 @@ def _read_inside(kernel: Kernel, value: int) -> bool:
 
 def _named(kernels: Sequence[PlannedKernel]) -> tuple[PlannedKernel, ...]:
     return tuple(replace(k, kernel=replace(k.kernel, name=f"{i}: {k.kernel.name}")) for i, k in enumerate(kernels))
-
-

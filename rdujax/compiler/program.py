@@ -1,4 +1,4 @@
-"""The program: one value for a compiled function and for a kernel written by hand; it runs, prices and reports itself."""
+"""The program: one value for a compiled function and a kernel written by hand; it runs, prices and reports itself."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from rdujax.base import compat
 from rdujax.base.errors import ArgumentError, ConcretenessError, FormatError, ShapeError, describe
 from rdujax.compiler import driver, fuse
 from rdujax.compiler.driver import Choices
@@ -56,10 +57,14 @@ class Program:
     def tally(self, *args: Any, executor: Executor = "scan") -> Counts:
         """What the units count while they execute, tile by tile; equal to `predicted_counts()` (law L3)."""
         if executor not in EXECUTORS[1:]:
-            raise ArgumentError(describe("an executor that walks tiles is needed", given=executor, allowed=EXECUTORS[1:]))
+            raise ArgumentError(
+                describe("an executor that walks tiles is needed", given=executor, allowed=EXECUTORS[1:])
+            )
         flat = self._checked(args)
-        if any(isinstance(x, jax.core.Tracer) for x in flat):
-            raise ConcretenessError(describe("a tally needs values", given="tracers", do="call it outside of jit, vmap and grad"))
+        if any(compat.is_tracer(x) for x in flat):
+            raise ConcretenessError(
+                describe("a tally needs values", given="tracers", do="call it outside of jit, vmap and grad")
+            )
         counted = jax.jit(lambda xs: run(self.plan, self._operands(xs), how=executor, tally=True).counts)(flat)
         return sum((total(c) for c in counted), Counts())
 
@@ -106,7 +111,9 @@ class Program:
         through_units.__name__ = self.name
         return jax.jit(through_units)
 
-    def _operands(self, flat: Sequence[jax.Array], constants: Sequence[jax.Array] | None = None) -> dict[int, jax.Array]:
+    def _operands(
+        self, flat: Sequence[jax.Array], constants: Sequence[jax.Array] | None = None
+    ) -> dict[int, jax.Array]:
         graph = self.plan.graph
         arrays = [jnp.asarray(c) for c in (graph.constants.values() if constants is None else constants)]
         return enter(graph, graph.inputs, flat) | enter(graph, tuple(graph.constants), arrays)
@@ -118,7 +125,12 @@ class Program:
         flat, tree = jax.tree.flatten(tuple(args))
         if tree != self.traced.in_tree:
             raise ArgumentError(
-                describe("arguments of another structure than the program was compiled for", given=tree, allowed=self.traced.in_tree, where=self.name)
+                describe(
+                    "arguments of another structure than the program was compiled for",
+                    given=tree,
+                    allowed=self.traced.in_tree,
+                    where=self.name,
+                )
             )
         graph = self.plan.graph
         for x, v in zip(flat, graph.inputs, strict=True):
@@ -129,13 +141,23 @@ class Program:
 def _check_argument(x: Any, label: str, shape: tuple[int, ...], dtype: str, where: str) -> None:
     if not hasattr(x, "shape") or not hasattr(x, "dtype") or isinstance(x, jax.ShapeDtypeStruct):
         raise ConcretenessError(
-            describe(f"argument {label} has no values", given=repr(x), allowed=f"an array {dtype}{list(shape)}", where=where,
-                     do="cost() and report() work without arrays")
+            describe(f"argument {label} has no values", given=repr(x), where=where,
+                     allowed=f"an array {dtype}{list(shape)}", do="cost() and report() work without arrays")
         )  # fmt: skip
     if tuple(x.shape) != shape:
-        raise ShapeError(describe(f"argument {label} has another shape", given=tuple(x.shape), allowed=shape, where=where, do="compile for this shape"))
+        raise ShapeError(
+            describe(
+                f"argument {label} has another shape",
+                given=tuple(x.shape),
+                allowed=shape,
+                where=where,
+                do="compile for this shape",
+            )
+        )
     if jnp.dtype(x.dtype).name != dtype:
-        raise FormatError(describe(f"argument {label} has another dtype", given=jnp.dtype(x.dtype).name, allowed=dtype, where=where))
+        raise FormatError(
+            describe(f"argument {label} has another dtype", given=jnp.dtype(x.dtype).name, allowed=dtype, where=where)
+        )
 
 
 def compile(  # noqa: A001  (the name that the field uses)

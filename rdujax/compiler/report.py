@@ -25,10 +25,13 @@ class Report:
             lines += [*_kernel_text(k), ""]
         t = d["total"]
         lines.append(
-            f"total  {t['kernels']} kernels  {t['cycles']:,} cycles  {t['run_us']:,.3f} us + {t['launch_us']:,.1f} us of launches"
+            f"total  {t['kernels']} kernels  {t['cycles']:,} cycles  "
+            f"{t['run_us']:,.3f} us + {t['launch_us']:,.1f} us of launches"
         )
         for tier, moved in t["moved_bytes"].items():
-            lines.append(f"       {tier}: {moved:,} bytes moved, {t['flops'] / moved:,.2f} FLOP/byte; {t['flops']:,} FLOP")
+            lines.append(
+                f"       {tier}: {moved:,} bytes moved, {t['flops'] / moved:,.2f} FLOP/byte; {t['flops']:,} FLOP"
+            )
         return "\n".join(lines)
 
 
@@ -92,9 +95,15 @@ def report(plan: Plan, machine: Machine, cost: ProgramCost, name: str) -> Report
 def _kernel(graph: Graph, planned: PlannedKernel, cost: KernelCost, machine: Machine) -> dict[str, Any]:
     timing = pipeline_of(graph, planned, machine)
     service = {s.name: int(s.service_cycles) for s in timing.stages}  # type: ignore[arg-type]
-    stages = [_stream(s.label, s.agcus, s.total_bytes, s.tier, service, cost) for s in planned.streams if not s.is_store]
+    stages = [
+        _stream(s.label, s.agcus, s.total_bytes, s.tier, service, cost) for s in planned.streams if not s.is_store
+    ]
     for stage, share in zip(planned.kernel.stages, planned.shares, strict=True):
-        shape = f"{share.rows}x{share.columns}x{share.splits}" if isinstance(share, Fork) else f"{share.links} x {share.copies}"
+        shape = (
+            f"{share.rows}x{share.columns}x{share.splits}"
+            if isinstance(share, Fork)
+            else f"{share.links} x {share.copies}"
+        )
         what = f"{'fork' if isinstance(share, Fork) else 'chain'} {shape}: {stage.op}"
         stages.append(_row(stage.label, share.pcus, what, service, cost))
     stages += [_stream(s.label, s.agcus, s.total_bytes, s.tier, service, cost) for s in planned.streams if s.is_store]
@@ -127,4 +136,10 @@ def _stream(label: str, agcus: int, total: int, tier: str, service: dict[str, in
 
 
 def _row(label: str, pcus: int, what: str, service: dict[str, int], cost: KernelCost) -> dict[str, Any]:
-    return {"label": label, "pcus": pcus, "cycles": service[label], "critical_cycles": cost.critical.get(label, 0), "what": what}
+    return {
+        "label": label,
+        "pcus": pcus,
+        "cycles": service[label],
+        "critical_cycles": cost.critical.get(label, 0),
+        "what": what,
+    }

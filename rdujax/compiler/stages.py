@@ -6,7 +6,7 @@ one stage. Neither changes a bit: patterns move values, and every instruction of
 
 from collections.abc import Sequence
 
-from rdujax.graph.graph import Graph, Node, Pins
+from rdujax.graph.graph import NO_PINS, Graph, Node
 from rdujax.graph.plan import Kernel, Read, Stage, Write
 from rdujax.ops.map import Map
 from rdujax.ops.move import Move
@@ -53,10 +53,10 @@ def _chain(stages: list[Stage], written: set[int]) -> list[Stage]:
 def _merge_into_reader(stage: Stage, stages: list[Stage], written: set[int]) -> tuple[Stage, Stage] | None:
     """(reader, reader with the stage's expression inside), where the stage's only reader is a map without a pattern."""
     readers = [(s, i) for s in stages for i, r in enumerate(s.reads) if r.value == stage.result]
-    if not isinstance(stage.op, Map) or stage.result in written or len(readers) != 1 or stage.pins != Pins():
+    if not isinstance(stage.op, Map) or stage.result in written or len(readers) != 1 or stage.pins != NO_PINS:
         return None
     reader, position = readers[0]
-    if not isinstance(reader.op, Map) or reader.reads[position].chain or reader.pins != Pins():
+    if not isinstance(reader.op, Map) or reader.reads[position].chain or reader.pins != NO_PINS:
         return None
     expression = compose(reader.op.expression, position, stage.op.expression)
     reads = reader.reads[:position] + stage.reads + reader.reads[position + 1 :]

@@ -100,7 +100,7 @@ def _pinned(graph: Graph, kernel: Kernel, axes: tuple[Axes, ...]) -> tuple[Loop,
                     describe(
                         "a tile that the pipeline cannot be streamed in",
                         given=f"tile {tile_shape} of {shape}, axis {axis}",
-                        allowed="equal tiles along axes that every result has and that nothing contracts, merges or splits",
+                        allowed="equal tiles, along axes that every result has and nothing contracts, merges or splits",
                         where=label,
                         do="leave this axis whole",
                     )

@@ -81,10 +81,22 @@ class Validation:
 
     def __str__(self) -> str:
         rows = [
-            [d.label, f"{d.mismatches:,}", f"{d.elements:,}", f"{d.max_ulp:,}", f"{d.error:.3g}", f"{d.baseline_error:.3g}", d.reason or "-"]
+            [
+                d.label,
+                f"{d.mismatches:,}",
+                f"{d.elements:,}",
+                f"{d.max_ulp:,}",
+                f"{d.error:.3g}",
+                f"{d.baseline_error:.3g}",
+                d.reason or "-",
+            ]
             for d in self.nodes
         ]
-        verdict = "every output has the bits of the unfused program" if self.bit_equal else f"{self.mismatches:,} output elements differ"
+        verdict = (
+            "every output has the bits of the unfused program"
+            if self.bit_equal
+            else f"{self.mismatches:,} output elements differ"
+        )
         head = ["node", "differ", "of", "max ULP", "error", "unfused error", "because of"]
         return f"{self.choices}: {verdict}\n" + table(head, rows) + "\n    error: largest |value - float64|"
 
@@ -100,18 +112,25 @@ def validate(fn: Callable[..., Any] | Program, *args: Any, **choices: Any) -> Va
     graph = driver.with_k_splits(program.traced.graph, program.choices.k_splits)
     baseline_graph = _without_splits(graph)
     baseline = Program(
-        replace(program.traced, graph=baseline_graph), driver.plan(baseline_graph, program.machine, plain), program.machine, plain, program.name
+        replace(program.traced, graph=baseline_graph),
+        driver.plan(baseline_graph, program.machine, plain),
+        program.machine,
+        plain,
+        program.name,
     )
     ours, theirs = _values(program, args), _values(baseline, args)
     exact = reference(baseline_graph, program._checked(args))
     wide = {v for planned in program.plan.kernels for v in planned.wide}
-    nodes, different = [], set()
+    nodes: list[Difference] = []
+    different: dict[int, tuple[str, ...]] = {}  # a value that differs, and the labels that a reader inherits it from
     for node in graph.nodes:
         if node.result not in ours or node.result not in theirs:
+            # Inside a chain of maps no buffer holds the value: what it inherited is passed on.
+            different[node.result] = _inherited(node, different)
             continue
         found = _compare(graph, node, ours, theirs, exact, wide, different)
         if found.mismatches:
-            different.add(node.result)
+            different[node.result] = (node.label,)
         nodes.append(found)
     by_label = {d.label: d for d in nodes}
     outputs = tuple(by_label[graph.labels[v]] for v in graph.outputs if graph.labels[v] in by_label)
@@ -124,7 +143,9 @@ def reference(graph: Graph, arrays: list[Any]) -> dict[int, np.ndarray]:
     given = dict(zip(graph.inputs, arrays, strict=True)) | graph.constants
     for value, array in given.items():
         carriers = np.asarray(convert.enter(jnp.asarray(array), graph.types[value].fmt))
-        values[value] = carriers.astype(np.float64 if graph.types[value].fmt.is_float else np.int64 if carriers.dtype != bool else bool)
+        values[value] = carriers.astype(
+            np.float64 if graph.types[value].fmt.is_float else np.int64 if carriers.dtype != bool else bool
+        )
     for node in graph.nodes:
         values[node.result] = node.op.reference(*(values[v] for v in node.operands))
     return values
@@ -147,7 +168,7 @@ def _compare(
     theirs: dict[int, jax.Array],
     exact: dict[int, np.ndarray],
     wide: set[int],
-    different: set[int],
+    different: dict[int, tuple[str, ...]],
 ) -> Difference:
     kind = graph.types[node.result]
     mine, other = np.asarray(ours[node.result]), np.asarray(theirs[node.result])
@@ -160,10 +181,15 @@ def _compare(
 
 
 def _cause(
-    graph: Graph, node: Node, ours: dict[int, jax.Array], theirs: dict[int, jax.Array], wide: set[int], different: set[int]
+    graph: Graph,
+    node: Node,
+    ours: dict[int, jax.Array],
+    theirs: dict[int, jax.Array],
+    wide: set[int],
+    different: dict[int, tuple[str, ...]],
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """(choices that made a difference here, operands that brought one)."""
-    inherited = tuple(graph.labels[v] for v in dict.fromkeys(node.operands) if v in different)
+    inherited = _inherited(node, different)
     if isinstance(node.op, Move):
         return (), inherited
     assert isinstance(node.op, Contract | Map)
@@ -179,6 +205,11 @@ def _cause(
     if node.result in wide and differs(_unsplit(node).op, wide=True):  # type: ignore[arg-type]
         made.append("stage_buffer_format=fp32")
     return tuple(made), inherited
+
+
+def _inherited(node: Node, different: dict[int, tuple[str, ...]]) -> tuple[str, ...]:
+    """Labels of the nodes from which the operands of a node bring differences."""
+    return tuple(dict.fromkeys(label for v in node.operands for label in different.get(v, ())))
 
 
 def _unsplit(node: Node) -> Node:
@@ -221,7 +252,11 @@ def _error(x: np.ndarray, exact: np.ndarray) -> float:
 def _named_choices(program: Program) -> str:
     c = program.choices
     parts = [f"fusion {program.plan.fusion}", f"stage buffers {c.stage_buffer_format}"]
-    splits = {n.label: n.op.config.k_splits for n in program.graph.nodes if isinstance(n.op, Contract) and n.op.config.k_splits > 1}
+    splits = {
+        n.label: n.op.config.k_splits
+        for n in program.graph.nodes
+        if isinstance(n.op, Contract) and n.op.config.k_splits > 1
+    }
     if splits:
         parts.append("k_splits " + ", ".join(f"{label}={n}" for label, n in splits.items()))
     return "; ".join(parts)

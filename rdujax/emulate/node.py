@@ -13,7 +13,9 @@ from rdujax.units.simd import simd
 from rdujax.units.systolic import systolic
 
 
-def evaluate(op: Contract | Map, operands: Sequence[jax.Array], fmts: Sequence[Format], *, wide: bool = False) -> jax.Array:
+def evaluate(
+    op: Contract | Map, operands: Sequence[jax.Array], fmts: Sequence[Format], *, wide: bool = False
+) -> jax.Array:
     """The carriers of an operation's result from the carriers of its operands.
 
     wide: deliver FP32 where the operation would round to BF16, as a stage buffer in FP32 receives it.

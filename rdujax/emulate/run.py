@@ -65,7 +65,8 @@ class _Kernel:
     """One launch: the streams that are alive while it runs."""
 
     def __init__(self, plan: Plan, planned: PlannedKernel, how: Executor, tally: bool):
-        self.graph, self.plan, self.planned, self.how, self.tally = plan.graph, plan, planned, how, tally
+        self.graph, self.plan, self.planned, self.tally = plan.graph, plan, planned, tally
+        self.how: Executor = how
         self.streams: dict[int, Stream] = {}
         self.results: dict[int, jax.Array] = {}
         self.counted: list[Counts] = []
@@ -179,5 +180,3 @@ def enter(graph: Graph, values: Sequence[int], arrays: Sequence[jax.Array]) -> d
 def leave(graph: Graph, value: int, carriers: jax.Array) -> jax.Array:
     """Carriers to the public dtype of a value."""
     return convert.leave(carriers, graph.types[value].fmt)
-
-

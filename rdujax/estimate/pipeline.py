@@ -65,7 +65,7 @@ def turn_extent(graph: Graph, tile: Any, stage: Stage) -> Extent:
     sizes = [1, 1, 1]
     for i, length in enumerate(cut):
         sizes[0 if i < n_batch else 1 if i < n_batch + n_lhs else 2] *= length
-    return Extent(*sizes, full.k)
+    return Extent(sizes[0], sizes[1], sizes[2], full.k)
 
 
 def _stream_stage(planned: PlannedKernel, stream: MemoryStream, machine: Machine) -> timing.Stage:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from rdujax.graph.graph import Graph, Node, Pins
+from rdujax.graph.graph import NO_PINS, Graph, Node, Pins
 from rdujax.numerics.formats import format_of
 from rdujax.ops.op import Op, TensorType
 
@@ -33,7 +33,7 @@ class Builder:
         self.constants[value] = array
         return value
 
-    def add(self, op: Op, operands: Sequence[int], *, scope: str = "", source: str = "", pins: Pins = Pins()) -> int:
+    def add(self, op: Op, operands: Sequence[int], *, scope: str = "", source: str = "", pins: Pins = NO_PINS) -> int:
         """A new node; its type is what the operation infers from the operands."""
         label = self._unique(f"{scope}/{op.name}" if scope else op.name)
         value = self._value(op.infer(*(self.types[v] for v in operands)), label)

@@ -29,7 +29,9 @@ from rdujax.units.simd import simd as simd_unit
 from rdujax.units.systolic import Contraction, systolic
 
 
-def gemm(a: Stream, b: Stream, *, k_splits: int = 1, output: Format | str | None = None, pcus: int | None = None) -> Stream:
+def gemm(
+    a: Stream, b: Stream, *, k_splits: int = 1, output: Format | str | None = None, pcus: int | None = None
+) -> Stream:
     """Matrix product of two streams on systolic PCUs: [m, k] x [k, n] -> [m, n] (N8).
 
     Sums are FP32 in increasing k; the tail converts to `output` (the operands' format by default). k_splits: segments
@@ -45,7 +47,11 @@ def gemm(a: Stream, b: Stream, *, k_splits: int = 1, output: Format | str | None
         raise ArgumentError(describe("k_splits", given=repr(k_splits), allowed=f"1 to K = {a.shape[1]}"))
     out = a.fmt if output is None else formats.lookup(output)
     if (out is INT32) != (a.fmt is INT32):
-        raise FormatError(describe("the output of a gemm", given=f"{a.fmt} to {out}", allowed="a floating format for floating operands"))
+        raise FormatError(
+            describe(
+                "the output of a gemm", given=f"{a.fmt} to {out}", allowed="a floating format for floating operands"
+            )
+        )
     layout = layouts.tiled(shape, config.shape_of(a.layout.tile, b.layout.tile))
     description = {
         "unit": "gemm",
@@ -103,16 +109,29 @@ def expression_of(graph: Graph) -> Expression:
     steps: list[Instruction] = []
     for node in graph.nodes:
         if not isinstance(node.op, Map):
-            raise UnsupportedError(describe("not element-wise", given=str(node.op), where=node.source, do="use rdujax.gemm or rdujax.transpose for it"))
+            raise UnsupportedError(
+                describe(
+                    "not element-wise",
+                    given=str(node.op),
+                    where=node.source,
+                    do="use rdujax.gemm or rdujax.transpose for it",
+                )
+            )
         inner = node.op.expression
         mapping = {i: places[v] for i, v in enumerate(node.operands)}
         mapping |= {len(inner.inputs) + i: len(inputs) + len(steps) + i for i in range(len(inner.instructions))}
         for s in inner.instructions:
             steps.append(Instruction(s.function, s.fmt, tuple(mapping[i] for i in s.operands), s.immediate, s.target))
         places[node.result] = len(inputs) + len(steps) - 1
-    if len(graph.outputs) != 1 or graph.constants or not steps or places[graph.outputs[0]] != len(inputs) + len(steps) - 1:
+    if (
+        len(graph.outputs) != 1
+        or graph.constants
+        or not steps
+        or places[graph.outputs[0]] != len(inputs) + len(steps) - 1
+    ):
         raise UnsupportedError(
-            describe("a SIMD stage computes one result from its operands", given=f"{len(graph.outputs)} results, {len(graph.constants)} captured arrays",
+            describe("a SIMD stage computes one result from its operands", 
+                     given=f"{len(graph.outputs)} results, {len(graph.constants)} captured arrays",
                      do="return one array, and pass captured arrays as streams")
         )  # fmt: skip
     return Expression(inputs, tuple(steps))
@@ -137,7 +156,13 @@ def trace_kernel(fn: Callable[..., Any], args: Sequence[Any], tiles: Mapping[str
     jaxpr, consts, shapes = compat.trace(fn, *streams)
     results = jax.tree.leaves(shapes, is_leaf=_is_stream)
     if not results or not all(_is_stream(r) for r in results):
-        raise ArgumentError(describe("a kernel returns streams", given=[type(r).__name__ for r in results], where=getattr(fn, "__name__", repr(fn))))
+        raise ArgumentError(
+            describe(
+                "a kernel returns streams",
+                given=[type(r).__name__ for r in results],
+                where=getattr(fn, "__name__", repr(fn)),
+            )
+        )
     operands: list[Operand] = list(values)
     outputs = walk(builder, jaxpr, consts, operands, "", by_hand=True)
     in_tree = jax.tree.structure(tuple(args))

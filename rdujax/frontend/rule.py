@@ -14,7 +14,7 @@ import numpy as np
 from rdujax.base.errors import UnsupportedError, describe
 from rdujax.base.registry import Registry
 from rdujax.frontend.builder import Builder
-from rdujax.graph.graph import Pins
+from rdujax.graph.graph import NO_PINS, Pins
 from rdujax.ops.op import Op
 
 
@@ -51,7 +51,7 @@ class Site:
             return self.builder.constant(np.asarray(operand.value, operand.dtype), str(operand.value))
         return operand
 
-    def add(self, op: Op, *operands: int, pins: Pins = Pins()) -> int:
+    def add(self, op: Op, *operands: int, pins: Pins = NO_PINS) -> int:
         """A new node at this place."""
         return self.builder.add(op, operands, scope=self.scope, source=self.source, pins=pins)
 
@@ -83,6 +83,6 @@ def missing(primitive: str, scope: str, source: str) -> UnsupportedError:
             given=f"{primitive} at {source}" if source else primitive,
             allowed=", ".join(sorted(RULES)),
             where=f"scope {scope}" if scope else "",
-            do=f"rewrite it with these, or add a rule: one entry @rule({primitive!r}) in a file of rdujax/frontend/rules/",
+            do=f"rewrite it with these, or add a rule: one @rule({primitive!r}) in a file of rdujax/frontend/rules/",
         )
     )

@@ -55,7 +55,9 @@ def trace(fn: Callable[..., Any], args: Sequence[Any]) -> Traced:
 def argument_names(fn: Callable[..., Any], count: int) -> list[str]:
     """The names of the first `count` positional parameters of a function, or "args[i]" where it does not name them."""
     try:
-        named = [p.name for p in signature(fn).parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        named = [
+            p.name for p in signature(fn).parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+        ]
     except (TypeError, ValueError):  # built-in callables without a signature
         named = []
     return named[:count] + [f"args[{i}]" for i in range(len(named), count)]
@@ -65,14 +67,23 @@ def struct(leaf: Any, label: str) -> jax.ShapeDtypeStruct:
     """Shape and dtype of one argument; raises FormatError for what is no array, ShapeError for an empty one."""
     if not hasattr(leaf, "shape") or not hasattr(leaf, "dtype"):
         if not isinstance(leaf, int | float | complex | np.generic):
-            raise FormatError(describe("an argument that is no array", given=type(leaf).__name__, where=f"argument {label}"))
+            raise FormatError(
+                describe("an argument that is no array", given=type(leaf).__name__, where=f"argument {label}")
+            )
         raise FormatError(
             describe("a Python number has no format of its own", given=repr(leaf), where=f"argument {label}",
                      allowed="arrays of bfloat16, float32, int32 or bool",
                      do="pass jnp.asarray(x, jnp.bfloat16), or let the function close over it")
         )  # fmt: skip
     if 0 in leaf.shape:
-        raise ShapeError(describe("an empty array", given=f"shape {tuple(leaf.shape)}", allowed="at least one element", where=f"argument {label}"))
+        raise ShapeError(
+            describe(
+                "an empty array",
+                given=f"shape {tuple(leaf.shape)}",
+                allowed="at least one element",
+                where=f"argument {label}",
+            )
+        )
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
 
 
@@ -86,7 +97,7 @@ def walk(
     known: dict[Any, Operand] = {}
 
     def read(atom: Any) -> Operand:
-        return Scalar(atom.val, atom.aval.dtype) if isinstance(atom, compat.Literal) else known[atom]
+        return Scalar(atom.val, compat.dtype_of(atom)) if isinstance(atom, compat.Literal) else known[atom]
 
     for var, const in zip(jaxpr.constvars, consts, strict=True):
         known[var] = _constant(builder, const, scope)
@@ -120,7 +131,9 @@ def _equation(
         inside = "/".join(part for part in (scope, "" if str(called).startswith("<") else str(called)) if part)
         return walk(builder, inner, consts, operands, inside, by_hand)
     if by_hand:
-        raise site.unsupported("a JAX operation on the tiles of a stream", "use rdujax.gemm, rdujax.simd or rdujax.transpose")
+        raise site.unsupported(
+            "a JAX operation on the tiles of a stream", "use rdujax.gemm, rdujax.simd or rdujax.transpose"
+        )
     if name not in RULES:
         raise missing(name, scope, source)
     return RULES[name](site)

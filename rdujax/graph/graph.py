@@ -24,6 +24,9 @@ class Pins:
     own_stage: bool = False
 
 
+NO_PINS = Pins()
+
+
 @dataclass(frozen=True)
 class Node:
     """One operation: operands and result are value numbers.
@@ -36,7 +39,7 @@ class Node:
     result: int
     label: str
     source: str = ""
-    pins: Pins = Pins()
+    pins: Pins = NO_PINS
 
     @property
     def is_move(self) -> bool:
@@ -89,16 +92,26 @@ def check(graph: Graph) -> None:
     for node in graph.nodes:
         missing = [v for v in node.operands if v not in known]
         if missing or node.result in known:
-            raise ArgumentError(describe("a node out of order", given=f"{node.label} reads {missing} and computes {node.result}"))
+            raise ArgumentError(
+                describe("a node out of order", given=f"{node.label} reads {missing} and computes {node.result}")
+            )
         inferred = node.op.infer(*graph.types_of(node.operands))
         if inferred != graph.types[node.result]:
-            raise ArgumentError(describe("a value of another type than its node infers", given=f"{node.label}: {graph.types[node.result]}", allowed=str(inferred)))
+            raise ArgumentError(
+                describe(
+                    "a value of another type than its node infers",
+                    given=f"{node.label}: {graph.types[node.result]}",
+                    allowed=str(inferred),
+                )
+            )
         known.add(node.result)
     if not set(graph.outputs) <= known:
         raise ArgumentError(describe("outputs that nothing computes", given=sorted(set(graph.outputs) - known)))
     labels = [node.label for node in graph.nodes]
     if len(set(labels)) != len(labels):
-        raise ArgumentError(describe("two nodes of one label", given=sorted({n for n in labels if labels.count(n) > 1})))
+        raise ArgumentError(
+            describe("two nodes of one label", given=sorted({n for n in labels if labels.count(n) > 1}))
+        )
 
 
 def text(graph: Graph) -> str:

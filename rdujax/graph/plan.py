@@ -8,7 +8,7 @@ Everything here is a value: it compares, prints, and is read alike by the execut
 from dataclasses import dataclass
 from typing import Literal
 
-from rdujax.graph.graph import Graph, Node, Pins
+from rdujax.graph.graph import NO_PINS, Graph, Node, Pins
 from rdujax.numerics.formats import BF16, FP32, Format
 from rdujax.ops.contract import Contract
 from rdujax.ops.map import Map
@@ -46,7 +46,7 @@ class Stage:
     reads: tuple[Read, ...]
     result: int
     members: tuple[str, ...]
-    pins: Pins = Pins()
+    pins: Pins = NO_PINS
 
 
 @dataclass(frozen=True)
@@ -112,8 +112,9 @@ class Tiling:
         return tuple(any(v == value for v, _ in loop.members) for loop in self.loops)
 
     def sweeps(self, value: int) -> int:
-        """How often the whole of a loaded value is moved: once per turn of every loop outside its innermost own one
-        that it does not walk; once where it is resident.
+        """How often the whole of a loaded value is moved.
+
+        Once per turn of every loop that it does not walk outside the innermost one that it does; once where resident.
         """
         if value in self.resident:
             return 1

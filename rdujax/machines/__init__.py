@@ -1,4 +1,4 @@
-"""Machines as sourced facts: `sn40l()` is one socket of the SN40L, `tiny()` a small one for tests, `a100()` a roofline."""
+"""Machines as sourced facts: `sn40l()` is one socket, `tiny()` a small machine for tests, `a100()` a roofline."""
 
 from rdujax.machines.dgx import Accelerator as Accelerator
 from rdujax.machines.dgx import a100 as a100

@@ -72,7 +72,13 @@ class Machine:
 
     def peak_flops(self) -> Any:
         """BF16 operations per second with every cell of every array busy: PCUs x rows x columns x 2 x clock."""
-        return self.pcu.count.value * self.pcu.systolic_rows.value * self.pcu.systolic_columns.value * 2 * self.clock_hz.value
+        return (
+            self.pcu.count.value
+            * self.pcu.systolic_rows.value
+            * self.pcu.systolic_columns.value
+            * 2
+            * self.clock_hz.value
+        )
 
     def sram_bytes(self) -> Any:
         """SRAM of all PMUs."""

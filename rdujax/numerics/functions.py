@@ -28,9 +28,10 @@ FUNCTIONS: Registry["Function"] = Registry("function", do="rdujax.numerics.funct
 class Function:
     """One element-wise function; a format that it does not have is None.
 
-    arity: number of operands. predicate: the form on bool. bound_ulp: largest error of the FP32 form against the real function in units of the
-    last place; 0.5 is correct rounding, 0 exact. The BF16 form is the FP32 form rounded (arithmetic), or the real
-    function rounded (tables). domain: the operands for which the result is a number. is_predicate: the result is bool.
+    arity: number of operands. predicate: the form on bool. bound_ulp: largest error of the FP32 form against the
+    real function in units of the last place; 0.5 is correct rounding, 0 exact. The BF16 form is the FP32 form rounded
+    (arithmetic), or the real function rounded (tables). domain: the operands for which the result is a number.
+    is_predicate: the result is bool.
     """
 
     name: str

@@ -1,5 +1,6 @@
 """Contraction: matrix products and everything `dot_general` says."""
 
+# not emulated: NumPy computes the float64 reference
 from dataclasses import dataclass
 
 import numpy as np

@@ -24,7 +24,11 @@ class Map:
     def infer(self, *operands: TensorType) -> TensorType:
         """See `Op`."""
         if len({o.shape for o in operands}) != 1:
-            raise ShapeError(describe("operands of an element-wise operation", given=", ".join(map(str, operands)), allowed="one shape"))
+            raise ShapeError(
+                describe(
+                    "operands of an element-wise operation", given=", ".join(map(str, operands)), allowed="one shape"
+                )
+            )
         if tuple(o.fmt for o in operands) != self.expression.inputs:
             raise FormatError(
                 describe("operands of an element-wise operation", given=", ".join(map(str, operands)),

@@ -3,6 +3,7 @@
 NumPy and SciPy only, no rounding to the machine's formats; INT32 in int64, wrapped after each step (N7).
 """
 
+# not emulated: NumPy computes the float64 reference
 from collections.abc import Callable, Sequence
 from typing import Any
 

@@ -45,7 +45,9 @@ class Transpose:
     def shape_of(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """See `Access`."""
         if sorted(self.permutation) != list(range(len(shape))):
-            raise ShapeError(describe("not a permutation of the axes", given=self.permutation, allowed=f"of {len(shape)} axes"))
+            raise ShapeError(
+                describe("not a permutation of the axes", given=self.permutation, allowed=f"of {len(shape)} axes")
+            )
         return tuple(shape[axis] for axis in self.permutation)
 
     def read(self, x: Any) -> Any:
@@ -107,7 +109,13 @@ class Broadcast:
             length in (1, self.shape[axis]) for length, axis in zip(shape, self.dimensions, strict=True)
         )
         if not fits:
-            raise ShapeError(describe("a broadcast that does not fit", given=f"{shape} at axes {self.dimensions}", allowed=f"into {self.shape}"))
+            raise ShapeError(
+                describe(
+                    "a broadcast that does not fit",
+                    given=f"{shape} at axes {self.dimensions}",
+                    allowed=f"into {self.shape}",
+                )
+            )
         return self.shape
 
     def read(self, x: Any) -> Any:

@@ -26,7 +26,9 @@ class Layout:
 
     def __post_init__(self) -> None:
         if len(self.tile) != len(self.shape):
-            raise ShapeError(describe("tile and tensor have different ranks", given=f"tile {self.tile}, tensor {self.shape}"))
+            raise ShapeError(
+                describe("tile and tensor have different ranks", given=f"tile {self.tile}, tensor {self.shape}")
+            )
         if sorted(self.order) != list(range(len(self.shape))):
             raise ShapeError(
                 describe(
@@ -88,7 +90,9 @@ def whole(shape: tuple[int, ...]) -> Layout:
     return Layout(tuple(shape), tuple(shape), tuple(range(len(shape))))
 
 
-def tiled(shape: tuple[int, ...], tile: tuple[int, ...], order: tuple[int, ...] | None = None, *, ragged: bool = True) -> Layout:
+def tiled(
+    shape: tuple[int, ...], tile: tuple[int, ...], order: tuple[int, ...] | None = None, *, ragged: bool = True
+) -> Layout:
     """A layout with row-major arrival unless `order` says otherwise.
 
     With `ragged=False`, a tile that does not divide the tensor raises ShapeError.

@@ -57,7 +57,9 @@ class Stream:
         return transpose_read(self, tuple(reversed(range(len(self.shape)))))
 
 
-def tile(x: jax.Array, tile_shape: tuple[int, ...] | None = None, order: tuple[int, ...] | None = None, *, fmt: Format) -> Stream:
+def tile(
+    x: jax.Array, tile_shape: tuple[int, ...] | None = None, order: tuple[int, ...] | None = None, *, fmt: Format
+) -> Stream:
     """Cuts a tensor of carriers (or BF16 words) into a stream; the whole tensor is one tile by default.
 
     Derivatives pass through unchanged. Raises ShapeError as `Layout` does.

@@ -14,7 +14,9 @@ import jax
 PREFIX = "rdu."
 
 
-def call(description: dict[str, Any], body: Callable[..., Any], statics: tuple[Any, ...], *data: jax.Array) -> jax.Array:
+def call(
+    description: dict[str, Any], body: Callable[..., Any], statics: tuple[Any, ...], *data: jax.Array
+) -> jax.Array:
     """`body(*statics, *data)` as a jit named by `description`. `body` is a module-level function, statics hash."""
     name = PREFIX + json.dumps(description, sort_keys=True, separators=(",", ":"))
     return _jitted(name, body, statics)(*data)

@@ -29,13 +29,16 @@ TAIL = frozenset(
 
 @dataclass(frozen=True)
 class Instruction:
-    """One step: `function` in format `fmt` on the values numbered `operands`; `immediate` holds a constant or an exponent."""
+    """One step: `function` in format `fmt` on the values numbered `operands`.
+
+    immediate: the value of a constant, or an exponent. target: the format that a conversion gives.
+    """
 
     function: str
     fmt: Format
     operands: tuple[int, ...]
     immediate: float | int | bool | None = None
-    target: Format | None = None  # of a conversion
+    target: Format | None = None
 
     @property
     def result(self) -> Format:
@@ -69,7 +72,9 @@ class Expression:
             raise ArgumentError("an expression without instructions computes nothing")
         for step in self.instructions:
             if any(not 0 <= i < known for i in step.operands):
-                raise ArgumentError(describe("an operand that is not computed yet", given=str(step), allowed=f"%0 to %{known - 1}"))
+                raise ArgumentError(
+                    describe("an operand that is not computed yet", given=str(step), allowed=f"%0 to %{known - 1}")
+                )
             known += 1
 
     @property
@@ -107,7 +112,13 @@ def from_json(text: str) -> Expression:
     return Expression(
         tuple(formats.lookup(name) for name in inputs),
         tuple(
-            Instruction(function, formats.lookup(fmt), tuple(operands), _unspell(immediate), formats.lookup(target) if target else None)
+            Instruction(
+                function,
+                formats.lookup(fmt),
+                tuple(operands),
+                _unspell(immediate),
+                formats.lookup(target) if target else None,
+            )
             for function, fmt, operands, immediate, target in steps
         ),
     )
@@ -171,7 +182,9 @@ def compose(outer: Expression, position: int, inner: Expression) -> Expression:
     outer_map = {i: i if i < position else i + n_inner - 1 for i in range(len(outer.inputs)) if i != position}
     outer_map[position] = shift - 1
     outer_map |= {len(outer.inputs) + i: shift + i for i in range(len(outer.instructions))}
-    steps = [_renumber(s, inner_map) for s in inner.instructions] + [_renumber(s, outer_map) for s in outer.instructions]
+    steps = [_renumber(s, inner_map) for s in inner.instructions] + [
+        _renumber(s, outer_map) for s in outer.instructions
+    ]
     return Expression(inputs, tuple(steps))
 
 

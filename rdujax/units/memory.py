@@ -50,7 +50,9 @@ def check(tier: str, config: Config, symbols: dict[str, int]) -> None:
     """Refuses more bytes than the tier holds, with the table of symbols (law L6)."""
     needed, there = sum(symbols.values()), int(config.capacity_bytes.value)
     if needed > there:
-        table = "".join(f"\n    {size:>20,} bytes  {name}" for name, size in sorted(symbols.items(), key=lambda s: -s[1]))
+        table = "".join(
+            f"\n    {size:>20,} bytes  {name}" for name, size in sorted(symbols.items(), key=lambda s: -s[1])
+        )
         raise CapacityError(
             describe(
                 f"the symbols of the program do not fit into {tier}",

@@ -15,7 +15,6 @@ Sources        MICRO 2024; port widths are assumptions of the machine.
 
 from dataclasses import dataclass
 from math import prod
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -32,15 +31,17 @@ from rdujax.streams.layout import Layout
 from rdujax.streams.lift import Executor, must_fit_int32, over_tiles
 from rdujax.streams.stream import Stream
 
-declare("pmu.written_bytes", unit="byte", doc="bytes that stages wrote into stage buffers (loads are counted at their tier)")
-declare("pmu.read_bytes", unit="byte", doc="bytes of the operand tiles that stages and stores read, again in every turn")
+declare("pmu.written_bytes", unit="byte", doc="bytes that stages wrote into stage buffers")
+declare(
+    "pmu.read_bytes", unit="byte", doc="bytes of the operand tiles that stages and stores read, again in every turn"
+)
 
 
 @record()
 class Config:
     """Facts of one PMU and how many a socket has.
 
-    count: PMUs per socket. capacity_bytes: SRAM of one. port_bytes_per_cycle: one read and one write port of this width.
+    count: PMUs per socket. capacity_bytes: SRAM of one. port_bytes_per_cycle: width of its read and its write port.
     """
 
     count: Fact
@@ -115,5 +116,3 @@ def check(config: Config, needs: dict[str, int], where: str) -> None:
             describe("the stage buffers of a kernel do not fit", given=f"{needed} PMUs:{table}",
                      allowed=f"{there} PMUs", where=where, do="cut the kernel, or make its tiles smaller")
         )  # fmt: skip
-
-

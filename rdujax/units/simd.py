@@ -88,10 +88,18 @@ def _check(expression: Expression, operands: tuple[Stream, ...]) -> None:
         raise ShapeError("a SIMD stage needs at least one operand stream")
     for i, (stream, fmt) in enumerate(zip(operands, expression.inputs, strict=True)):
         if stream.layout != operands[0].layout:
-            raise ShapeError(describe("operands are cut differently", given=f"operand {i}: {stream.layout}", allowed=str(operands[0].layout)))
+            raise ShapeError(
+                describe(
+                    "operands are cut differently",
+                    given=f"operand {i}: {stream.layout}",
+                    allowed=str(operands[0].layout),
+                )
+            )
         held_wide = fmt is BF16 and stream.fmt is FP32
         if stream.fmt is not fmt and not held_wide:
-            raise FormatError(describe("wrong format of an operand", given=f"operand {i}: {stream.fmt}", allowed=str(fmt)))
+            raise FormatError(
+                describe("wrong format of an operand", given=f"operand {i}: {stream.fmt}", allowed=str(fmt))
+            )
 
 
 def widest(expression: Expression) -> Format:
@@ -123,7 +131,7 @@ def feed(config: pcu.Config, expression: Expression, chain: Chain, fmt: Format) 
 
 @lru_cache(maxsize=4096)
 def chains(lane_count: int, stages: int, n_links: int, elements: int, most: int) -> tuple[tuple[int, Chain], ...]:
-    """The useful numbers of copies: (cycles, chain), fewer PCUs later. Empty where one chain does not fit into `most`."""
+    """The useful numbers of copies: (cycles, chain), fewer PCUs later. Empty where no chain fits into `most`."""
     vectors = -(-elements // lane_count)
     found: list[tuple[int, Chain]] = []
     for copies in range(min(most // n_links, vectors), 0, -1):

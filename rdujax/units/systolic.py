@@ -66,10 +66,15 @@ class Contraction:
 
     def shape_of(self, lhs: tuple[int, ...], rhs: tuple[int, ...]) -> tuple[int, ...]:
         """Shape of the result; raises ShapeError where the operands do not meet."""
-        for name, left, right in (("contracted", self.lhs_contract, self.rhs_contract), ("batch", self.lhs_batch, self.rhs_batch)):
+        for name, left, right in (
+            ("contracted", self.lhs_contract, self.rhs_contract),
+            ("batch", self.lhs_batch, self.rhs_batch),
+        ):
             if [lhs[a] for a in left] != [rhs[a] for a in right]:
                 raise ShapeError(
-                    describe(f"the {name} axes have different lengths", given=f"{lhs} at {left} against {rhs} at {right}")
+                    describe(
+                        f"the {name} axes have different lengths", given=f"{lhs} at {left} against {rhs} at {right}"
+                    )
                 )
         kept = [lhs[a] for a in self.lhs_batch] + [lhs[a] for a in self.lhs_free(len(lhs))]
         return tuple(kept + [rhs[a] for a in self.rhs_free(len(rhs))])
@@ -203,7 +208,11 @@ def _mask(x: jax.Array, axis: int, length: jax.Array, zero: float) -> jax.Array:
 
 
 def _tail(sums: jax.Array, fmt: Format, output: Format) -> jax.Array:
-    return sums if output is (INT32 if fmt is INT32 else FP32) else convert.convert(sums, INT32 if fmt is INT32 else FP32, output)
+    return (
+        sums
+        if output is (INT32 if fmt is INT32 else FP32)
+        else convert.convert(sums, INT32 if fmt is INT32 else FP32, output)
+    )
 
 
 @dataclass(frozen=True)
@@ -250,15 +259,28 @@ def _index(layout: Layout) -> np.ndarray:
 
 def _check(config: Contraction, a: Stream, b: Stream, out: Layout) -> None:
     if a.fmt is not b.fmt or a.fmt not in (BF16, FP32, INT32):
-        raise FormatError(describe("operands of a contraction", given=f"{a.fmt} and {b.fmt}", allowed="both bf16, both fp32 or both int32"))
+        raise FormatError(
+            describe(
+                "operands of a contraction", given=f"{a.fmt} and {b.fmt}", allowed="both bf16, both fp32 or both int32"
+            )
+        )
     shape = config.shape_of(a.shape, b.shape)
     cut = config.shape_of(a.layout.tile, b.layout.tile)
     if (shape, cut) != (out.shape, out.tile):
-        raise ShapeError(describe("the result is cut in another way than its operands", given=str(out), allowed=f"{shape} in tiles of {cut}"))
+        raise ShapeError(
+            describe(
+                "the result is cut in another way than its operands",
+                given=str(out),
+                allowed=f"{shape} in tiles of {cut}",
+            )
+        )
     uncut = all(a.layout.grid[i] == 1 for i in config.lhs_contract[1:])
     if not uncut or (config.k_splits > 1 and config.lhs_contract and a.layout.grid[config.lhs_contract[0]] > 1):
         raise ArgumentError(
-            describe("K may be cut along its first axis only, and not together with k_splits", given=f"{a.layout}, k_splits={config.k_splits}")
+            describe(
+                "K may be cut along its first axis only, and not together with k_splits",
+                given=f"{a.layout}, k_splits={config.k_splits}",
+            )
         )
 
 
@@ -278,8 +300,9 @@ def feeds(rows: int, columns: int, fork: Fork, fmt: Format) -> tuple[int, int]:
 
 @lru_cache(maxsize=4096)
 def forks(rows: int, columns: int, extent: Extent, splits: int, most: int) -> tuple[tuple[int, Fork], ...]:
-    """The useful ways to share a contraction among at most `most` PCUs: (cycles, fork), fewer PCUs later, no entry
-    both slower and larger than another. Empty where `most` is less than `splits`.
+    """The useful ways to share a contraction among at most `most` PCUs, as (cycles, fork).
+
+    Fewer PCUs later, no entry both slower and larger than another. Empty where `most` is less than `splits`.
     """
     found: list[tuple[int, int, Fork]] = []
     for transposed in (False, True):

@@ -32,6 +32,9 @@ def _broadcast(site: Site) -> tuple[int, ...]:
     source = site.builder.types[value].shape
     if shape == source:
         return (value,)
-    if all(n == 1 for axis, n in enumerate(shape) if axis not in dimensions) and tuple(shape[a] for a in dimensions) == source:
+    if (
+        all(n == 1 for axis, n in enumerate(shape) if axis not in dimensions)
+        and tuple(shape[a] for a in dimensions) == source
+    ):
         return (site.add(Move(Reshape(shape)), value),)  # only axes of length one are new
     return (site.add(Move(Broadcast(shape, dimensions)), value),)

@@ -58,7 +58,9 @@ def instruction(site: Site, function: str, order: tuple[int, ...], immediate: in
     fmt = _compute_format(site, function)
     formats = FUNCTIONS[function].formats
     if fmt not in formats:
-        raise site.unsupported(f"{function} does not exist in {fmt}", f"convert to one of {', '.join(map(str, formats))}")
+        raise site.unsupported(
+            f"{function} does not exist in {fmt}", f"convert to one of {', '.join(map(str, formats))}"
+        )
     values = [i for i in order if not isinstance(site.operands[i], Scalar)]
     if not values:
         values = [order[0]]

@@ -31,9 +31,9 @@ _ROUNDER_BITS = np.int32(_ROUNDER.view(np.int32))
 _UPPER_HALF = np.int32(~0xFFF)
 
 
-def wall(x: jax.Array) -> jax.Array:
+def wall(x: Operand) -> jax.Array:
     """The same number, where XLA cannot look through (`bits.isolate` without its derivative)."""
-    return from_bits(jnp.minimum(to_bits(x), QNAN_BITS))
+    return from_bits(jnp.minimum(jax.lax.bitcast_convert_type(x, jnp.int32), QNAN_BITS))
 
 
 def add(x: Operand, y: Operand) -> jax.Array:
@@ -52,8 +52,9 @@ def mul(x: Operand, y: Operand) -> jax.Array:
 
 
 def horner(x: jax.Array, coefficients: Sequence[Operand]) -> jax.Array:
-    """The polynomial with these coefficients, lowest power first: two roundings per power."""
-    *lower, total = coefficients
+    """The polynomial with these two or more coefficients, lowest power first: two roundings per power."""
+    *lower, second, first = coefficients
+    total = add(mul(x, first), second)
     for coefficient in reversed(lower):
         total = add(mul(total, x), coefficient)
     return total
