@@ -102,6 +102,7 @@ def rows_of(job: Job, programs: dict[str, Program], machine: Machine) -> list[di
         rows.append(
             {
                 "partition": name,
+                "machine": machine.name,
                 "kernels": len(kernels),
                 "stages": sum(len(k.kernel.stages) for k in kernels),
                 "pcus": max(k.pcus for k in kernels),
@@ -119,7 +120,7 @@ def rows_of(job: Job, programs: dict[str, Program], machine: Machine) -> list[di
                 "published_flop_per_byte": published.get(name),
                 "speedup_run": float(first.run_s / cost.run_s),
                 "speedup_total": float(first.total_s / cost.total_s),
-                "regime_sn40l": _regime(intensity, float(machine.ridge())),
+                "regime": _regime(intensity, float(machine.ridge())),
                 "regime_a100": _regime(intensity, float(a100().ridge())),
             }
         )
@@ -150,10 +151,10 @@ def cost_table(rows: Sequence[dict[str, Any]]) -> str:
         ("pipeline stages on PCUs", lambda r: f"{r['stages']}"),
         ("PCUs, largest kernel", lambda r: f"{r['pcus']:,}"),
         ("PMUs, largest kernel", lambda r: f"{r['pmus']:,}"),
-        ("SRAM held, largest kernel (MiB)", lambda r: f"{r['sram_bytes'] / MIB:,.2f}"),
-        ("HBM read (MiB)", lambda r: f"{r['read_bytes'].get('hbm', 0) / MIB:,.2f}"),
-        ("HBM written (MiB)", lambda r: f"{r['written_bytes'].get('hbm', 0) / MIB:,.2f}"),
-        ("MFLOP", lambda r: f"{r['flops'] / 1e6:,.2f}"),
+        ("SRAM held, largest kernel", lambda r: _size(r["sram_bytes"])),
+        ("HBM read", lambda r: _size(r["read_bytes"].get("hbm", 0))),
+        ("HBM written", lambda r: _size(r["written_bytes"].get("hbm", 0))),
+        ("FLOP", lambda r: f"{r['flops']:,}"),
         ("cycles", lambda r: f"{r['cycles']:,}"),
         ("time running (us)", lambda r: f"{r['run_s'] * 1e6:,.2f}"),
         ("time of launches (us)", lambda r: f"{r['launch_s'] * 1e6:,.2f}"),
@@ -162,12 +163,16 @@ def cost_table(rows: Sequence[dict[str, Any]]) -> str:
         ("FLOP/byte, every byte counted", lambda r: f"{r['flop_per_byte']:.2f}"),
         ("FLOP/byte, Scale not counted", lambda r: _number(r["flop_per_byte_without_side_input"])),
         ("FLOP/byte, printed in the paper", lambda r: _number(r["published_flop_per_byte"], 1)),
-        ("bound on SN40L by", lambda r: r["regime_sn40l"]),
-        ("bound on A100 by", lambda r: r["regime_a100"]),
+        (f"bound on {rows[0]['machine']} by", lambda r: r["regime"]),
+        ("bound on a100 by", lambda r: r["regime_a100"]),
     ]
     cells = [[name, *(show(r) for r in rows)] for name, show in lines]
     kept = [row for row in cells if any(cell != "-" for cell in row[1:])]
     return table(["", *(r["partition"] for r in rows)], kept, indent="  ", right=True)
+
+
+def _size(count_bytes: int) -> str:
+    return f"{count_bytes / MIB:,.2f} MiB" if count_bytes >= MIB // 16 else f"{count_bytes / 1024:,.2f} KiB"
 
 
 def _number(value: float | None, digits: int = 2) -> str:
@@ -188,7 +193,7 @@ def bits_table(job: Job, programs: dict[str, Program], args: Sequence[jax.Array]
 def ridge_note(machine: Machine) -> str:
     """Where the rooflines bend, and what the difference to the paper's intensities is."""
     return (
-        f"  Ridges: {machine.name} {float(machine.ridge()):.0f} FLOP/byte, A100 {float(a100().ridge()):.0f} FLOP/byte "
+        f"  Ridges: {machine.name} {float(machine.ridge()):.0f} FLOP/byte, a100 {float(a100().ridge()):.0f} FLOP/byte "
         "(peak compute / peak HBM bandwidth)."
     )
 
@@ -201,9 +206,9 @@ def intensity_note(rows: Sequence[dict[str, Any]]) -> str:
     boundary_mib = last["flops"] / last["flop_per_byte_without_side_input"] / MIB
     return (
         f"  {PUBLISHED} prints its first two rows without the traffic of Scale; not counting it, ours are the same.\n"
-        f"  Its last row implies {printed_mib:.2f} MiB; the tensors at the border of the fused kernel are {boundary_mib:.2f} "
-        f"MiB without Scale\n  and {moved / MIB:.2f} MiB with it, so that row counts one more small tensor. "
-        "We count every byte that is moved."
+        f"  Its last row implies {printed_mib:.2f} MiB; the tensors at the border of the fused kernel are "
+        f"{boundary_mib:.2f} MiB without Scale\n  and {moved / MIB:.2f} MiB with it, so that row counts one more small "
+        "tensor. We count every byte that is moved."
     )
 
 
@@ -213,8 +218,8 @@ def drawing_note(job: Job, machine: Machine) -> str:
     shares = [share.pcus for share in program.plan.kernels[0].shares]
     return (
         "  Figure 4 draws this pipeline on 4, 1 and 4 PCUs. Given 9 PCUs, the allocator finds "
-        f"{shares[0]}, {shares[1]} and {shares[2]};\n  given the whole socket, the shares in the report below, where HBM "
-        "and not the PCUs is the limit."
+        f"{shares[0]}, {shares[1]} and {shares[2]};\n  given the whole socket, the shares in the report below, "
+        "where HBM and not the PCUs is the limit."
     )
 
 

@@ -9,10 +9,10 @@ from typing import Any
 from rdujax.graph.graph import Graph
 from rdujax.graph.plan import MemoryStream, PlannedKernel, Stage
 from rdujax.ledger import pipeline as timing
-from rdujax.ledger.numbers import ceil_div, maximum
+from rdujax.ledger.numbers import maximum
 from rdujax.machines.machine import Machine
 from rdujax.ops.contract import Contract
-from rdujax.units import memory, pcu, simd, systolic
+from rdujax.units import agcu, memory, pcu, simd, systolic
 from rdujax.units.simd import Chain
 from rdujax.units.systolic import Extent, Fork
 
@@ -86,5 +86,4 @@ def _stream_stage(planned: PlannedKernel, stream: MemoryStream, machine: Machine
 def _busy(stream: MemoryStream, own: int, shared: int, tier: memory.Config, clock: Any, machine: Machine) -> Any:
     if own == 0:
         return 0
-    ports = machine.agcu.port_bytes_per_cycle.value * stream.agcus
-    return maximum(memory.transfer_cycles(tier, clock, shared), ceil_div(own, ports))
+    return maximum(memory.transfer_cycles(tier, clock, shared), agcu.cycles(machine.agcu, own, stream.agcus))

@@ -75,7 +75,7 @@ def struct(leaf: Any, label: str) -> jax.ShapeDtypeStruct:
                      allowed="arrays of bfloat16, float32, int32 or bool",
                      do="pass jnp.asarray(x, jnp.bfloat16), or let the function close over it")
         )  # fmt: skip
-    if 0 in leaf.shape:
+    if any(length < 1 for length in leaf.shape):
         raise ShapeError(
             describe(
                 "an empty array",

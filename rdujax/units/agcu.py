@@ -89,6 +89,11 @@ def predict(size_bytes: int, tiles: int, counter: str, sweeps: int = 1) -> Count
     return Counts({"agcu.tiles": tiles * sweeps, counter: size_bytes * sweeps})
 
 
+def cycles(config: Config, own_bytes: Any, units: int) -> Any:
+    """Cycles that a stream of `own_bytes` occupies the ports of its AGCUs; exact, or differentiable in the facts."""
+    return ceil_div(own_bytes, config.port_bytes_per_cycle.value * units)
+
+
 def units_for(config: Config, bytes_per_turn: int, turn_cycles: Any) -> int:
     """AGCUs that one stream needs so that its ports carry `bytes_per_turn` within `turn_cycles`."""
     return max(1, ceil_div(bytes_per_turn, exact(config.port_bytes_per_cycle.value) * turn_cycles))
