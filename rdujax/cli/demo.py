@@ -6,6 +6,7 @@ seed, and priced. One table says what each partition needs, moves and takes; ano
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -228,18 +229,18 @@ def show(job: Job, machine: Machine, args: argparse.Namespace) -> bool:
     programs = compiled(job, machine, args.orchestration)
     rows = rows_of(job, programs, machine)
     print(f"{job.title}\n{'=' * len(job.title)}\n")
-    print(cost_table(rows), "\n")
+    print(cost_table(rows) + "\n")
     print(ridge_note(machine))
     if rows[-1]["published_flop_per_byte"] is not None:
         print(intensity_note(rows))
         print(drawing_note(job, machine))
     data = job.arrays(args.seed)
     text, equal = bits_table(job, programs, data)
-    print("\n" + text, "\n")
+    print("\n" + text + "\n")
     print("  Choices that change bits, switched on one at a time, and where they do:\n")
     for choice in ({"stage_buffer_format": "fp32"}, {"k_splits": 4}):
-        print(_indent(str(validate(programs["fully fused"].replace(**choice), *data))), "\n")
-    print(_indent(str(programs["fully fused"].report())), "\n")
+        print(_indent(str(validate(programs["fully fused"].replace(**choice), *data))) + "\n")
+    print(_indent(str(programs["fully fused"].report())) + "\n")
     return equal
 
 
@@ -280,6 +281,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except RduError as error:
         print(error, file=sys.stderr)
         return 2
+    except BrokenPipeError:  # the reader has seen enough, as in `./scripts/demo | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ from rdujax.frontend.rule import Scalar, Site, rule
 from rdujax.numerics.formats import BOOL, Format, format_of
 from rdujax.numerics.functions import FUNCTIONS
 from rdujax.ops.map import Map
+from rdujax.ops.move import Move
+from rdujax.streams.access import Broadcast
 from rdujax.units.expression import CONVERT, IMMEDIATE, Expression, Instruction
 
 # JAX's name of a primitive -> the machine's name of the function. Operands in the same order.
@@ -72,7 +74,15 @@ def instruction(site: Site, function: str, order: tuple[int, ...], immediate: in
             places[i] = len(inputs) + len(steps)
             steps.append(Instruction(IMMEDIATE, _format(site, i), (), _plain(site.operands[i])))
     steps.append(Instruction(function, fmt, tuple(places[i] for i in order), immediate))
-    return site.add(Map(Expression(inputs, tuple(steps))), *(site.value(i) for i in values))
+    return site.add(Map(Expression(inputs, tuple(steps))), *(_spread(site, site.value(i)) for i in values))
+
+
+def _spread(site: Site, value: int) -> int:
+    """The value in the result's shape: a scalar in memory (a bound of a clamp, a predicate) is read again and again."""
+    shape = tuple(site.results[0].shape)
+    if site.builder.types[value].shape == shape or site.builder.types[value].shape:
+        return value
+    return site.add(Move(Broadcast(shape, ())), value)
 
 
 def _compute_format(site: Site, function: str) -> Format:
