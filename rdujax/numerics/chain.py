@@ -29,9 +29,9 @@ _MIN_TURNS = 2
 # 16 rows of 512 values of `b` fill a first-level cache, and 512 x 512 accumulators a second-level one.
 _BLOCK = 512
 # With fewer rows, words of `b` are widened where they are used; with more, once per turn.
-_ROWS_TO_WIDEN_ONCE = 16
-# Looking at all operands costs as much as about 128 updates of each save.
-_WORK_TO_LOOK = 128
+_ROWS_TO_WIDEN_ONCE = 24
+# Looking at an operand costs as much as about 64 updates with it save.
+_WORK_TO_LOOK = 64
 # Vectors shorter than this leave most lanes empty: the longer of the two output axes is then run along instead.
 _SHORT_VECTOR = 16
 
