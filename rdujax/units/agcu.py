@@ -20,7 +20,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rdujax.base.errors import CapacityError, describe
 from rdujax.base.facts import Fact, record
 from rdujax.ledger.counts import Counts, declare
 from rdujax.ledger.numbers import ceil_div, exact
@@ -30,6 +29,7 @@ from rdujax.streams import stream as streams
 from rdujax.streams.layout import Layout
 from rdujax.streams.lift import Executor, must_fit_int32, over_tiles
 from rdujax.streams.stream import Stream
+from rdujax.units import capacity
 from rdujax.units.memory import TIERS  # noqa: F401  (declares the counters of the tiers)
 
 declare("agcu.tiles", unit="tile", doc="tiles that AGCUs loaded or stored")
@@ -101,10 +101,4 @@ def units_for(config: Config, bytes_per_turn: int, turn_cycles: Any) -> int:
 
 def check(config: Config, needs: dict[str, int], where: str) -> None:
     """Refuses more AGCUs than the socket has, with the list of what is needed (law L6)."""
-    needed, there = sum(needs.values()), int(config.count.value)
-    if needed > there:
-        table = "".join(f"\n    {units:>6} AGCUs  {name}" for name, units in sorted(needs.items(), key=lambda n: -n[1]))
-        raise CapacityError(
-            describe("the memory streams of a kernel do not fit", given=f"{needed} AGCUs:{table}",
-                     allowed=f"{there} AGCUs", where=where, do="cut the kernel into several")
-        )  # fmt: skip
+    capacity.check("AGCU", needs, int(config.count.value), where=where, do="cut the kernel into several")

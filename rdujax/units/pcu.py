@@ -9,9 +9,9 @@ Sources        peak and number of PCUs are stated (MICRO 2024, Table II); the sh
                reproduces the peak: rows x columns x 2 x clock x PCUs.
 """
 
-from rdujax.base.errors import CapacityError, describe
 from rdujax.base.facts import Fact, record
 from rdujax.numerics.formats import BF16, Format
+from rdujax.units import capacity
 
 
 @record()
@@ -50,10 +50,6 @@ def lanes(config: Config, fmt: Format) -> int:
 
 def check(config: Config, needs: dict[str, int], where: str) -> None:
     """Refuses more PCUs than the socket has, with the list of what is needed (law L6)."""
-    needed, there = sum(needs.values()), int(config.count.value)
-    if needed > there:
-        table = "".join(f"\n    {units:>6} PCUs  {name}" for name, units in sorted(needs.items(), key=lambda n: -n[1]))
-        raise CapacityError(
-            describe("the stages of a kernel do not fit", given=f"{needed} PCUs:{table}", allowed=f"{there} PCUs",
-                     where=where, do="cut the kernel, or ask for fewer PCUs per stage")
-        )  # fmt: skip
+    capacity.check(
+        "PCU", needs, int(config.count.value), where=where, do="cut the kernel, or ask for fewer PCUs per stage"
+    )

@@ -19,7 +19,6 @@ from math import prod
 import jax
 import jax.numpy as jnp
 
-from rdujax.base.errors import CapacityError, describe
 from rdujax.base.facts import Fact, record
 from rdujax.ledger.counts import Counts, declare
 from rdujax.ledger.numbers import ceil_div
@@ -30,6 +29,7 @@ from rdujax.streams.access import Access
 from rdujax.streams.layout import Layout
 from rdujax.streams.lift import Executor, must_fit_int32, over_tiles
 from rdujax.streams.stream import Stream
+from rdujax.units import capacity
 
 declare("pmu.written_bytes", unit="byte", doc="bytes that stages wrote into stage buffers")
 declare(
@@ -109,10 +109,4 @@ def units_for(config: Config, need: Buffer) -> int:
 
 def check(config: Config, needs: dict[str, int], where: str) -> None:
     """Refuses more PMUs than the socket has, with the list of what is needed (law L6)."""
-    needed, there = sum(needs.values()), int(config.count.value)
-    if needed > there:
-        table = "".join(f"\n    {units:>6} PMUs  {name}" for name, units in sorted(needs.items(), key=lambda n: -n[1]))
-        raise CapacityError(
-            describe("the stage buffers of a kernel do not fit", given=f"{needed} PMUs:{table}",
-                     allowed=f"{there} PMUs", where=where, do="cut the kernel, or make its tiles smaller")
-        )  # fmt: skip
+    capacity.check("PMU", needs, int(config.count.value), where=where, do="cut the kernel, or make its tiles smaller")
