@@ -1,0 +1,1 @@
+"""Errors, registries, sourced facts, and the one file that touches what JAX does not promise to keep."""

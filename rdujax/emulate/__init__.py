@@ -1,0 +1,1 @@
+"""Runs a placed program through the units."""

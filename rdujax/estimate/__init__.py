@@ -1,0 +1,1 @@
+"""Prices a placed program from shapes alone."""

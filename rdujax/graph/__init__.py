@@ -1,0 +1,1 @@
+"""The program as data: graphs, kernels, plans."""

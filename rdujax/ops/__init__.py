@@ -1,0 +1,1 @@
+"""Kinds of work: contraction, map, move."""

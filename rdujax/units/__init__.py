@@ -1,0 +1,1 @@
+"""Units of the RDU as pure functions over streams, one file each."""
