@@ -92,7 +92,8 @@ def with_k_splits(graph: Graph, k_splits: int | Mapping[str, int]) -> Graph:
     for node in graph.nodes:
         if isinstance(node.op, Contract):
             wanted = k_splits.get(node.label, node.op.config.k_splits) if isinstance(k_splits, Mapping) else k_splits
-            if isinstance(k_splits, Mapping) or k_splits != 1:
+            # A node whose author fixed its segments keeps them unless the caller asks for others.
+            if isinstance(k_splits, Mapping) or isinstance(k_splits, bool) or k_splits != 1:
                 node = _split(graph, node, wanted)
         nodes.append(node)
     return replace(graph, nodes=tuple(nodes))

@@ -127,8 +127,8 @@ class Program:
             raise ArgumentError(
                 describe(
                     "arguments of another structure than the program was compiled for",
-                    given=tree,
-                    allowed=self.traced.in_tree,
+                    given=str(tree),
+                    allowed=str(self.traced.in_tree),
                     where=self.name,
                 )
             )
@@ -139,7 +139,11 @@ class Program:
 
 
 def _check_argument(x: Any, label: str, shape: tuple[int, ...], dtype: str, where: str) -> None:
-    if not hasattr(x, "shape") or not hasattr(x, "dtype") or isinstance(x, jax.ShapeDtypeStruct):
+    if not hasattr(x, "shape") or not hasattr(x, "dtype"):
+        raise FormatError(
+            describe(f"argument {label} is no array", given=repr(x), allowed=f"an array {dtype}{list(shape)}", where=where)
+        )
+    if isinstance(x, jax.ShapeDtypeStruct):
         raise ConcretenessError(
             describe(f"argument {label} has no values", given=repr(x), where=where,
                      allowed=f"an array {dtype}{list(shape)}", do="cost() and report() work without arrays")

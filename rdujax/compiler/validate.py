@@ -193,16 +193,17 @@ def _cause(
     if isinstance(node.op, Move):
         return (), inherited
     assert isinstance(node.op, Contract | Map)
-    expected = _bits(np.asarray(theirs[node.result]))
     operands, fmts = [theirs[v] for v in node.operands], [graph.types[v].fmt for v in node.operands]
+    is_wide, splits = node.result in wide, node.op.config.k_splits if isinstance(node.op, Contract) else 1
 
-    def differs(op: Contract | Map, wide: bool) -> bool:
-        return bool((_bits(np.asarray(evaluate(op, operands, fmts, wide=wide))) != expected).any())
+    def bits(split: bool, wide: bool) -> np.ndarray:
+        op = node.op if split else _unsplit(node).op
+        return _bits(np.asarray(evaluate(op, operands, fmts, wide=wide)))  # type: ignore[arg-type]
 
-    made = []
-    if isinstance(node.op, Contract) and node.op.config.k_splits > 1 and differs(node.op, wide=False):
-        made.append(f"k_splits={node.op.config.k_splits}")
-    if node.result in wide and differs(_unsplit(node).op, wide=True):  # type: ignore[arg-type]
+    chosen, made = bits(True, is_wide), []
+    if splits > 1 and (chosen != bits(False, is_wide)).any():
+        made.append(f"k_splits={splits}")
+    if is_wide and (chosen != bits(True, False)).any():
         made.append("stage_buffer_format=fp32")
     return tuple(made), inherited
 

@@ -88,11 +88,18 @@ def struct(leaf: Any, label: str) -> jax.ShapeDtypeStruct:
 
 
 def walk(
-    builder: Builder, jaxpr: Any, consts: Sequence[Any], values: Sequence[Operand], scope: str, by_hand: bool = False
+    builder: Builder,
+    jaxpr: Any,
+    consts: Sequence[Any],
+    values: Sequence[Operand],
+    scope: str,
+    by_hand: bool = False,
+    caller: str = "",
 ) -> list[Operand]:
     """Adds the equations of a jaxpr to the builder and returns its outputs.
 
-    by_hand: the values are tiles of streams, so that only unit calls may touch them.
+    by_hand: the values are tiles of streams, so that only unit calls may touch them. caller: the source line that
+    entered this jaxpr, for equations that JAX's own library wrote and that have no line of the user.
     """
     known: dict[Any, Operand] = {}
 
@@ -103,7 +110,7 @@ def walk(
         known[var] = _constant(builder, const, scope)
     known |= dict(zip(jaxpr.invars, values, strict=True))
     for eqn in jaxpr.eqns:
-        results = _equation(builder, eqn, tuple(read(v) for v in eqn.invars), scope, by_hand)
+        results = _equation(builder, eqn, tuple(read(v) for v in eqn.invars), scope, by_hand, caller)
         known |= dict(zip(eqn.outvars, results, strict=True))
     return [read(v) for v in jaxpr.outvars]
 
@@ -118,9 +125,9 @@ def _constant(builder: Builder, const: Any, scope: str) -> int:
 
 
 def _equation(
-    builder: Builder, eqn: Any, operands: tuple[Operand, ...], outer: str, by_hand: bool
+    builder: Builder, eqn: Any, operands: tuple[Operand, ...], outer: str, by_hand: bool, caller: str
 ) -> Sequence[Operand]:
-    name, source = eqn.primitive.name, compat.source_line(eqn)
+    name, source = eqn.primitive.name, compat.source_line(eqn) or caller
     scope = "/".join(part for part in (outer, compat.scope(eqn)) if part)
     site = Site(builder, name, operands, dict(eqn.params), tuple(v.aval for v in eqn.outvars), scope, source)
     called = eqn.params.get("name", "")
@@ -129,7 +136,7 @@ def _equation(
     if name in CALLS:
         inner, consts = _callee(eqn)
         inside = "/".join(part for part in (scope, "" if str(called).startswith("<") else str(called)) if part)
-        return walk(builder, inner, consts, operands, inside, by_hand)
+        return walk(builder, inner, consts, operands, inside, by_hand, source)
     if by_hand:
         raise site.unsupported(
             "a JAX operation on the tiles of a stream", "use rdujax.gemm, rdujax.simd or rdujax.transpose"

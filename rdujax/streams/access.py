@@ -74,7 +74,7 @@ class Reshape:
 
     def shape_of(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """See `Access`."""
-        if prod(shape) != prod(self.shape):
+        if prod(shape) != prod(self.shape) or min(self.shape, default=0) < 0:
             raise ShapeError(describe("a reshape keeps the number of elements", given=f"{shape} to {self.shape}"))
         return self.shape
 
@@ -98,15 +98,20 @@ class Reshape:
 
 @dataclass(frozen=True)
 class Broadcast:
-    """Delivers source axis i as axis `dimensions[i]` of `shape`, the same elements again along all others."""
+    """Delivers source axis i as axis `dimensions[i]` of `shape`, the same elements again along all others.
+
+    The dimensions increase: an order of axes is changed by a transpose.
+    """
 
     shape: tuple[int, ...]
     dimensions: tuple[int, ...]
 
     def shape_of(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """See `Access`."""
+        places = [*self.dimensions, len(self.shape)]
         fits = len(shape) == len(self.dimensions) and all(
-            length in (1, self.shape[axis]) for length, axis in zip(shape, self.dimensions, strict=True)
+            0 <= axis < later and length in (1, self.shape[axis])
+            for length, axis, later in zip(shape, places, places[1:], strict=False)
         )
         if not fits:
             raise ShapeError(

@@ -20,7 +20,7 @@ from rdujax.numerics import convert
 from rdujax.numerics.formats import BF16, BOOL, FP32, INT32, Format
 from rdujax.streams import layout as layouts
 from rdujax.streams import visible
-from rdujax.streams.access import Access
+from rdujax.streams.access import Access, Transpose, chain_read, chain_shape
 from rdujax.streams.layout import Layout
 
 POISON = {BF16: float("nan"), FP32: float("nan"), INT32: -0x5A5A5A5B, BOOL: False}
@@ -109,11 +109,13 @@ def transpose_read(stream: Stream, permutation: tuple[int, ...]) -> Stream:
     """The stream with its axes permuted: tiles are read transposed and none is moved.
 
     Each tile stays in its place in the order of arrival, so no arithmetic and no re-ordering takes place.
+    Raises ShapeError for anything but a permutation of the axes.
     """
     old = stream.layout
+    shape = Transpose(permutation).shape_of(old.shape)
     place = {axis: i for i, axis in enumerate(permutation)}
     layout = Layout(
-        tuple(old.shape[a] for a in permutation),
+        shape,
         tuple(old.tile[a] for a in permutation),
         tuple(place[a] for a in old.order),
     )
@@ -126,11 +128,12 @@ def _transposed(permutation: tuple[int, ...], data: jax.Array) -> jax.Array:
 
 
 def read(stream: Stream, chain: tuple[Access, ...], layout: Layout) -> Stream:
-    """The stream that address patterns deliver, cut as `layout` says."""
-    x = untile(stream)
-    for access in chain:
-        x = access.read(x)
-    return Stream(cut(x, layout, stream.fmt), layout, stream.fmt)
+    """The stream that address patterns deliver, cut as `layout` says.
+
+    Raises ShapeError for a pattern that does not fit what it reads, or a layout of another tensor.
+    """
+    chain_shape(chain, stream.shape)
+    return Stream(cut(chain_read(chain, untile(stream)), layout, stream.fmt), layout, stream.fmt)
 
 
 def carriers(stream: Stream) -> Stream:

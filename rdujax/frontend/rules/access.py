@@ -13,7 +13,7 @@ def _transpose(site: Site) -> tuple[int, ...]:
     return (site.add(Move(Transpose(permutation)), site.value(0)),)
 
 
-@rule("reshape", "squeeze", "expand_dims")
+@rule("reshape", "squeeze")
 def _reshape(site: Site) -> tuple[int, ...]:
     if site.parameters.get("dimensions") is not None and site.primitive == "reshape":
         raise site.unsupported("dimensions reorder the operand", "transpose first, then reshape")

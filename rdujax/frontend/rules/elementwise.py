@@ -50,7 +50,7 @@ def _convert(site: Site) -> tuple[int, ...]:
     return (site.add(Map(expression), site.value(0)),)
 
 
-@rule("copy", "copy_p", "stop_gradient", "optimization_barrier")
+@rule("copy", "stop_gradient", "optimization_barrier")
 def _same(site: Site) -> tuple[int, ...]:
     return tuple(site.value(i) for i in range(len(site.operands)))
 
@@ -78,11 +78,14 @@ def instruction(site: Site, function: str, order: tuple[int, ...], immediate: in
 
 
 def _spread(site: Site, value: int) -> int:
-    """The value in the result's shape: a scalar in memory (a bound of a clamp, a predicate) is read again and again."""
-    shape = tuple(site.results[0].shape)
-    if site.builder.types[value].shape == shape or site.builder.types[value].shape:
+    """The value in the result's shape: what JAX spreads without an equation of its own is read again and again.
+
+    That is a scalar in memory (a bound of a clamp, a predicate), or axes of length one among operands of equal rank.
+    """
+    shape, source = tuple(site.results[0].shape), site.builder.types[value].shape
+    if source == shape:
         return value
-    return site.add(Move(Broadcast(shape, ())), value)
+    return site.add(Move(Broadcast(shape, tuple(range(len(source))))), value)
 
 
 def _compute_format(site: Site, function: str) -> Format:
