@@ -7,7 +7,9 @@ every number it rests on.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, is_dataclass, replace
+from fractions import Fraction
 from functools import partial
+from math import isfinite
 from typing import Any, Literal, TypeVar, dataclass_transform
 
 import jax
@@ -16,6 +18,9 @@ from rdujax.base.errors import ArgumentError, describe, unknown
 
 Confidence = Literal["stated", "derived", "assumed", "overridden"]
 CONFIDENCES: tuple[Confidence, ...] = ("stated", "derived", "assumed", "overridden")
+
+# Units of things that come in whole numbers.
+COUNTED = frozenset({"PCUs", "PMUs", "AGCUs", "cells", "lanes", "stages", "bytes", "bytes/cycle"})
 
 R = TypeVar("R")
 
@@ -42,6 +47,23 @@ class Fact:
             raise unknown("confidence of a fact", self.confidence, CONFIDENCES)
         if not self.unit or not self.source:
             raise ArgumentError(describe("a fact needs a unit and a source", given=repr(self)))
+        if isinstance(self.value, bool | str | int | float | Fraction):
+            self._check_value()
+
+    def _check_value(self) -> None:
+        """Refuses a plain number that its unit does not allow; what JAX traces cannot be looked at."""
+        x, unit = self.value, self.unit
+        number = not isinstance(x, bool | str) and isfinite(x)
+        allowed = "a finite number, 0 or more" if unit == "s" else "a finite number greater than 0"
+        fits = number and (x >= 0 if unit == "s" else x > 0)
+        if unit == "1":
+            fits, allowed = fits and x <= 1, "a share, greater than 0 and at most 1"
+        elif unit in COUNTED:
+            fits, allowed = fits and isinstance(x, int), "a whole number, 1 or more"
+        if not fits:
+            raise ArgumentError(
+                describe("a fact that cannot be", given=f"{x!r} {unit}", allowed=allowed, where=self.source)
+            )
 
     def override(self, value: Any) -> "Fact":
         """The fact with another value, marked as the user's, its former value kept in the source."""
@@ -83,7 +105,10 @@ def override(node: R, path: str, value: Any) -> R:
     paths = [known for known, _ in walk(node)]
     if path not in paths:
         raise unknown("fact", path, paths)
-    return _override(node, path.split("."), value)
+    try:
+        return _override(node, path.split("."), value)
+    except ArgumentError as error:
+        raise ArgumentError(f"{path}: {error}") from None
 
 
 def _override(node: Any, parts: list[str], value: Any) -> Any:

@@ -8,13 +8,13 @@ than what the memory tiers need is never paid for.
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import replace
+from math import prod
 
 from rdujax.base.errors import CapacityError, describe
 from rdujax.estimate.pipeline import turn_elements, turn_extent
 from rdujax.graph.graph import Graph
-from rdujax.graph.plan import BufferPlan, Kernel, MemoryStream, PlannedKernel, Stage, Tiling
+from rdujax.graph.plan import BufferPlan, Kernel, MemoryStream, PlannedKernel, Stage, Tiling, held
 from rdujax.machines.machine import Machine
-from rdujax.numerics.formats import BF16, FP32
 from rdujax.ops.contract import Contract
 from rdujax.units import agcu, memory, pcu, pmu, simd, systolic
 from rdujax.units.simd import Chain
@@ -51,7 +51,8 @@ def _staircase(graph: Graph, tiling: Tiling, stage: Stage, machine: Machine) -> 
         most = min(most, stage.pins.pcus)
     if isinstance(stage.op, Contract):
         rows, columns = pcu.array(config, graph.types[stage.reads[0].value].fmt)
-        extent, splits = turn_extent(graph, tiling.tile, stage), stage.op.config.k_splits
+        extent = turn_extent(graph, tiling.tile, stage)
+        splits = stage.op.config.segments(extent.k)
         stairs: Staircase = systolic.forks(int(rows), int(columns), extent, splits, most)
         least = splits
     else:
@@ -74,12 +75,16 @@ def _flows(graph: Graph, kernel: Kernel, tiling: Tiling, tiers: dict[int, str]) 
         total = graph.types[value].size_bytes * tiling.sweeps(value)
         streamed = tiling.is_streamed(value)
         turn = -(-total // tiling.turns) if streamed else 0
+        # The first turn waits for a whole tile, later ones for their share of the next.
+        kind = graph.types[value]
+        first = min(total, prod(tiling.tile(value, kind.shape)) * kind.fmt.width_bytes) if streamed else total
         label = f"load {graph.labels[value]}"
-        flows.append(MemoryStream(label, value, tiers[value], False, total, turn, 0 if streamed else total, 1))
+        flows.append(MemoryStream(label, value, tiers[value], False, total, turn, first, 1))
     for write in kernel.writes:
         total = graph.types[write.value].size_bytes
         label = f"store {graph.labels[write.value]}"
-        flows.append(MemoryStream(label, write.value, tiers[write.value], True, total, -(-total // tiling.turns), 0, 1))
+        turn = -(-total // tiling.turns)
+        flows.append(MemoryStream(label, write.value, tiers[write.value], True, total, turn, turn, 1))
     return flows
 
 
@@ -117,12 +122,12 @@ def _at(
 def _stream(flow: MemoryStream, turn_cycles: int, ahead_cycles: dict[str, int], machine: Machine) -> MemoryStream:
     if flow.turn_bytes:
         return replace(flow, agcus=agcu.units_for(machine.agcu, flow.turn_bytes, turn_cycles))
-    return replace(flow, agcus=agcu.units_for(machine.agcu, flow.ahead_bytes, max(ahead_cycles[flow.tier], 1)))
+    return replace(flow, agcus=agcu.units_for(machine.agcu, flow.first_bytes, max(ahead_cycles[flow.tier], 1)))
 
 
 def _ahead_cycles(flows: Sequence[MemoryStream], tier: str, machine: Machine) -> int:
     """Cycles in which a tier delivers all that is loaded before the first turn; its streams share them."""
-    ahead = sum(f.ahead_bytes for f in flows if f.tier == tier)
+    ahead = sum(f.first_bytes for f in flows if f.tier == tier and not f.turn_bytes)
     return memory.transfer_cycles(machine.tier(tier), machine.clock_hz.value, ahead)
 
 
@@ -160,7 +165,7 @@ def _buffers(
     plans = []
     for value in [*kernel.loads, *(s.result for s in kernel.stages)]:
         kind = graph.types[value]
-        fmt = FP32 if value in wide and kind.fmt is BF16 else kind.fmt
+        fmt = held(graph, wide, value)
         tile_bytes = fmt.width_bytes
         for length in tiling.tile(value, kind.shape) if value not in tiling.resident else kind.shape:
             tile_bytes *= length
@@ -175,22 +180,17 @@ def _rates(
     graph: Graph, stage: Stage, share: Fork | Chain, wide: frozenset[int], machine: Machine
 ) -> tuple[list[int], int]:
     """Bytes per cycle that a running stage reads of each operand, and that it writes."""
-
-    def held(value: int):
-        fmt = graph.types[value].fmt
-        return FP32 if value in wide and fmt is BF16 else fmt
-
-    out = held(stage.result)
+    out = held(graph, wide, stage.result)
     if isinstance(stage.op, Contract):
         assert isinstance(share, Fork)
         rows, columns = (int(n) for n in pcu.array(machine.pcu, graph.types[stage.reads[0].value].fmt))
-        feeds = [systolic.feeds(rows, columns, share, held(r.value))[i] for i, r in enumerate(stage.reads)]
+        feeds = [systolic.feeds(rows, columns, share, held(graph, wide, r.value))[i] for i, r in enumerate(stage.reads)]
         k = stage.op.config.extent(*(r.shape(graph) for r in stage.reads)).k
         outputs = rows * columns * share.rows * share.columns
         return feeds, -(-outputs * out.width_bytes // max(1, k // share.splits))
     assert isinstance(share, Chain)
     expression = stage.op.expression
-    rates = [simd.feed(machine.pcu, expression, share, held(r.value)) for r in stage.reads]
+    rates = [simd.feed(machine.pcu, expression, share, held(graph, wide, r.value)) for r in stage.reads]
     return rates, simd.feed(machine.pcu, expression, share, out)
 
 

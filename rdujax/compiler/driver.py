@@ -9,7 +9,7 @@
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 from rdujax.base.errors import ArgumentError, describe, unknown
 from rdujax.compiler import fuse
@@ -48,6 +48,10 @@ class Choices:
     def __post_init__(self) -> None:
         if not isinstance(self.fusion, fuse.Cuts) and self.fusion not in fuse.FUSIONS:
             raise unknown("fusion", self.fusion, fuse.FUSIONS, do="or pass rdujax.cut_after(label, ...)")
+        if isinstance(self.k_splits, bool) or not isinstance(self.k_splits, int | Mapping):
+            raise ArgumentError(
+                describe("k_splits", given=repr(self.k_splits), allowed="an integer, or integers by label")
+            )
         for kind, given, allowed in (
             ("orchestration", self.orchestration, ORCHESTRATIONS),
             ("stage_buffer_format", self.stage_buffer_format, BUFFER_FORMATS),
@@ -55,6 +59,9 @@ class Choices:
         ):
             if given not in allowed:
                 raise unknown(kind, given, allowed)
+
+
+CHOICES = tuple(field.name for field in fields(Choices))
 
 
 def plan(graph: Graph, machine: Machine, choices: Choices) -> Plan:

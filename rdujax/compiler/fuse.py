@@ -34,15 +34,13 @@ def cut_after(*labels: str) -> Cuts:
 
 
 def operators(graph: Graph) -> list[list[Node]]:
-    """One group per operator; views join the groups of all that read them (see `dead_views`)."""
+    """One group per operator; views join the groups of all that read them."""
     groups, views = [], []
     for node in graph.nodes:
         if isinstance(node.op, Move) and node.op.is_view:
             views.append(node)
         else:
             groups.append([node])
-    if not groups:
-        return [list(graph.nodes)] if graph.nodes else []
     return [_with_views(graph, group, views) for group in groups] + _trailing(graph, groups, views)
 
 

@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 
 from rdujax.base import compat
-from rdujax.base.errors import ArgumentError, ConcretenessError, FormatError, ShapeError, describe
+from rdujax.base.errors import ArgumentError, ConcretenessError, FormatError, ShapeError, describe, unknown
 from rdujax.compiler import driver, fuse
-from rdujax.compiler.driver import Choices
+from rdujax.compiler.driver import CHOICES, Choices
 from rdujax.compiler.report import Report, report
 from rdujax.emulate.run import Result, enter, leave, run
 from rdujax.estimate.price import ProgramCost, predict, price
@@ -22,7 +22,8 @@ from rdujax.graph.graph import text as graph_text
 from rdujax.graph.plan import Plan
 from rdujax.graph.plan import text as kernel_text
 from rdujax.ledger.counts import Counts, total
-from rdujax.machines.machine import Machine, named
+from rdujax.ledger.numbers import is_exact
+from rdujax.machines.machine import ORCHESTRATIONS, Machine, named
 from rdujax.streams.lift import EXECUTORS, Executor
 
 
@@ -82,7 +83,24 @@ class Program:
 
         The plan stays as it is. With facts that JAX traces, the cost is differentiable in them.
         """
-        return price(self.plan, machine or self.machine)
+        return price(self.plan, self.machine if machine is None else self._same_decisions(named(machine)))
+
+    def _same_decisions(self, machine: Machine) -> Machine:
+        """The machine, if it differs only in facts that decided nothing in the plan."""
+        there = self.machine.facts()
+        for path, fact in machine.facts().items():
+            decides = path.split(".")[0] in ("pcu", "pmu", "agcu") or path.endswith("capacity_bytes")
+            if decides and is_exact(fact.value) and fact.value != there[path].value:
+                raise ArgumentError(
+                    describe(
+                        f"the plan was made for another {path}",
+                        given=str(fact.value),
+                        allowed=str(there[path].value),
+                        where=self.name,
+                        do="plan again with program.replace(machine=...)",
+                    )
+                )
+        return machine
 
     def report(self) -> Report:
         """Kernels, stages, tiles, PCUs, PMUs, cycles and bytes: printable, and a dictionary."""
@@ -91,6 +109,9 @@ class Program:
     def replace(self, **choices: Any) -> "Program":
         """The same function compiled with other choices (and `machine=`)."""
         machine = named(choices.pop("machine", self.machine))
+        for given in choices:
+            if given not in CHOICES:
+                raise unknown("choice", given, (*CHOICES, "machine"))
         new = replace(self.choices, **choices)
         return Program(self.traced, driver.plan(self.traced.graph, machine, new), machine, new, self.name)
 
@@ -141,7 +162,9 @@ class Program:
 def _check_argument(x: Any, label: str, shape: tuple[int, ...], dtype: str, where: str) -> None:
     if not hasattr(x, "shape") or not hasattr(x, "dtype"):
         raise FormatError(
-            describe(f"argument {label} is no array", given=repr(x), allowed=f"an array {dtype}{list(shape)}", where=where)
+            describe(
+                f"argument {label} is no array", given=repr(x), allowed=f"an array {dtype}{list(shape)}", where=where
+            )
         )
     if isinstance(x, jax.ShapeDtypeStruct):
         raise ConcretenessError(
@@ -230,6 +253,13 @@ def kernel(
     tiles: how arguments are cut, by name (whole by default). Lead to the same `Program` as `compile` does.
     """
     placed = named(machine)
+    if orchestration not in ORCHESTRATIONS:
+        raise unknown("orchestration", orchestration, ORCHESTRATIONS)
+    for name, tile in (tiles or {}).items():
+        if not isinstance(tile, tuple | list):
+            raise ShapeError(
+                describe("a tile is a tuple of lengths", given=repr(tile), where=f"tiles, argument {name}")
+            )
     cut = tuple(sorted((name, tuple(tile)) for name, tile in (tiles or {}).items()))
     return lambda fn: Kernel(fn, placed, cut, orchestration)
 

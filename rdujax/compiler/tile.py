@@ -61,8 +61,9 @@ def _cuts(chosen: tuple[Axes, ...], machine: Machine) -> Iterator[tuple[Loop, ..
 
 
 def _sizes(length: int, machine: Machine) -> list[int]:
-    """Powers of two from one pass of the array up to below the axis, largest first."""
-    size = min(int(machine.pcu.systolic_rows.value), length)
+    """Powers of two below the axis, largest first; of a long axis no less than the rows of one array."""
+    rows = int(machine.pcu.systolic_rows.value)
+    size = rows if length > 2 * rows else 1
     sizes = []
     while size < length:
         sizes.append(size)

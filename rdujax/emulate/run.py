@@ -99,7 +99,10 @@ class _Kernel:
         held = self.planned.held(self.graph, stage.result)
         if isinstance(stage.op, Contract):
             a, b = self._operands(stage.op, stage.reads, layout)
-            stream, counts = systolic(stage.op.config, a, b, layout, held, self.how, self.tally)
+            buffers = tuple(self.planned.held(self.graph, r.value) for r in stage.reads)
+            stream, counts = systolic(
+                stage.op.config, a, b, layout, held, self.how, self.tally, (buffers[0], buffers[1])
+            )
         else:
             expression = stage.op.expression
             operands = [self._read(r, layout, self.planned.held(self.graph, r.value)) for r in stage.reads]

@@ -73,14 +73,13 @@ def _stream_stage(planned: PlannedKernel, stream: MemoryStream, machine: Machine
     tier, clock = machine.tier(stream.tier), machine.clock_hz.value
     loads = sum(s.turn_bytes for s in peers if not s.is_store)
     stores = sum(s.turn_bytes for s in peers if s.is_store)
-    ahead = sum(s.ahead_bytes for s in peers)
+    first = sum(s.first_bytes for s in peers if not s.is_store)
     one_turn = planned.tiling.turns == 1
     shared = (stores if stream.is_store else loads) if one_turn else loads + stores
     service = _busy(stream, stream.turn_bytes, shared, tier, clock, machine)
     if stream.is_store:
         return timing.Stage(stream.label, service)
-    first = _busy(stream, stream.turn_bytes + stream.ahead_bytes, loads + ahead, tier, clock, machine)
-    return timing.Stage(stream.label, service, first)
+    return timing.Stage(stream.label, service, _busy(stream, stream.first_bytes, first, tier, clock, machine))
 
 
 def _busy(stream: MemoryStream, own: int, shared: int, tier: memory.Config, clock: Any, machine: Machine) -> Any:

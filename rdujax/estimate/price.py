@@ -5,7 +5,6 @@ with derivatives (the closed form of the pipeline, which is exact where every bu
 """
 
 from dataclasses import dataclass
-from fractions import Fraction
 from math import prod
 from typing import Any
 
@@ -16,7 +15,7 @@ from rdujax.graph.plan import Plan, PlannedKernel, Stage
 from rdujax.ledger.cost import Cost
 from rdujax.ledger.counts import Counts
 from rdujax.ledger.makespan import closed_form_cycles, critical_path_cycles, makespan_cycles
-from rdujax.ledger.numbers import common, ratio
+from rdujax.ledger.numbers import common, is_exact, ratio
 from rdujax.machines.machine import Machine
 from rdujax.ops.contract import Contract
 from rdujax.ops.map import Map
@@ -86,7 +85,7 @@ class ProgramCost:
 
     def operational_intensity(self, tier: str = "hbm") -> float:
         """FLOP per byte moved at a tier."""
-        return float(self.flops) / float(self.moved_bytes(tier))
+        return float(self.cost.operational_intensity(tier))
 
     def __str__(self) -> str:
         tiers = ", ".join(f"{t} {self.moved_bytes(t):,} bytes" for t in self.cost.tiers if self.moved_bytes(t))
@@ -138,7 +137,7 @@ def _operands(graph: Graph, stage: Any) -> list[Any]:
 
 
 def _is_exact(machine: Machine) -> bool:
-    return all(isinstance(f.value, int | float | Fraction) for _, f in facts.walk(machine))
+    return is_exact(*(fact.value for _, fact in facts.walk(machine)))
 
 
 def _sum(parts: Any) -> Any:
@@ -183,8 +182,8 @@ def _contraction(planned: PlannedKernel, graph: Graph, stage: Stage) -> Counts:
     grid = _grid(planned, stage.result, graph.types[stage.result].shape)
     n_lhs = len(config.lhs_batch) + len(config.lhs_free(len(lhs)))
     again = prod(grid[n_lhs:]), prod(grid[len(config.lhs_batch) : n_lhs])
-    width = graph.types[stage.reads[0].value].fmt.width_bytes
-    read_bytes = (prod(lhs) * again[0] + prod(rhs) * again[1]) * width
+    widths = [planned.held(graph, r.value).width_bytes for r in stage.reads]
+    read_bytes = prod(lhs) * again[0] * widths[0] + prod(rhs) * again[1] * widths[1]
     return Counts({"pcu.macs": config.extent(lhs, rhs).macs, "pmu.read_bytes": read_bytes})
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from rdujax.base.errors import ShapeError, describe
 from rdujax.graph.graph import NO_PINS, Graph, Node, Pins
 from rdujax.numerics.formats import format_of
 from rdujax.ops.op import Op, TensorType
@@ -29,14 +30,14 @@ class Builder:
     def constant(self, array: Any, label: str) -> int:
         """A new constant: an array that the function closed over or a scalar of its text."""
         shape, dtype = np.shape(array), getattr(array, "dtype", np.asarray(array).dtype)
-        value = self._value(TensorType(shape, format_of(dtype, where=f"constant {label}")), label)
+        value = self._value(TensorType(shape, format_of(dtype, where=f"constant {label}")), self._unique(label))
         self.constants[value] = array
         return value
 
     def add(self, op: Op, operands: Sequence[int], *, scope: str = "", source: str = "", pins: Pins = NO_PINS) -> int:
         """A new node; its type is what the operation infers from the operands."""
         label = self._unique(f"{scope}/{op.name}" if scope else op.name)
-        value = self._value(op.infer(*(self.types[v] for v in operands)), label)
+        value = self._value(op.infer(*(self.types[v] for v in operands)), label, source)
         self.nodes.append(Node(op, tuple(operands), value, label, source, pins))
         return value
 
@@ -58,7 +59,11 @@ class Builder:
             tuple(outputs),
         )
 
-    def _value(self, kind: TensorType, label: str) -> int:
+    def _value(self, kind: TensorType, label: str, where: str = "") -> int:
+        if 0 in kind.shape:
+            raise ShapeError(
+                describe("an empty array", given=f"{kind}, {label}", allowed="at least one element", where=where)
+            )
         value = len(self.types)
         self.types[value], self.labels[value] = kind, label
         return value

@@ -80,6 +80,16 @@ def simd(fn: Callable[..., Any], *streams: Stream, pcus: int | None = None) -> S
     """
     if not streams:
         raise ArgumentError("simd needs at least one stream")
+    for i, s in enumerate(streams):
+        if s.layout != streams[0].layout:
+            raise ShapeError(
+                describe(
+                    "streams that are cut differently",
+                    given=f"stream {i}: {s.layout}",
+                    allowed=str(streams[0].layout),
+                    where="simd",
+                )
+            )
     structs = [jax.ShapeDtypeStruct(s.layout.tile, s.fmt.dtype) for s in streams]
     expression = expression_of(trace(fn, structs).graph)
     layout = streams[0].layout
@@ -104,6 +114,14 @@ def transpose(stream: Stream, permutation: Sequence[int] | None = None) -> Strea
 
 def expression_of(graph: Graph) -> Expression:
     """The one expression that a graph of element-wise nodes computes; UnsupportedError for any other graph."""
+    if len(graph.outputs) != 1 or graph.constants or not graph.nodes:
+        raise UnsupportedError(
+            describe(
+                "a SIMD stage computes one result from its operands",
+                given=f"{len(graph.outputs)} results of {len(graph.nodes)} operations, {len(graph.constants)} captured arrays",
+                do="return one computed array, and pass captured arrays as streams",
+            )
+        )
     places = {value: i for i, value in enumerate(graph.inputs)}
     inputs = tuple(graph.types[v].fmt for v in graph.inputs)
     steps: list[Instruction] = []
@@ -123,17 +141,6 @@ def expression_of(graph: Graph) -> Expression:
         for s in inner.instructions:
             steps.append(Instruction(s.function, s.fmt, tuple(mapping[i] for i in s.operands), s.immediate, s.target))
         places[node.result] = len(inputs) + len(steps) - 1
-    if (
-        len(graph.outputs) != 1
-        or graph.constants
-        or not steps
-        or places[graph.outputs[0]] != len(inputs) + len(steps) - 1
-    ):
-        raise UnsupportedError(
-            describe("a SIMD stage computes one result from its operands", 
-                     given=f"{len(graph.outputs)} results, {len(graph.constants)} captured arrays",
-                     do="return one array, and pass captured arrays as streams")
-        )  # fmt: skip
     return Expression(inputs, tuple(steps))
 
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from rdujax.base.errors import ArgumentError, describe
-from rdujax.ops.move import Move
 from rdujax.ops.op import Op, TensorType
 
 
@@ -41,11 +40,6 @@ class Node:
     source: str = ""
     pins: Pins = NO_PINS
 
-    @property
-    def is_move(self) -> bool:
-        """True for an access pattern."""
-        return isinstance(self.op, Move)
-
 
 @dataclass(frozen=True)
 class Graph:
@@ -60,19 +54,6 @@ class Graph:
     constants: dict[int, Any]
     nodes: tuple[Node, ...]
     outputs: tuple[int, ...]
-
-    def producer(self, value: int) -> Node | None:
-        """The node that computes a value, or None for an input or constant."""
-        return self.producers.get(value)
-
-    @property
-    def producers(self) -> dict[int, Node]:
-        """The node that computes each value."""
-        return {node.result: node for node in self.nodes}
-
-    def users(self, value: int) -> tuple[Node, ...]:
-        """The nodes that read a value, each once."""
-        return tuple(node for node in self.nodes if value in node.operands)
 
     def types_of(self, values: tuple[int, ...]) -> tuple[TensorType, ...]:
         """The types of several values."""

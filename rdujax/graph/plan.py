@@ -67,11 +67,6 @@ class Kernel:
     writes: tuple[Write, ...]
     nodes: tuple[Node, ...]
 
-    def readers(self, value: int) -> tuple[str, ...]:
-        """Who reads a value inside the kernel: labels of stages, and "store" for writes."""
-        stages = tuple(s.label for s in self.stages for r in s.reads if r.value == value)
-        return stages + tuple("store" for w in self.writes if w.read.value == value)
-
 
 @dataclass(frozen=True)
 class Loop:
@@ -144,7 +139,10 @@ class BufferPlan:
 
 @dataclass(frozen=True)
 class MemoryStream:
-    """One stream between a tier and the tile: a load or a store, its bytes per turn, and its AGCUs."""
+    """One stream between a tier and the tile: a load or a store, its bytes, and its AGCUs.
+
+    turn_bytes: its share of every turn. first_bytes: what a load must deliver before the first turn can begin.
+    """
 
     label: str
     value: int
@@ -152,7 +150,7 @@ class MemoryStream:
     is_store: bool
     total_bytes: int
     turn_bytes: int
-    ahead_bytes: int  # moved before the first turn
+    first_bytes: int
     agcus: int
 
 
@@ -172,8 +170,7 @@ class PlannedKernel:
 
     def held(self, graph: Graph, value: int) -> Format:
         """The format in which stage buffers hold a value: FP32 where it is kept wide, otherwise its own."""
-        fmt = graph.types[value].fmt
-        return FP32 if value in self.wide and fmt is BF16 else fmt
+        return held(graph, self.wide, value)
 
     @property
     def pcus(self) -> int:
@@ -213,6 +210,12 @@ class Plan:
     def peak_bytes(self, tier: str) -> int:
         """Bytes that the values of a tier take together: every value keeps its own place while the program runs."""
         return sum(self.graph.types[v].size_bytes for v, t in self.tiers.items() if t == tier)
+
+
+def held(graph: Graph, wide: frozenset[int], value: int) -> Format:
+    """The format in which stage buffers hold a value when the values of `wide` are kept in FP32."""
+    fmt = graph.types[value].fmt
+    return FP32 if value in wide and fmt is BF16 else fmt
 
 
 def text(kernel: Kernel) -> str:

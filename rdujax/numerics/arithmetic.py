@@ -124,7 +124,8 @@ def integer_power(x: ArrayLike, n: int) -> jax.Array:
 
     A negative n is the reciprocal of the positive power. n = 0 gives 1, and NaN for NaN (N2).
     """
-    return registers.integer_power(*_moved("integer_power", x), index(n))
+    (x,) = _moved("integer_power", x)
+    return registers.integer_power(x, index(n))
 
 
 @jax.jit

@@ -101,17 +101,6 @@ def commit_bf16(x: jax.Array) -> jax.Array:
     return from_bits(round_bits_to_bf16(to_bits(x)))
 
 
-def opaque(constant: ArrayLike, like: jax.Array) -> jax.Array:
-    """`constant` as a float32 array of the shape of `like` that XLA cannot see as a constant.
-
-    Where `like` is NaN the value is NaN as well: use it only against `like`, whose result is then NaN anyway.
-    The gradient with respect to both is zero.
-    """
-    bits = to_bits(jax.lax.stop_gradient(like))
-    hidden = to_bits(jnp.broadcast_to(jnp.asarray(constant, jnp.float32), like.shape))
-    return from_bits(jnp.where(magnitude(bits) > INF_BITS, bits, hidden))
-
-
 def order_key(x: jax.Array) -> jax.Array:
     """int32 keys in the order of the numbers (N5): -inf < ... < -0 < +0 < ... < +inf < NaN. Any float32 in."""
     bits = commit_bits(to_bits(x))

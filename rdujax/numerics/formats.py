@@ -65,7 +65,7 @@ def format_of(dtype: object, *, where: str = "") -> Format:
 
     Raises FormatError for every other dtype (float16, float64, complex, 8- and 16-bit integers ...).
     """
-    name = jnp.dtype(dtype).name
+    name = _dtype_name(dtype)
     for _, fmt in FORMATS.items():
         if fmt.dtype_name == name:
             return fmt
@@ -78,6 +78,13 @@ def format_of(dtype: object, *, where: str = "") -> Format:
             do="convert it before the call, for example with x.astype(jnp.bfloat16)",
         )
     )
+
+
+def _dtype_name(dtype: object) -> str:
+    try:
+        return jnp.dtype(dtype).name
+    except TypeError:  # JAX's extended dtypes, such as that of a random key
+        return str(dtype)
 
 
 def lookup(fmt: "Format | str") -> Format:

@@ -7,6 +7,7 @@ canonical carriers of the format (see `convert.enter`), broadcast as in NumPy.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -81,7 +82,7 @@ def apply(name: str, fmt: Format | str, *operands: ArrayLike, **parameters: int)
     return unit(*operands, **parameters)
 
 
-def _unit(name: str, core: Unit, **options: object) -> Unit:
+def _unit(name: str, core: Unit, **options: Any) -> Unit:
     """`core`, written for equal float32 shapes, as a named and checked function."""
 
     def unit(*operands: ArrayLike, **parameters: int) -> jax.Array:
@@ -100,7 +101,7 @@ def _predicate_unit(name: str, core: Unit) -> Unit:
 
 
 def _define(
-    name: str, arity: int, doc: str, fp32: Unit, bf16: Unit | None = None, bound_ulp: float = 0.0, **others: object
+    name: str, arity: int, doc: str, fp32: Unit, bf16: Unit | None = None, bound_ulp: float = 0.0, **others: Any
 ) -> None:
     """Registers a function whose BF16 form is `bf16`, or else the FP32 form because it only selects or moves."""
     single = _unit(f"{name}_fp32", fp32)
@@ -179,15 +180,19 @@ def _define_bitwise() -> None:
         doc = f"Bitwise {name} of words, logical {name} of predicates."
         FUNCTIONS.add(name, Function(name, arity, int32=word, predicate=_predicate_unit(name, predicate), doc=doc))
     FUNCTIONS.add("rem", Function("rem", 2, int32=integer.rem, doc="Remainder of div, signed as x; x rem 0 = x."))
-    for shift in (integer.shift_left, integer.shift_right_logical, integer.shift_right_arithmetic):
-        name = shift.__name__
+    for name in ("shift_left", "shift_right_logical", "shift_right_arithmetic"):
+        shift = getattr(integer, name)
         FUNCTIONS.add(name, Function(name, 2, int32=shift, doc=shift.__doc__ or ""))
 
 
 def _define_special() -> None:
+    # Rounding a square root or quotient of BF16 values to 24 bits and then to 8 is the same as to 8 at once (24 is at
+    # least 2 * 8 + 2), so these two need no table to be correctly rounded.
+    without_table = {"sqrt": registers.sqrt_bf16, "reciprocal": registers.reciprocal_bf16}
     for name, special in SPECIAL.items():
+        bf16 = _unit(f"{name}_bf16", without_table[name]) if name in without_table else special.bf16
         member = Function(
-            name, 1, special.bf16, special.fp32, bound_ulp=special.bound_ulp, domain=special.domain, doc=special.doc
+            name, 1, bf16, special.fp32, bound_ulp=special.bound_ulp, domain=special.domain, doc=special.doc
         )
         FUNCTIONS.add(name, member)
 

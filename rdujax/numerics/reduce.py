@@ -20,6 +20,7 @@ from rdujax.numerics.bits import (
     as_carriers,
     as_integers,
     canonicalize,
+    flush,
     from_order_key,
     order_key,
 )
@@ -122,7 +123,8 @@ def _halve(x: jax.Array, axis: int, combine: Callable[[jax.Array, jax.Array], ja
 
 @partial(jax.custom_jvp, nondiff_argnums=(1,))
 def _tree_sum(x, axis):
-    return _halve(canonicalize(x), axis, registers.add)
+    # Flushing is all that the levels in between need: it is a wall to the compiler as well, and NaN stays NaN.
+    return canonicalize(_halve(flush(x), axis, lambda low, high: flush(low + high)))
 
 
 @_tree_sum.defjvp

@@ -76,8 +76,8 @@ def _raw_mul(x, y):
 
 
 def _raw_div(x, y):
-    x, y = _hidden(x, y, _limit_by_position(x.shape))
-    return to_bits(x / y)
+    _, hidden = _hidden(x, y, _limit_by_position(x.shape))
+    return to_bits(x / hidden)
 
 
 def _add_jvp(out, primals, tangents):
@@ -137,6 +137,9 @@ sub_bf16 = _differentiable(lambda x, y: round_bits_to_bf16(_raw_sub(x, y)), _sub
 mul_bf16 = _differentiable(lambda x, y: round_bits_to_bf16(_raw_mul(x, y)), _mul_jvp)
 div_bf16 = _differentiable(lambda x, y: round_bits_to_bf16(_raw_div(x, y)), _div_jvp)
 sqrt = _differentiable(lambda x: commit_bits(to_bits(jnp.sqrt(x))), lambda out, _, tangents: tangents[0] * (0.5 / out))
+sqrt_bf16 = _differentiable(
+    lambda x: round_bits_to_bf16(to_bits(jnp.sqrt(x))), lambda out, _, tangents: tangents[0] * (0.5 / out)
+)
 neg = _differentiable(lambda x: one_nan(to_bits(x) ^ SIGN_BIT), lambda out, _, tangents: -tangents[0])
 absolute = _differentiable(
     lambda x: magnitude(to_bits(x)), lambda out, primals, tangents: jnp.sign(primals[0]) * tangents[0]
@@ -146,6 +149,11 @@ absolute = _differentiable(
 def reciprocal(x: jax.Array) -> jax.Array:
     """1 / x, one result."""
     return div(jnp.ones_like(x), x)
+
+
+def reciprocal_bf16(x: jax.Array) -> jax.Array:
+    """1 / x, rounded to BF16."""
+    return div_bf16(jnp.ones_like(x), x)
 
 
 def rsqrt(x: jax.Array) -> jax.Array:
@@ -201,11 +209,12 @@ def integer_power(x: jax.Array, n: int, multiply: Callable[..., jax.Array] = mul
     """x**n by squaring from the low bit of |n| up; a negative n is the reciprocal of that; x**0 is 1 (NaN for NaN)."""
     if n == 0:
         return from_bits(jnp.where(magnitude(to_bits(x)) > INF_BITS, QNAN_BITS, _ONE_BITS))
-    power, square, rest = None, x, abs(n)
-    while rest:
+    rest, square = abs(n), x
+    while not rest & 1:
+        rest, square = rest >> 1, multiply(square, square)
+    power = square
+    while rest := rest >> 1:
+        square = multiply(square, square)
         if rest & 1:
-            power = square if power is None else multiply(power, square)
-        rest >>= 1
-        if rest:
-            square = multiply(square, square)
+            power = multiply(power, square)
     return reciprocal(power) if n < 0 else power

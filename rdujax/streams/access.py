@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any, Protocol
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -140,6 +141,30 @@ class Broadcast:
 
     def __str__(self) -> str:
         return f"broadcast({'x'.join(map(str, self.shape))};{','.join(map(str, self.dimensions))})"
+
+
+@dataclass(frozen=True)
+class Detach:
+    """Delivers the source as it is, without a derivative."""
+
+    def shape_of(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """See `Access`."""
+        return shape
+
+    def read(self, x: Any) -> Any:
+        """See `Access`."""
+        return x if isinstance(x, np.ndarray) else jax.lax.stop_gradient(x)
+
+    def axes_of(self, shape: tuple[int, ...]) -> Axes:
+        """See `Access`."""
+        return tuple(range(len(shape)))
+
+    def merged(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """See `Access`."""
+        return ()
+
+    def __str__(self) -> str:
+        return "detach"
 
 
 def chain_shape(chain: tuple[Access, ...], shape: tuple[int, ...]) -> tuple[int, ...]:

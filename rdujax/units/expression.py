@@ -4,7 +4,7 @@
 
 An expression is a straight line of instructions over operands that all have one shape. Each instruction names a
 function of the numerics registry (or `convert`, or an `immediate`) and the format in which it computes. The text
-form is complete: `parse(str(e)) == e`.
+form is for reading; `to_json` and `from_json` are complete: `from_json(e.to_json()) == e`.
 """
 
 import json
@@ -22,9 +22,8 @@ from rdujax.numerics.functions import FUNCTIONS, apply
 
 IMMEDIATE, CONVERT = "immediate", "convert"
 # Functions that the tail looks up in a table or a sequencer rather than in an arithmetic stage of the body.
-TAIL = frozenset(
-    "exp exp2 expm1 log log1p reciprocal rsqrt sqrt sigmoid tanh silu gelu erf erfc sin cos div rem convert".split()
-)
+TABLES = frozenset("exp exp2 expm1 log log1p reciprocal rsqrt sqrt sigmoid tanh silu gelu erf erfc sin cos".split())
+TAIL = TABLES | {"div", "rem", CONVERT}
 
 
 @dataclass(frozen=True)
@@ -124,17 +123,24 @@ def from_json(text: str) -> Expression:
     )
 
 
-def evaluate(expression: Expression, operands: Sequence[jax.Array], *, wide: bool = False) -> jax.Array:
+def evaluate(
+    expression: Expression, operands: Sequence[jax.Array], *, wide_operands: bool = False, wide: bool = False
+) -> jax.Array:
     """Runs the expression on carriers of one shape; returns carriers of `expression.output`.
 
     wide: leave out the rounding of the last result from FP32 to BF16, for a stage buffer that holds FP32.
-        BF16 operands may then hold FP32 values: arithmetic takes them as they are, a table rounds what it reads.
+    wide_operands: BF16 operands may hold FP32 values, as such a buffer delivers them: arithmetic takes them as they
+        are, a table rounds what it reads, and what only selects or moves rounds its result.
     Derivatives: those of the instructions (rounding is straight-through).
     """
     values = list(operands)
     last = len(expression.instructions) - 1
     for i, step in enumerate(expression.instructions):
-        values.append(_step(step, values, wide=wide and i == last))
+        keep = wide and i == last
+        value = _step(step, values, wide=keep)
+        if wide_operands and step.result is BF16 and not keep:
+            value = convert.round_to(value, BF16)
+        values.append(value)
     return values[-1]
 
 
@@ -148,7 +154,7 @@ def _step(step: Instruction, values: list[jax.Array], *, wide: bool) -> jax.Arra
         assert step.target is not None
         return convert.convert(operands[0], step.fmt, step.target)
     fmt = step.fmt
-    if fmt is BF16 and step.function in TAIL and step.function not in ("div", "rem"):
+    if fmt is BF16 and step.function in TABLES:
         operands = [convert.round_to(x, BF16) for x in operands]
     elif fmt is BF16 and wide:
         fmt = FP32

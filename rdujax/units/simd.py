@@ -65,9 +65,10 @@ def simd(
     layout = operands[0].layout
     data = [streams.carriers(s).data for s in operands]
     output = FP32 if wide and expression.output is BF16 else expression.output
+    wide_operands = any(s.fmt is not fmt for s, fmt in zip(operands, expression.inputs, strict=True))
 
     def tile_step(extent: jax.Array, *tiles: jax.Array) -> tuple[jax.Array, Counts]:
-        value = evaluate(expression, tiles, wide=wide)
+        value = evaluate(expression, tiles, wide_operands=wide_operands, wide=wide)
         if not tally:
             return value, Counts()
         elements = jnp.prod(extent, dtype=jnp.int32)

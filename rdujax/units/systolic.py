@@ -37,7 +37,7 @@ from rdujax.numerics.contract import contract
 from rdujax.numerics.formats import BF16, FP32, INT32, Format
 from rdujax.streams.layout import Layout
 from rdujax.streams.lift import Executor, must_fit_int32, over_tiles
-from rdujax.streams.stream import Stream
+from rdujax.streams.stream import POISON, Stream, valid
 from rdujax.units import pmu  # noqa: F401  (declares what a stage reads)
 
 declare("pcu.macs", unit="MAC", doc="multiply-accumulates of contractions, padding not counted")
@@ -55,6 +55,10 @@ class Contraction:
     lhs_batch: tuple[int, ...] = ()
     rhs_batch: tuple[int, ...] = ()
     k_splits: int = 1
+
+    def segments(self, k: int) -> int:
+        """Segments of K that exist: `k_splits` of ceil(k / k_splits) values, empty ones left out."""
+        return -(-k // -(-k // self.k_splits))
 
     def lhs_free(self, rank: int) -> tuple[int, ...]:
         """Axes of the left operand that the result keeps."""
@@ -153,38 +157,72 @@ def systolic(
     output: Format,
     how: Executor = "whole",
     tally: bool = True,
+    held: tuple[Format, Format] | None = None,
 ) -> tuple[Stream, Counts]:
     """Contracts two streams into tiles of `layout`, in its order of arrival; the tail converts to `output`.
 
     Operands must be cut alike along contracted and batch axes, and like the result along free ones. Tiles along the
-    first contracted axis are summed in increasing order, which gives the bits of an uncut K.
+    first contracted axis are summed in increasing order, which gives the bits of an uncut K. held: the formats of the
+    buffers that the operands are read from, where they differ from the operands' own (they decide the bytes read).
     Raises ShapeError for operands that do not meet, FormatError for operands of different formats.
     """
     _check(config, a, b, layout)
+    held = held or (a.fmt, b.fmt)
+    if tally:
+        _check_tally(config, a.layout.tile, b.layout.tile, held)
     plan = _visits(config, a.layout, b.layout, layout)
 
     def tile_step(of_a: jax.Array, of_b: jax.Array, extents: jax.Array) -> tuple[jax.Array, Counts]:
-        left, right = a.data[of_a], b.data[of_b]
-        sums = None
+        left, right = _without_poison(config, a, b, of_a, of_b, extents[0])
         if of_a.shape[0] == 1:
             sums = step(config, left[0], right[0], None, a.fmt)
         else:
-            sums = _over_k(config, left, right, extents[:, -1], a.fmt)
-        return _tail(sums, a.fmt, output), _tally(config, a, b, extents) if tally else Counts()
+            sums = _over_k(config, left, right, jnp.asarray(plan.k_lengths), a.fmt)
+        result = _tail(sums, a.fmt, output)
+        if layout.is_ragged:
+            result = jnp.where(valid(extents[0], layout.tile), result, jnp.asarray(POISON[output], result.dtype))
+        return result, _tally(config, a, b, held, extents) if tally else Counts()
 
-    if tally:
-        must_fit_int32(prod(layout.tile) * plan.k, "multiply-accumulates of a tile")
     data, counts = over_tiles(tile_step, how, jnp.asarray(plan.of_a), jnp.asarray(plan.of_b), jnp.asarray(plan.extents))
     return Stream(data, layout, output), counts
 
 
-def _tally(config: Contraction, a: Stream, b: Stream, extents: jax.Array) -> Counts:
+def _without_poison(
+    config: Contraction, a: Stream, b: Stream, of_a: jax.Array, of_b: jax.Array, extent: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """The operand tiles [k tiles, *tile] of one result tile, zero beyond the tensor along the axes that it keeps.
+
+    A product with poison would stay outside of the tensor, but its derivative would not: 0 x NaN is NaN.
+    """
+    n_batch, free_a, free_b = len(config.lhs_batch), config.lhs_free(len(a.shape)), config.rhs_free(len(b.shape))
+    kept_a = (*config.lhs_batch, *free_a)
+    kept_b = (*config.rhs_batch, *free_b)
+    places_b = (*range(n_batch), *range(len(kept_a), len(kept_a) + len(free_b)))
+    left, right = a.data[of_a], b.data[of_b]
+    for axis, place in zip(kept_a, range(len(kept_a)), strict=True):
+        if a.layout.shape[axis] % a.layout.tile[axis]:
+            left = _mask(left, axis + 1, extent[place], 0.0)
+    for axis, place in zip(kept_b, places_b, strict=True):
+        if b.layout.shape[axis] % b.layout.tile[axis]:
+            right = _mask(right, axis + 1, extent[place], 0.0)
+    return left, right
+
+
+def _check_tally(config: Contraction, a: tuple[int, ...], b: tuple[int, ...], held: tuple[Format, Format]) -> None:
+    uncut = config.extent(a, b)
+    # Along K a tile may be cut; the sums over its pieces are what must fit, so the tile's own K is a lower bound only
+    # where K is cut, and there every piece is small.
+    read_bytes = uncut.batch * uncut.k * (uncut.m * held[0].width_bytes + uncut.n * held[1].width_bytes)
+    must_fit_int32(max(uncut.macs, read_bytes), "multiply-accumulates or bytes of a tile")
+
+
+def _tally(config: Contraction, a: Stream, b: Stream, held: tuple[Format, Format], extents: jax.Array) -> Counts:
     """One result tile: extents int32 [k tiles, result axes + 1], K last."""
     n_batch, n_lhs = len(config.lhs_batch), len(config.lhs_free(len(a.shape)))
     k = extents[:, -1]
     batch, m = extents[:, :n_batch].prod(axis=1), extents[:, n_batch : n_batch + n_lhs].prod(axis=1)
     n = extents[:, n_batch + n_lhs : -1].prod(axis=1)
-    read_bytes = batch * m * k * a.fmt.width_bytes + batch * n * k * b.fmt.width_bytes
+    read_bytes = batch * m * k * held[0].width_bytes + batch * n * k * held[1].width_bytes
     return Counts({"pcu.macs": (batch * m * n * k).sum(), "pmu.read_bytes": read_bytes.sum()})
 
 
@@ -220,6 +258,7 @@ class _Plan:
     of_a: np.ndarray  # int32 [n_tiles, k tiles]: which tile of a
     of_b: np.ndarray
     extents: np.ndarray  # int32 [n_tiles, k tiles, output axes + 1]: valid lengths, K last
+    k_lengths: np.ndarray  # int32 [k tiles]: valid length along the first contracted axis alone
     k: int
 
 
@@ -233,12 +272,13 @@ def _visits(config: Contraction, a: Layout, b: Layout, out: Layout) -> _Plan:
     index_a, index_b = _index(a), _index(b)
     of_a = np.zeros((out.n_tiles, n_k), np.int32)
     of_b, extents = np.zeros_like(of_a), np.zeros((out.n_tiles, n_k, len(out.shape) + 1), np.int32)
+    whole_k = 1 if k_axis is None else a.shape[k_axis]
+    k_lengths = np.minimum(k_tile, whole_k - k_tile * np.arange(n_k, dtype=np.int32)).astype(np.int32)
     for t, place in enumerate(out.arrivals):
         for k in range(n_k):
             at_a, at_b = [0] * len(a.shape), [0] * len(b.shape)
-            for axes_a, axes_b, where in ((config.lhs_batch, config.rhs_batch, place[:nb]),):
-                for i, j, p in zip(axes_a, axes_b, where, strict=True):
-                    at_a[i], at_b[j] = p, p
+            for i, j, p in zip(config.lhs_batch, config.rhs_batch, place[:nb], strict=True):
+                at_a[i], at_b[j] = p, p
             for i, p in zip(free_a, place[nb : nb + len(free_a)], strict=True):
                 at_a[i] = p
             for j, p in zip(free_b, place[nb + len(free_a) :], strict=True):
@@ -246,9 +286,8 @@ def _visits(config: Contraction, a: Layout, b: Layout, out: Layout) -> _Plan:
             if k_axis is not None:
                 at_a[k_axis], at_b[config.rhs_contract[0]] = k, k
             of_a[t, k], of_b[t, k] = index_a[tuple(at_a)], index_b[tuple(at_b)]
-            length = rest if k_axis is None else min(k_tile, a.shape[k_axis] - k * k_tile) * rest
-            extents[t, k] = [*out.extents[t], length]
-    return _Plan(of_a, of_b, extents, prod(a.shape[i] for i in config.lhs_contract))
+            extents[t, k] = [*out.extents[t], k_lengths[k] * rest]
+    return _Plan(of_a, of_b, extents, k_lengths, prod(a.shape[i] for i in config.lhs_contract))
 
 
 def _index(layout: Layout) -> np.ndarray:

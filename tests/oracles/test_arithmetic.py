@@ -113,6 +113,16 @@ def test_scalar_constants(name: str):
 
 
 @pytest.mark.parametrize("name", BINARY)
+def test_two_scalar_constants(name: str):
+    """Both operands literal scalars, the flush window among them: what stops folding for arrays may not for scalars."""
+    x, y = vectors.pairs(6 * 48, seed=33)
+    op = getattr(arithmetic, name)
+    literals = [(jnp.float32(v), jnp.float32(w)) for v, w in zip(raw(x), raw(y), strict=True)]
+    got = jax.jit(lambda: jnp.stack([op(v, w) for v, w in literals]))()
+    assert_same_bits(got, getattr(sf, name)(x, y), x, y, note=name)
+
+
+@pytest.mark.parametrize("name", BINARY)
 def test_broadcast(name: str):
     """A column or a scalar argument against a matrix: softmax divides so."""
     x, y = vectors.pairs(1 << 12, seed=30)

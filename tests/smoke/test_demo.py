@@ -17,7 +17,13 @@ def rows(capsys, *options):
 def test_the_partitions_have_the_same_bits_and_the_report_says_so(capsys):
     assert demo.main(SMALL) == 0
     printed = capsys.readouterr().out
-    for part in ("kernels launched", "FLOP/byte", "bits against unfused", "k_splits gemm=4", "stage_buffer_format=fp32"):
+    for part in (
+        "kernels launched",
+        "FLOP/byte",
+        "bits against unfused",
+        "k_splits gemm=4",
+        "stage_buffer_format=fp32",
+    ):
         assert part in printed
     for line in printed.splitlines():
         if line.strip().startswith(("partly fused", "fully fused")) and "x" not in line:

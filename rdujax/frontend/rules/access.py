@@ -2,7 +2,12 @@
 
 from rdujax.frontend.rule import Site, rule
 from rdujax.ops.move import Move
-from rdujax.streams.access import Broadcast, Reshape, Transpose
+from rdujax.streams.access import Broadcast, Detach, Reshape, Transpose
+
+
+@rule("stop_gradient")
+def _stop_gradient(site: Site) -> tuple[int, ...]:
+    return (site.add(Move(Detach()), site.value(0)),)
 
 
 @rule("transpose")

@@ -50,7 +50,7 @@ def _convert(site: Site) -> tuple[int, ...]:
     return (site.add(Map(expression), site.value(0)),)
 
 
-@rule("copy", "stop_gradient", "optimization_barrier")
+@rule("copy", "optimization_barrier")
 def _same(site: Site) -> tuple[int, ...]:
     return tuple(site.value(i) for i in range(len(site.operands)))
 

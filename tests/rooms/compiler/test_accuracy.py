@@ -1,0 +1,30 @@
+"""Programs are as close to float64 as their formats allow, at every output."""
+
+import jax
+import numpy as np
+import pytest
+
+import rdujax as rdu
+from rdujax.compiler.validate import reference
+from tests.rooms.compiler.bounds import error_bounds
+from tests.rooms.compiler.samples import Sample, random_sample, samples
+
+FLOATS = [*samples()[:4], *(random_sample(seed) for seed in range(6))]
+
+
+@pytest.mark.parametrize("sample", FLOATS, ids=lambda s: s.name.partition(":")[0])
+def test_outputs_stay_within_the_bound_of_their_formats(sample: Sample):
+    program = rdu.compile(sample.fn, *sample.args, machine="sn40l")
+    exact = reference(program.graph, list(sample.args))
+    bounds = error_bounds(program.graph, exact)
+    with jax.enable_x64(True):
+        doubles = sample.fn(*(np.asarray(x, np.float64) for x in sample.args))
+    for value, got, double in zip(
+        program.graph.outputs, jax.tree.leaves(program(*sample.args)), jax.tree.leaves(doubles), strict=True
+    ):
+        # The reference itself, against the user's function in plain JAX at double precision.
+        np.testing.assert_allclose(exact[value], np.asarray(double), rtol=1e-12, atol=1e-12)
+        error = np.abs(np.asarray(got, np.float64) - exact[value])
+        assert (error <= bounds[value]).all(), float((error - bounds[value]).max())
+        assert error.max() > 0, "a program that rounds must differ somewhere"
+        assert np.median(bounds[value]) < 4 * np.abs(exact[value]).max(), "the bound says nothing"

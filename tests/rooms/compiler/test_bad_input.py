@@ -1,0 +1,176 @@
+"""Bad input gets an error that names the argument, what was given, what is allowed, and the near miss."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import rdujax as rdu
+
+B = jnp.ones((4, 5), jnp.bfloat16)
+W = jnp.ones((5, 3), jnp.bfloat16)
+
+
+def product(x: jax.Array, w: jax.Array) -> jax.Array:
+    """x w."""
+    return x @ w
+
+
+PROGRAM = rdu.compile(product, B, W, machine="tiny")
+compiled = partial(rdu.compile, product, B, W, machine="tiny")
+
+
+def refused(error: type[Exception], call, *parts: str) -> None:
+    """The call raises exactly this error, and its text holds every part."""
+    with pytest.raises(error) as caught:
+        call()
+    for part in parts:
+        assert part in str(caught.value), f"{part!r} is not in: {caught.value}"
+
+
+@pytest.mark.parametrize(
+    ("args", "error", "parts"),
+    [
+        ((B, W[0]), rdu.ShapeError, ("argument w", "(3,)", "(5, 3)")),
+        ((B, W.T), rdu.ShapeError, ("argument w", "(3, 5)", "(5, 3)", "product")),
+        ((B, W.astype(jnp.float32)), rdu.FormatError, ("argument w", "float32", "bfloat16")),
+        ((B, 2.0), rdu.FormatError, ("argument w is no array", "2.0", "bfloat16[5, 3]")),
+        (
+            (B, jax.ShapeDtypeStruct((5, 3), jnp.bfloat16)),
+            rdu.ConcretenessError,
+            ("argument w has no values", "cost()"),
+        ),
+        ((B,), rdu.ArgumentError, ("another structure", "given:", "PyTreeDef((*,))", "allowed:", "PyTreeDef((*, *))")),
+        (({"x": B}, W), rdu.ArgumentError, ("another structure", "{'x': *}")),
+    ],
+)
+def test_a_call_with_other_arguments(args, error, parts):
+    refused(error, lambda: PROGRAM(*args), *parts)
+    refused(error, lambda: PROGRAM.execute(*args), *parts)
+    refused(error, lambda: PROGRAM.tally(*args), *parts)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float64", "complex64", "int8", "uint32", "int64"])
+def test_dtypes_that_the_machine_does_not_have(dtype: str):
+    bad = np.ones((5, 3), dtype)
+    refused(
+        rdu.FormatError, lambda: rdu.compile(product, B, bad), "argument w", dtype, "bfloat16, float32, int32, bool"
+    )
+    refused(rdu.FormatError, lambda: PROGRAM(B, bad), "argument w", dtype, "bfloat16")
+    kernel = rdu.kernel()(lambda x, w: rdu.gemm(x, w))
+    refused(rdu.FormatError, lambda: kernel.program(B, bad), "argument w", dtype, "bfloat16")
+
+
+def test_a_dtype_inside_of_the_function_is_named_with_its_line():
+    refused(rdu.FormatError, lambda: rdu.compile(lambda x: x.astype(jnp.float16), B), "float16", "test_bad_input.py")
+
+
+@pytest.mark.parametrize(
+    ("bad", "error", "parts"),
+    [
+        (np.ones((5, 0), np.float32), rdu.ShapeError, ("argument w", "an empty array", "(5, 0)")),
+        (2.0, rdu.FormatError, ("argument w", "2.0", "jnp.asarray(x, jnp.bfloat16)")),
+        (True, rdu.FormatError, ("argument w", "True")),
+        ("text", rdu.FormatError, ("argument w", "str")),
+        ([W, {"k": 1.5}], rdu.FormatError, ("argument w[1]['k']", "1.5")),
+    ],
+)
+def test_arguments_that_are_no_arrays(bad, error, parts):
+    refused(error, lambda: rdu.compile(product, B, bad), *parts)
+
+
+@pytest.mark.parametrize(
+    ("choices", "parts"),
+    [
+        ({"machine": "sn40"}, ("unknown machine", "'sn40'", "'sn40l'", "did you mean 'sn40l'?")),
+        ({"fusion": "stream"}, ("unknown fusion", "'none'", "did you mean 'streaming'?", "cut_after")),
+        ({"orchestration": "hardwear"}, ("unknown orchestration", "'software'", "did you mean 'hardware'?")),
+        ({"tier": "hmb"}, ("unknown tier", "'ddr'", "did you mean 'hbm'?")),
+        ({"stage_buffer_format": "fp23"}, ("unknown stage_buffer_format", "'declared'", "did you mean 'fp32'?")),
+        ({"fusion": rdu.cut_after("gem")}, ("unknown node to cut after", "'gem'", "did you mean 'gemm'?")),
+        ({"k_splits": {"gem": 2}}, ("unknown contraction", "'gem'", "k_splits", "did you mean 'gemm'?")),
+    ],
+)
+def test_names_that_do_not_exist(choices, parts):
+    refused(rdu.UnknownNameError, lambda: rdu.compile(product, B, W, **choices), *parts)
+    refused(rdu.UnknownNameError, lambda: PROGRAM.replace(**choices), *parts)
+    refused(rdu.UnknownNameError, lambda: rdu.validate(product, B, W, **choices), *parts)
+
+
+def test_other_names_that_do_not_exist():
+    tiny = rdu.machines.tiny()
+    refused(rdu.UnknownNameError, lambda: tiny.replace({"pcu.cout": 3}), "unknown fact", "did you mean 'pcu.count'?")
+    refused(rdu.UnknownNameError, lambda: tiny.tier("hbn"), "unknown memory tier", "did you mean 'hbm'?")
+    refused(rdu.UnknownNameError, lambda: PROGRAM.execute(B, W, executor="scna"), "executor", "did you mean 'scan'?")
+    refused(rdu.ArgumentError, lambda: PROGRAM.tally(B, W, executor="whole"), "whole", "'vmap', 'scan'")
+    refused(rdu.UnknownNameError, lambda: rdu.kernel(orchestration="hard"), "orchestration", "'hardware'?")
+    refused(rdu.UnknownNameError, lambda: rdu.kernel(machine="tinny"), "machine", "did you mean 'tiny'?")
+
+
+@pytest.mark.parametrize("splits", [0, 6, -1, {"gemm": 0}, {"gemm": 6}, {"gemm": 2.0}, {"gemm": True}])
+def test_k_splits_out_of_range(splits):
+    given = splits["gemm"] if isinstance(splits, dict) else splits
+    refused(rdu.ArgumentError, lambda: compiled(k_splits=splits), "k_splits", repr(given), "from 1 to K = 5", "gemm")
+
+
+@pytest.mark.parametrize("splits", [True, 2.0, "2", None])
+def test_k_splits_that_are_no_integers(splits):
+    refused(rdu.ArgumentError, lambda: compiled(k_splits=splits), "k_splits", repr(splits), "integer")
+
+
+@pytest.mark.parametrize("splits", [1, 5, {"gemm": 5}, {}])
+def test_k_splits_at_the_edges(splits):
+    assert compiled(k_splits=splits)(B, W).tolist() == [[5.0] * 3] * 4
+
+
+def test_tracers_where_values_are_needed():
+    def closed_over(y: jax.Array) -> jax.Array:
+        return rdu.compile(lambda x: x + y, B, machine="tiny")(B)
+
+    refused(rdu.ConcretenessError, lambda: jax.jit(closed_over)(B), "closes over", "bfloat16[4,5]", "as an argument")
+    refused(rdu.ConcretenessError, lambda: jax.vmap(closed_over)(B[None]), "closes over", "bfloat16[4,5]")
+    tallied = jax.jit(lambda x: PROGRAM.tally(x, W)["pcu.macs"])
+    refused(rdu.ConcretenessError, lambda: tallied(B), "a tally needs values", "outside of jit")
+
+
+@pytest.mark.parametrize("fn", [jnp.sort, jnp.cumsum, lambda x: x[::-1], lambda x: x.sum()])
+def test_primitives_without_a_rule(fn):
+    """The name, the line in this file, and the place to add a rule; also where JAX's own library made the equation."""
+
+    def wrapped(x: jax.Array) -> jax.Array:
+        return fn(x.astype(jnp.float32))
+
+    refused(
+        rdu.UnsupportedError, lambda: rdu.compile(wrapped, B), "no rule for the JAX primitive '", "test_bad_input.py:",
+        "dot_general", "@rule('", "rdujax/frontend/rules/",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("fn", "parts"),
+    [
+        (lambda x: jax.lax.rem(x, x), ("rem does not exist in bf16", "int32", "test_bad_input.py")),
+        (lambda x: jax.lax.select_n(jnp.zeros(x.shape, jnp.int32), x, x, x), ("select_n", "boolean predicate")),
+    ],
+)
+def test_forms_that_a_rule_does_not_have(fn, parts):
+    refused(rdu.UnsupportedError, lambda: rdu.compile(fn, B), *parts)
+
+
+@pytest.mark.parametrize("fn", [3, None, "product"])
+def test_what_is_compiled_must_be_a_function(fn):
+    refused(rdu.ArgumentError, lambda: rdu.compile(fn, B), "must be a function", repr(fn), "argument fn")
+    refused(rdu.ArgumentError, lambda: rdu.validate(fn, B), "must be a function", repr(fn))
+
+
+def test_operands_of_two_formats_are_refused():
+    mixed = partial(jax.lax.dot, preferred_element_type=jnp.float32)
+    refused(
+        rdu.FormatError,
+        lambda: rdu.compile(mixed, B, W.astype(jnp.float32)),
+        "formats of a contraction",
+        "bf16",
+        "fp32",
+    )

@@ -1,0 +1,113 @@
+"""`validate` finds no difference where there is no choice, and names the choice that made each difference (law L2)."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import rdujax as rdu
+from tests.oracles import softfloat as sf
+from tests.rooms.compiler.samples import Sample, draw, mlp, monarch, raw, samples, small
+
+FP32, SPLIT = "stage_buffer_format=fp32", "k_splits=3"
+
+
+def causes(found: rdu.Validation) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
+    """(made here, inherited from) of every node that differs."""
+    return {d.label: (d.made_by, d.inherited_from) for d in found.nodes if d.mismatches}
+
+
+@pytest.mark.parametrize("sample", samples(), ids=str)
+def test_fusion_alone_changes_no_bit(sample: Sample):
+    found = rdu.validate(sample.fn, *sample.args, machine=small())
+    assert found.bit_equal and found.mismatches == 0 and found.max_ulp == 0
+    assert len(found.nodes) >= 3 and all(d.mismatches == 0 and d.reason == "" for d in found.nodes)
+    assert "every output has the bits of the unfused program" in str(found)
+    program = rdu.compile(sample.fn, *sample.args, machine=small())
+    assert rdu.validate(program, *sample.args) == found
+
+
+def wide_args() -> tuple[jax.Array, ...]:
+    """Monarch's operands, with enough products that every choice shows."""
+    rng = np.random.default_rng(5)
+    return tuple(draw(rng, *s) for s in ((60, 32), (48, 60), (48, 32), (40, 32)))
+
+
+def test_fp32_stage_buffers_are_named_where_they_act():
+    found = rdu.validate(monarch, *wide_args(), stage_buffer_format="fp32")
+    assert causes(found) == {
+        "gemm": ((FP32,), ()),
+        "mul": ((FP32,), ("gemm",)),
+        "transpose": ((), ("mul",)),
+        "gemm#2": ((), ("mul",)),
+    }
+    assert not found.bit_equal and found.max_ulp >= 1
+    assert "stage buffers fp32" in str(found) and FP32 in str(found)
+
+
+def test_k_in_segments_is_named_where_it_acts():
+    found = rdu.validate(monarch, *wide_args(), k_splits={"gemm": 3})
+    differ = causes(found)
+    assert differ["gemm"] == ((SPLIT,), ())
+    assert differ["mul"] == ((), ("gemm",)) and differ["gemm#2"][0] == ()
+    second = rdu.validate(monarch, *wide_args(), k_splits={"gemm#2": 3})
+    assert causes(second) == {"gemm#2": ((SPLIT,), ())}
+    assert "k_splits gemm#2=3" in str(second)
+
+
+def test_both_choices_at_once_are_both_named():
+    found = causes(rdu.validate(monarch, *wide_args(), stage_buffer_format="fp32", k_splits=3))
+    assert found["gemm"] == ((SPLIT, FP32), ())
+    assert found["mul"] == ((FP32,), ("gemm",))
+    assert found["gemm#2"] == ((SPLIT,), ("mul",))
+
+
+def test_mismatches_are_those_that_an_independent_computation_counts():
+    """Softfloat: the product with K whole and with K in segments of 20, 20 and 20."""
+    x, w0 = wide_args()[:2]
+    a, b = (raw(m).astype(np.uint32) << 16 for m in (w0, x))
+    whole = sf.to_bf16(sf.contract(a, b)).view(np.int32).astype(np.int64)
+    split = sf.to_bf16(sf.contract(a, b, segments=(20, 20, 20))).view(np.int32).astype(np.int64)
+    place = [np.where(m < 0, -(m & 0x7FFFFFFF), m) for m in (whole, split)]
+    exact = np.asarray(w0, np.float64) @ np.asarray(x, np.float64)
+    found = rdu.validate(lambda w, x: w @ x, w0, x, k_splits=3)
+    (only,) = found.outputs
+    assert only.mismatches == found.mismatches == int((whole != split).sum()) > 0
+    assert only.max_ulp == int(np.abs(place[0] - place[1]).max() >> 16) >= 1
+    for error, values in ((only.error, split), (only.baseline_error, whole)):
+        assert error == np.abs(values.astype(np.int32).view(np.float32).astype(np.float64) - exact).max()
+
+
+def test_errors_are_against_float64_at_every_node():
+    sample = next(s for s in samples() if s.fn is mlp)
+    found = rdu.validate(mlp, *sample.args, machine=small())
+    x, gate = (np.asarray(a, np.float64) for a in sample.args[:2])
+    emulated = np.asarray(rdu.compile(lambda x, g: x @ g, *sample.args[:2])(*sample.args[:2]), np.float64)
+    first = found.nodes[0]
+    assert first.error == first.baseline_error == np.abs(emulated - x @ gate).max() > 0
+
+
+def test_integers_never_differ_by_segments_of_k():
+    sample = next(s for s in samples() if s.name == "words")
+    found = rdu.validate(sample.fn, *sample.args, machine=small(), k_splits=4)
+    assert found.bit_equal and all(d.fmt in ("int32", "bool") for d in found.nodes)
+
+
+def test_nan_against_a_number_is_a_difference_and_not_an_error():
+    """The middle products overflow only where their order lets them."""
+    x = jnp.asarray([[3e38, -3e38, 3e38, -3e38, 1.0, 1.0]], jnp.float32)
+    w = jnp.asarray([[1.0], [1.0], [1.0], [1.0], [0.0], [0.0]], jnp.float32)
+    y = x[:, jnp.array([0, 2, 1, 3, 4, 5])]
+    found = rdu.validate(lambda x, w: x @ w, y, w, k_splits=2)
+    assert found.mismatches == 0 or found.max_ulp > 0
+    whole, split = (rdu.compile(lambda x, w: x @ w, y, w, k_splits=n)(y, w) for n in (1, 2))
+    assert found.mismatches == int((raw(whole) != raw(split)).sum())
+
+
+def test_a_kernel_by_hand_is_validated_too():
+    def split(x: rdu.Stream, w: rdu.Stream) -> rdu.Stream:
+        return rdu.gemm(x, w, k_splits=3)
+
+    x, w0 = wide_args()[:2]
+    program = rdu.kernel(machine="sn40l")(split).program(w0, x)
+    assert causes(rdu.validate(program, w0, x)) == {"gemm": ((SPLIT,), ())}

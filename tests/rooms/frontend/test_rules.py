@@ -1,0 +1,100 @@
+"""Every rule of the table against plain JAX: a rule without an example here fails."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+import rdujax as rdu
+from rdujax.frontend.rule import RULES
+
+RNG = np.random.default_rng(11)
+X = jnp.asarray(RNG.uniform(-2.5, 2.5, (5, 6)), jnp.float32)
+Y = jnp.asarray(RNG.uniform(-2.5, 2.5, (5, 6)), jnp.float32)
+POSITIVE = jnp.asarray(RNG.uniform(0.1, 4.0, (5, 6)), jnp.float32)
+I = jnp.asarray(RNG.integers(-99, 99, (5, 6)), jnp.int32)  # noqa: E741
+J = jnp.asarray(RNG.integers(0, 7, (5, 6)), jnp.int32)
+P, Q = X > 0, Y > 0
+
+EXAMPLES = {
+    **{name: (getattr(lax, name), (X, Y)) for name in ("add", "sub", "mul", "div", "max", "min")},
+    **{name: (getattr(lax, name), (X,)) for name in ("neg", "abs", "sign", "square", "exp", "exp2", "expm1")},
+    **{name: (getattr(lax, name), (X,)) for name in ("logistic", "tanh", "erf", "erfc", "sin", "cos")},
+    **{name: (getattr(lax, name), (POSITIVE,)) for name in ("sqrt", "rsqrt", "log", "log1p")},
+    **{name: (getattr(lax, name), (X, Y.at[0].set(X[0]))) for name in ("eq", "ne", "lt", "le", "gt", "ge")},
+    **{name: (getattr(lax, "bitwise_" + name), (I, J)) for name in ("and", "or", "xor")},
+    **{name: (getattr(lax, name), (I, J)) for name in ("shift_left", "shift_right_logical", "shift_right_arithmetic")},
+    "not": (lambda p, i: (jnp.logical_not(p), ~i), (P, I)),
+    "rem": (lax.rem, (I, J)),
+    "add_any": (lambda x: jax.vjp(lambda y: y * 2.0 + y * y, x)[1](x)[0], (X,)),
+    "clamp": (lambda x: lax.clamp(-1.0, x, 1.5), (X,)),
+    "integer_pow": (lambda x: lax.integer_pow(x, 3), (X,)),
+    "select_n": (lambda p, x, y: lax.select(p, x, y), (P, X, Y)),
+    "convert_element_type": (lambda x: (x.astype(jnp.int32), x.astype(jnp.bfloat16)), (X,)),
+    "copy": (lambda x: jnp.copy(x) * 2.0, (X,)),
+    "stop_gradient": (lambda x: lax.stop_gradient(x) * 2.0, (X,)),
+    "optimization_barrier": (lambda x, y: lax.add(*lax.optimization_barrier((x, y))), (X, Y)),
+    "transpose": (lambda x: x.T, (X,)),
+    "reshape": (lambda x: x.reshape(3, 10), (X,)),
+    "squeeze": (lambda x: jnp.squeeze(x[None], 0) + x, (X,)),
+    "broadcast_in_dim": (lambda x: jnp.broadcast_to(x[:, None, :], (5, 3, 6)), (X,)),
+    "dot_general": (lambda x, y: jnp.einsum("ij,kj->ik", x, y), (X, Y)),
+}
+
+
+def primitives(jaxpr) -> set[str]:
+    """Names of all primitives of a jaxpr and of those inside of it."""
+    found = set()
+    for eqn in getattr(jaxpr, "jaxpr", jaxpr).eqns:
+        found.add(eqn.primitive.name)
+        inner = [v for each in eqn.params.values() for v in (each if isinstance(each, tuple) else (each,))]
+        found |= {name for v in inner if hasattr(v, "eqns") or hasattr(v, "jaxpr") for name in primitives(v)}
+    return found
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_every_rule_computes_what_jax_computes(name: str):
+    assert name in EXAMPLES, f"give the rule for {name} an example"
+    fn, args = EXAMPLES[name]
+    assert name in primitives(jax.make_jaxpr(fn)(*args)), "the example does not reach its rule"
+    got, want = rdu.compile(fn, *args, machine="tiny")(*args), fn(*args)
+    for ours, theirs in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+        assert ours.dtype == theirs.dtype and ours.shape == theirs.shape
+        if ours.dtype == jnp.float32:
+            # Both sides are within a few ulp of the real value; the bounds of our functions are tested by themselves.
+            np.testing.assert_allclose(ours, theirs, rtol=4 * 2.0**-23, atol=4 * 2.0**-23)
+        else:
+            np.testing.assert_array_equal(np.asarray(ours), np.asarray(theirs))
+
+
+def test_no_example_outlives_its_rule():
+    assert set(EXAMPLES) == set(RULES)
+
+
+@pytest.mark.parametrize("fn", [jax.nn.silu, jax.nn.relu, lambda x: jax.nn.gelu(x, approximate=False), jax.nn.softplus])
+def test_functions_made_of_rules_are_entered(fn):
+    """Nested jits and custom derivatives."""
+    got = rdu.compile(fn, X, machine="tiny")(X)
+    np.testing.assert_allclose(got, fn(X), rtol=2.0**-20, atol=2.0**-22)
+
+
+def test_remat_and_named_scopes_reach_the_labels():
+    def fn(x: jax.Array) -> jax.Array:
+        with jax.named_scope("layer"):
+            return jax.checkpoint(lambda y: jnp.sin(y) * 2.0)(x)
+
+    program = rdu.compile(fn, X, machine="tiny")
+    assert [node.op.name for node in program.graph.nodes] == ["sin", "mul"]
+    assert all("layer" in node.label for node in program.graph.nodes)
+    assert all("test_rules.py" in node.source for node in program.graph.nodes)
+
+
+def test_axes_of_length_one_spread_among_operands_of_equal_rank():
+    program = rdu.compile(lambda x, y: lax.mul(x, y[:, :]) + y, X, Y, machine="tiny")
+    np.testing.assert_array_equal(program(X, Y), np.asarray(X * Y + Y))
+    row = Y[:1]
+    spread = rdu.compile(lambda x, r: x + r, X, row, machine="tiny")
+    np.testing.assert_array_equal(spread(X, row), np.asarray(X + row))
+    both = rdu.compile(lambda c, r: c * r, X[:, :1], row, machine="tiny")
+    np.testing.assert_array_equal(both(X[:, :1], row), np.asarray(X[:, :1] * row))
