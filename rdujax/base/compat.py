@@ -4,7 +4,9 @@ Second-tier API (`jax.extend`) is imported here and nowhere else, and what diffe
 JAX (0.10.2, the newest for Python 3.11) and the newest is decided here.
 """
 
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -48,3 +50,20 @@ def dtype_of(atom: Any) -> Any:
 def is_tracer(x: Any) -> bool:
     """True for a value that JAX is tracing, of which only shape and dtype are known."""
     return isinstance(x, jax.core.Tracer)
+
+
+def fast_math() -> bool:
+    """True if XLA_FLAGS lets XLA re-associate sums on CPUs (xla_cpu_enable_fast_math, which is off by default).
+
+    Read while a function is traced. The same licence as an option of one jit cannot be seen from inside it.
+    """
+    flags = os.environ.get("XLA_FLAGS", "").strip()
+    if flags and not flags.startswith("-"):  # XLA then takes it for the name of a file that holds the flags
+        file = Path(flags)
+        flags = file.read_text() if file.is_file() else ""
+    licensed = False
+    for flag in flags.split():
+        name, _, value = flag.strip("'\"").lstrip("-").partition("=")
+        if name == "xla_cpu_enable_fast_math":
+            licensed = value.lower() not in ("false", "0")
+    return licensed

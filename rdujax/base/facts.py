@@ -48,22 +48,7 @@ class Fact:
         if not self.unit or not self.source:
             raise ArgumentError(describe("a fact needs a unit and a source", given=repr(self)))
         if isinstance(self.value, bool | str | int | float | Fraction):
-            self._check_value()
-
-    def _check_value(self) -> None:
-        """Refuses a plain number that its unit does not allow; what JAX traces cannot be looked at."""
-        x, unit = self.value, self.unit
-        number = not isinstance(x, bool | str) and isfinite(x)
-        allowed = "a finite number, 0 or more" if unit == "s" else "a finite number greater than 0"
-        fits = number and (x >= 0 if unit == "s" else x > 0)
-        if unit == "1":
-            fits, allowed = fits and x <= 1, "a share, greater than 0 and at most 1"
-        elif unit in COUNTED:
-            fits, allowed = fits and isinstance(x, int), "a whole number, 1 or more"
-        if not fits:
-            raise ArgumentError(
-                describe("a fact that cannot be", given=f"{x!r} {unit}", allowed=allowed, where=self.source)
-            )
+            _check_value(self.value, self.unit, self.source)
 
     def override(self, value: Any) -> "Fact":
         """The fact with another value, marked as the user's, its former value kept in the source."""
@@ -71,6 +56,25 @@ class Fact:
 
     def __str__(self) -> str:
         return f"{self.value} {self.unit} ({self.confidence}: {self.source})"
+
+
+def _is_number(x: Any) -> bool:
+    return not isinstance(x, bool | str) and isfinite(x)
+
+
+def _check_value(x: Any, unit: str, where: str) -> None:
+    """Refuses a plain number that its unit does not allow; what JAX traces cannot be looked at."""
+    number = _is_number(x)
+    if unit == "1":
+        fits, allowed = number and 0 < x <= 1, "a share, greater than 0 and at most 1"
+    elif unit == "s":
+        fits, allowed = number and x >= 0, "a finite number, 0 or more"
+    elif unit in COUNTED:
+        fits, allowed = number and x > 0 and isinstance(x, int), "a whole number, 1 or more"
+    else:
+        fits, allowed = number and x > 0, "a finite number greater than 0"
+    if not fits:
+        raise ArgumentError(describe("a fact that cannot be", given=f"{x!r} {unit}", allowed=allowed, where=where))
 
 
 @dataclass_transform(frozen_default=True)

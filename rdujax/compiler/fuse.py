@@ -3,8 +3,7 @@
 none       one operator, one kernel: every result is written to memory. Views (reshape, broadcast) cost nothing, as in
            an operator-by-operator framework; a transpose is a kernel of its own that moves its operand.
 streaming  the cheapest partition of the program into consecutive kernels that fit, by dynamic programming:
-           best[j] = min over i of best[i] + cost(nodes i..j), where a kernel that does not fit ends the search to the
-           left of it.
+           best[j] = min over i of best[i] + cost(nodes i..j), over all kernels that fit.
 Cuts       after the named nodes, and nowhere else.
 """
 
@@ -80,29 +79,35 @@ def by_cuts(graph: Graph, cuts: Cuts) -> list[list[Node]]:
 def streaming(graph: Graph, cost: Callable[[Sequence[Node]], int]) -> list[list[Node]]:
     """The cheapest partition into consecutive groups; `cost` raises CapacityError for a group that does not fit.
 
-    Raises the CapacityError of the first node that does not even fit alone.
+    Every group is tried: a longer one may fit where a shorter does not, for it keeps more values to itself.
+    Raises the first CapacityError where no partition fits.
     """
     nodes = list(graph.nodes)
-    best: list[tuple[int, int]] = [(0, 0)]  # of the first j nodes: (cost, where the last group begins)
+    best: list[tuple[int, int] | None] = [(0, 0)]  # of the first j nodes: (cost, where the last group begins)
+    refusal: CapacityError | None = None
     for j in range(1, len(nodes) + 1):
         found: tuple[int, int] | None = None
-        refusal: CapacityError | None = None
         for i in range(j - 1, -1, -1):
+            before = best[i]
+            if before is None:
+                continue
             try:
-                price = best[i][0] + cost(nodes[i:j])
+                price = before[0] + cost(nodes[i:j])
             except CapacityError as error:
                 refusal = refusal or error
-                break
+                continue
             if found is None or price <= found[0]:
                 found = (price, i)
-        if found is None:
-            assert refusal is not None
-            raise refusal
         best.append(found)
+    if best[-1] is None:
+        assert refusal is not None
+        raise refusal
     groups: list[list[Node]] = []
     j = len(nodes)
     while j:
-        i = best[j][1]
+        chosen = best[j]
+        assert chosen is not None
+        i = chosen[1]
         groups.insert(0, nodes[i:j])
         j = i
     return groups

@@ -201,7 +201,7 @@ def compile(  # noqa: A001  (the name that the field uses)
 
     fn: any function of arrays (bfloat16, float32, int32, bool) and pytrees of them, made of primitives with a rule.
     args: arrays or `jax.ShapeDtypeStruct`s; only shapes and dtypes matter.
-    machine: facts to compile for. fusion: "streaming" (as much as fits in one kernel), "none" (one operator, one
+    machine: facts to compile for. fusion: "streaming" (the cheapest kernels that fit), "none" (one operator, one
     kernel) or `cut_after(label, ...)`. orchestration: "hardware" or "software" launches. tier: where values rest.
     stage_buffer_format, k_splits: the two choices that change bits; `validate` shows which bits and why.
 

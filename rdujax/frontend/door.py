@@ -118,7 +118,8 @@ def expression_of(graph: Graph) -> Expression:
         raise UnsupportedError(
             describe(
                 "a SIMD stage computes one result from its operands",
-                given=f"{len(graph.outputs)} results of {len(graph.nodes)} operations, {len(graph.constants)} captured arrays",
+                given=f"{len(graph.outputs)} results of {len(graph.nodes)} operations, "
+                f"{len(graph.constants)} captured arrays",
                 do="return one computed array, and pass captured arrays as streams",
             )
         )

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rdujax.base import compat
 from rdujax.numerics import registers
 from rdujax.numerics.bits import canonicalize, from_bits, isolate, magnitude, to_bits
 
@@ -106,6 +107,8 @@ def _with_padding(a: jax.Array, b: jax.Array, acc: jax.Array) -> jax.Array:
 
 def _on_cpu(a: jax.Array, b: jax.Array, acc: jax.Array) -> jax.Array:
     """For hardware that flushes by itself, after rounding, as XLA sets up x86."""
+    if compat.fast_math():
+        return _blocked(a, b, acc, _licensed_step)
     rows, columns = acc.shape[-2:]
     if rows * columns < _WORK_TO_LOOK * (rows + columns):
         return _blocked(a, b, acc, _isolated_step)
@@ -128,6 +131,11 @@ def _isolated_step(acc, x, y):
 
 def _free_step(acc, x, y):
     return acc + x * y
+
+
+def _licensed_step(acc, x, y):
+    # Under fast math LLVM re-orders a chain of sums, unless each is isolated as well.
+    return isolate(acc + isolate(x * y))
 
 
 def _explicit_step(acc, x, y):

@@ -5,6 +5,7 @@ format, and *rests* in memory as words of the format's own width. There is no FP
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -80,7 +81,7 @@ def format_of(dtype: object, *, where: str = "") -> Format:
     )
 
 
-def _dtype_name(dtype: object) -> str:
+def _dtype_name(dtype: Any) -> str:
     try:
         return jnp.dtype(dtype).name
     except TypeError:  # JAX's extended dtypes, such as that of a random key

@@ -169,7 +169,7 @@ def systolic(
     _check(config, a, b, layout)
     held = held or (a.fmt, b.fmt)
     if tally:
-        _check_tally(config, a.layout.tile, b.layout.tile, held)
+        _check_tally(config, a.layout, b.layout, held)
     plan = _visits(config, a.layout, b.layout, layout)
 
     def tile_step(of_a: jax.Array, of_b: jax.Array, extents: jax.Array) -> tuple[jax.Array, Counts]:
@@ -208,12 +208,12 @@ def _without_poison(
     return left, right
 
 
-def _check_tally(config: Contraction, a: tuple[int, ...], b: tuple[int, ...], held: tuple[Format, Format]) -> None:
-    uncut = config.extent(a, b)
-    # Along K a tile may be cut; the sums over its pieces are what must fit, so the tile's own K is a lower bound only
-    # where K is cut, and there every piece is small.
-    read_bytes = uncut.batch * uncut.k * (uncut.m * held[0].width_bytes + uncut.n * held[1].width_bytes)
-    must_fit_int32(max(uncut.macs, read_bytes), "multiply-accumulates or bytes of a tile")
+def _check_tally(config: Contraction, a: Layout, b: Layout, held: tuple[Format, Format]) -> None:
+    """A step is one result tile over all of K, however K is cut."""
+    tile, k = config.extent(a.tile, b.tile), config.extent(a.shape, b.shape).k
+    macs = tile.batch * tile.m * tile.n * k
+    read_bytes = tile.batch * k * (tile.m * held[0].width_bytes + tile.n * held[1].width_bytes)
+    must_fit_int32(max(macs, read_bytes), "multiply-accumulates or bytes of a tile")
 
 
 def _tally(config: Contraction, a: Stream, b: Stream, held: tuple[Format, Format], extents: jax.Array) -> Counts:

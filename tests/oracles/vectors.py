@@ -134,7 +134,7 @@ def fp32(bits: np.ndarray) -> np.ndarray:
     return np.where(bits & 0x7FFFFFFF > 0x7F800000, 0x7FC00000, bits).astype(np.uint32)
 
 
-KINDS = ("normal", "bits", "specials", "negative zeros", "tiny", "huge", "mixed signs of infinity")
+KINDS = ("normal", "bits", "specials", "negative zeros", "tiny", "huge", "roots of the smallest", "mixed infinities")
 
 
 def carriers(kind: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
@@ -147,11 +147,11 @@ def carriers(kind: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
         return fp32(np.where(rng.random(shape) < 0.1, SPECIALS[rng.integers(0, len(SPECIALS), shape)], normal))
     if kind == "negative zeros":
         return np.full(shape, 0x80000000, np.uint32)
-    if kind in ("tiny", "huge"):  # around the smallest (largest) numbers, sums and products across the edge
-        low, high = {"tiny": (1, 64), "huge": (190, 255)}[kind]
-        fields = rng.integers(low, high, shape).astype(np.uint32) << 23
+    edges = {"tiny": (1, 64), "huge": (190, 255), "roots of the smallest": (58, 68)}
+    if kind in edges:  # sums, or products, on both sides of the smallest and the largest number
+        fields = rng.integers(*edges[kind], shape).astype(np.uint32) << 23
         return (normal & np.uint32(0x807FFFFF)) | fields
-    if kind == "mixed signs of infinity":
+    if kind == "mixed infinities":
         infinite = np.uint32(0x7F800000) | normal & np.uint32(0x80000000)
         return np.where(rng.random(shape) < 0.05, infinite, normal)
     return normal

@@ -9,7 +9,8 @@ from rdujax.compiler.validate import reference
 from tests.rooms.compiler.bounds import error_bounds
 from tests.rooms.compiler.samples import Sample, random_sample, samples
 
-FLOATS = [*samples()[:4], *(random_sample(seed) for seed in range(6))]
+FIXED = samples()[:4]
+FLOATS = [*FIXED, *(random_sample(seed) for seed in range(6))]
 
 
 @pytest.mark.parametrize("sample", FLOATS, ids=lambda s: s.name.partition(":")[0])
@@ -27,4 +28,5 @@ def test_outputs_stay_within_the_bound_of_their_formats(sample: Sample):
         error = np.abs(np.asarray(got, np.float64) - exact[value])
         assert (error <= bounds[value]).all(), float((error - bounds[value]).max())
         assert error.max() > 0, "a program that rounds must differ somewhere"
-        assert np.median(bounds[value]) < 4 * np.abs(exact[value]).max(), "the bound says nothing"
+        if sample in FIXED:  # a bound over many steps in a row grows far beyond what random errors do
+            assert np.median(bounds[value]) < np.abs(exact[value]).max(), "the bound says nothing"

@@ -1,0 +1,115 @@
+"""What programs cost: launches, sums, critical paths, and pipelines against discrete-event simulation."""
+
+from fractions import Fraction
+
+import jax
+import numpy as np
+import pytest
+
+import rdujax as rdu
+from rdujax.estimate.pipeline import pipeline_of
+from rdujax.ledger import finish_times
+from tests.oracles.test_pipeline_simpy import simulate_slots
+from tests.rooms.compiler.samples import Sample, middle, random_sample, samples, small, turns
+
+ALL = [*samples(), *(random_sample(seed) for seed in range(6))]
+
+
+def name(sample: Sample) -> str:
+    """A short test id."""
+    return sample.name.partition(":")[0]
+
+
+@pytest.mark.parametrize("sample", ALL, ids=name)
+def test_totals_are_sums_and_launches_are_counted(sample: Sample):
+    for orchestration, each_s in (("software", Fraction(1, 1000)), ("hardware", Fraction(1, 10_000))):
+        for fusion in ("none", "streaming"):
+            program = rdu.compile(sample.fn, *sample.args, machine=small(), fusion=fusion, orchestration=orchestration)
+            cost = program.cost()
+            assert len(cost.kernels) == len(program.plan.kernels)
+            assert cost.launch_s == len(cost.kernels) * each_s
+            assert cost.cycles == sum(k.cost.cycles for k in cost.kernels)
+            assert cost.run_s == Fraction(cost.cycles, 1_000_000)
+            assert cost.total_s == cost.run_s + cost.launch_s == sum(k.total_s for k in cost.kernels)
+            assert cost.flops == program.graph.flops()
+            for kernel in cost.kernels:
+                assert sum(kernel.critical.values()) == kernel.cost.cycles > 0
+
+
+@pytest.mark.parametrize("sample", ALL, ids=name)
+@pytest.mark.parametrize("fusion", ["none", "streaming"])
+def test_cycles_of_a_kernel_are_those_of_its_simulated_pipeline(sample: Sample, fusion: str):
+    program = rdu.compile(sample.fn, *sample.args, machine=small(), fusion=fusion)
+    for planned, kernel in zip(program.plan.kernels, program.cost().kernels, strict=True):
+        pipeline = pipeline_of(program.graph, planned, program.machine)
+        count = planned.tiling.turns
+        assert kernel.cost.cycles == finish_times(pipeline, count).max()
+        services = np.array([pipeline.service(turn) for turn in range(count)])
+        assert kernel.cost.cycles == simulate_slots(pipeline, services).max()
+
+
+@pytest.mark.parametrize("sample", ALL, ids=name)
+def test_streaming_is_never_worse_than_the_partitions_by_hand(sample: Sample):
+    """One kernel, a cut after every node, a cut in the middle: whichever of them fit."""
+    best = rdu.compile(sample.fn, *sample.args, machine=small())
+    every = rdu.cut_after(*(node.label for node in best.graph.nodes))
+    tried = 0
+    for cuts in (rdu.cut_after(), every, middle(best)):
+        try:
+            other = best.replace(fusion=cuts)
+        except rdu.CapacityError:
+            continue
+        tried += 1
+        assert best.cost().total_s <= other.cost().total_s, cuts
+    assert tried >= 1
+
+
+def test_fusion_moves_fewer_bytes_and_launches_less():
+    for sample in samples()[:3]:
+        fused = rdu.compile(sample.fn, *sample.args, machine="sn40l", fusion=rdu.cut_after()).cost()
+        plain = rdu.compile(sample.fn, *sample.args, machine="sn40l", fusion="none").cost()
+        at_the_border = sum(x.size * x.dtype.itemsize for x in (*sample.args, sample.fn(*sample.args)))
+        assert fused.moved_bytes() == at_the_border < plain.moved_bytes()
+        assert len(fused.kernels) == 1 < len(plain.kernels)
+        assert fused.flops == plain.flops
+        assert fused.operational_intensity() > plain.operational_intensity()
+
+
+def test_a_price_is_differentiable_in_the_machine():
+    """Twice the bandwidth where memory limits: the derivative agrees with a difference quotient's sign and size."""
+    sample = samples()[0]
+    program = rdu.compile(sample.fn, *sample.args, machine=small(), fusion="none")
+
+    def seconds(bandwidth: jax.Array) -> jax.Array:
+        machine = program.machine.replace({"hbm.bandwidth_bytes_per_s": bandwidth})
+        return program.cost(machine).total_s
+
+    at = 16e6
+    exact = float(program.cost().total_s)
+    assert float(seconds(jax.numpy.float32(at))) == pytest.approx(exact, rel=1e-5)
+    slope = float(jax.grad(seconds)(jax.numpy.float32(at)))
+    slower = float(program.cost(program.machine.replace({"hbm.bandwidth_bytes_per_s": int(at * 0.8)})).total_s)
+    assert slope < 0
+    assert slope * (-0.2 * at) == pytest.approx(slower - exact, rel=0.5)
+
+
+def test_costs_need_no_arrays_and_scale_past_32_bits():
+    huge = jax.ShapeDtypeStruct((16384, 16384), jax.numpy.bfloat16)
+    program = rdu.compile(lambda a, b: a @ b, huge, huge, machine="sn40l", fusion="none")
+    assert program.cost().flops == 2 * 16384**3 > 2**42
+    assert program.predicted_counts()["pcu.macs"] == 16384**3
+    assert max(turns(program.plan)) > 1
+    assert "hbm" in str(program.cost()) and f"{2 * 16384**3:,} FLOP" in str(program.cost())
+
+
+def test_the_report_says_what_the_plan_and_the_price_say():
+    sample = samples()[0]
+    program = rdu.compile(sample.fn, *sample.args, machine=small(), fusion="none")
+    data, cost = program.report().data, program.cost()
+    assert data["total"]["cycles"] == cost.cycles and data["total"]["kernels"] == len(cost.kernels)
+    for row, planned, kernel in zip(data["kernels"], program.plan.kernels, cost.kernels, strict=True):
+        assert (row["pcus"], row["pmus"], row["agcus"]) == (planned.pcus, planned.pmus, planned.agcus)
+        assert sum(s["critical_cycles"] for s in row["stages"]) == row["cycles"] == kernel.cost.cycles
+        assert row["name"] in str(program.report())
+    with pytest.raises(rdu.UnknownNameError, match="memory tier"):
+        program.cost().cost.operational_intensity("hbn")
