@@ -1,4 +1,4 @@
-"""Programs, their reports and their prices print as before. Prices are derived from the machine's facts, not measured."""
+"""Programs, their reports and their prices print as before. Prices are derived from facts, not measured."""
 
 import jax
 import jax.numpy as jnp

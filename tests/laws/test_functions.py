@@ -131,7 +131,7 @@ def test_every_member_is_a_simd_stage_with_the_bits_of_the_whole(rng, name, fmt)
 
 @pytest.mark.parametrize(("name", "fmt"), FLOATING, ids=[f"{name}-{fmt}" for name, fmt in FLOATING])
 def test_a_wide_stage_leaves_out_the_last_rounding_only(rng, name, fmt):
-    """Arithmetic keeps its FP32 result, a table has none wider; rounding afterwards gives the bits of the narrow one."""
+    """Arithmetic keeps its FP32 result, a table has none wider; rounding it gives the bits of the narrow one."""
     expression = expression_of(name, fmt)
     operands = operands_of(rng, name, fmt, (64,))
     streams = [stream_of(x, tiled((64,), (24,)), each) for x, each in zip(operands, expression.inputs, strict=True)]

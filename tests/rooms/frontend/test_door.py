@@ -31,9 +31,9 @@ def test_a_kernel_by_hand_gives_the_compiled_bits():
     assert type(program) is rdu.Program
     assert_same(program(*ARGS), want)
     assert_same(KERNEL(*ARGS), want)
-    for executor in ("vmap", "scan"):
-        assert_same(program.execute(*ARGS, executor=executor), want)
-        assert program.tally(*ARGS, executor=executor) == program.predicted_counts()
+    scan = jax.jit(lambda *xs: program.execute(*xs, executor="scan"))
+    assert_same(scan(*ARGS), want)
+    assert program.tally(*ARGS) == program.predicted_counts()
 
 
 def test_pins_are_honoured():
@@ -86,7 +86,7 @@ def test_a_kernel_has_a_derivative():
 @pytest.mark.parametrize(
     ("fn", "tiles", "error", "text"),
     [
-        (lambda x: rdu.Stream(jnp.tanh(x.data), x.layout, x.fmt), {}, rdu.UnsupportedError, "tiles of a stream.*rdujax.simd"),
+        (lambda x: rdu.Stream(jnp.tanh(x.data), x.layout, x.fmt), {}, rdu.UnsupportedError, "tiles of a stream"),
         (lambda x: x.data, {}, rdu.ArgumentError, "a kernel returns streams"),
         (lambda x: x, {"y": (2, 2)}, rdu.UnknownNameError, "unknown argument of the kernel.*'y'.*'x'"),
         (lambda x: x, {"x": (25, 20)}, rdu.ShapeError, r"tile \(25, 20\).*1 up to \(24, 20\)"),
@@ -97,7 +97,7 @@ def test_a_kernel_has_a_derivative():
         (lambda x: rdu.gemm(x, x.T, pcus=0), {}, rdu.ArgumentError, "pcus.*0.*an integer, 1 or more"),
         (lambda x: rdu.gemm(x, x.T, output="int32"), {}, rdu.FormatError, "bf16 to int32"),
         (lambda x: rdu.gemm(x, x.T, output="bf61"), {}, rdu.UnknownNameError, "did you mean 'bf16'"),
-        (lambda x: rdu.simd(lambda a: a.T, x), {}, rdu.UnsupportedError, "not element-wise.*rdujax.gemm or rdujax.transpose"),
+        (lambda x: rdu.simd(lambda a: a.T, x), {}, rdu.UnsupportedError, "not element-wise.*rdujax.gemm"),
         (lambda x: rdu.simd(lambda a: (a, a + a), x), {}, rdu.UnsupportedError, "computes one result"),
         (lambda x: rdu.simd(jnp.tanh), {}, rdu.ArgumentError, "needs at least one stream"),
         (lambda x: rdu.transpose(x, (0, 0)), {}, rdu.ShapeError, r"not a permutation.*\(0, 0\).*2 axes"),
