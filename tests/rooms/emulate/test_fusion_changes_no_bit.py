@@ -18,8 +18,8 @@ from tests.rooms.compiler.samples import (
     turns,
 )
 
-QUICK = [*samples(), *(random_sample(seed) for seed in range(3))]
-MORE = [pytest.param(random_sample(seed), marks=pytest.mark.full, id=f"random{seed}") for seed in range(3, 16)]
+QUICK = [*samples(), *(random_sample(seed) for seed in range(2))]
+MORE = [pytest.param(random_sample(seed), marks=pytest.mark.full, id=f"random{seed}") for seed in range(2, 16)]
 SAMPLES = [*(pytest.param(s, id=s.name.partition(":")[0]) for s in QUICK), *MORE]
 
 
@@ -78,14 +78,14 @@ def test_bytes_of_the_price_are_those_of_the_counts(sample: Sample):
 def test_the_small_machine_forces_tiles():
     """Every sample, and three of four random programs (the rest have no axis that all results share)."""
     assert all(max(turns(rdu.compile(s.fn, *s.args, machine=small()).plan)) > 1 for s in samples())
-    drawn = [random_sample(seed) for seed in range(16)]
+    drawn = [random_sample(seed) for seed in range(8)]
     cut = [max(turns(rdu.compile(s.fn, *s.args, machine=small()).plan)) > 1 for s in drawn]
-    assert sum(cut) >= 12
+    assert sum(cut) >= 6
 
 
 def test_eager_execution_gives_the_same_bits():
     """Operation by operation, without any jit of ours or of the library."""
-    sample = samples()[0]
+    sample = samples()[4]
     program = rdu.compile(sample.fn, *sample.args, machine=small())
     want = program(*sample.args)
     assert_same(program.execute(*sample.args, executor="scan"), want)

@@ -11,6 +11,7 @@ from rdujax.emulate.run import layout_of, visits
 from rdujax.graph.graph import check, text
 from rdujax.graph.plan import Loop, Tiling
 from rdujax.numerics.formats import FP32
+from rdujax.ops.move import Move
 from rdujax.ops.op import TensorType
 from tests.rooms.compiler.samples import monarch, random_sample, samples
 
@@ -53,7 +54,8 @@ def test_dead_nodes_and_unused_constants_are_left_out_and_unused_inputs_stay():
 
 def test_moves_and_flops():
     gemm, mul, move, last = GRAPH.nodes
-    assert mul.operands[0] == gemm.result and move.is_move and not last.is_move
+    assert mul.operands[0] == gemm.result
+    assert isinstance(move.op, Move) and move.operands == (mul.result,) and last.operands[1] == move.result
     assert GRAPH.flops() == 2 * 42 * 24 * 20 + 42 * 20 + 2 * 12 * 20 * 42
 
 
