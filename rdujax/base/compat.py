@@ -47,6 +47,22 @@ def dtype_of(atom: Any) -> Any:
     return atom.aval.dtype
 
 
+def explicit_mesh(*arrays: Any) -> Any:
+    """The mesh with an axis of type Explicit that is set, or that one of the arrays is laid out over; or else None."""
+    meshes = [jax.sharding.get_abstract_mesh(), *(jax.typeof(x).sharding.mesh for x in arrays)]
+    return next((m for m in meshes if not m.empty and jax.sharding.AxisType.Explicit in m.axis_types), None)
+
+
+def with_automatic_axes(fn: Callable[..., Any], mesh: Any) -> Callable[..., Any]:
+    """`fn` with the explicit axes of `mesh` handled by XLA inside; what it returns is whole on every device."""
+
+    def run(*args: Any) -> Any:
+        with jax.sharding.use_abstract_mesh(mesh):
+            return jax.sharding.auto_axes(fn, out_sharding=jax.sharding.PartitionSpec())(*args)
+
+    return run
+
+
 def is_tracer(x: Any) -> bool:
     """True for a value that JAX is tracing, of which only shape and dtype are known."""
     return isinstance(x, jax.core.Tracer)

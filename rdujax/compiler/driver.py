@@ -91,6 +91,10 @@ def plan(graph: Graph, machine: Machine, choices: Choices) -> Plan:
 def with_k_splits(graph: Graph, k_splits: int | Mapping[str, int]) -> Graph:
     """The graph with K of its contractions split; the segments become part of each node's meaning."""
     labels = [node.label for node in graph.nodes if isinstance(node.op, Contract)]
+    if not labels and k_splits not in (1, {}):
+        raise ArgumentError(
+            describe("k_splits where nothing is contracted", given=repr(k_splits), allowed="1", do="leave k_splits out")
+        )
     if isinstance(k_splits, Mapping):
         for label in k_splits:
             if label not in labels:

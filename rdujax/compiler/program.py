@@ -126,8 +126,13 @@ class Program:
 
     @cached_property
     def _run(self) -> Callable[..., list[jax.Array]]:
-        def through_units(flat: Sequence[jax.Array], constants: Sequence[jax.Array]) -> list[jax.Array]:
+        def units(flat: Sequence[jax.Array], constants: Sequence[jax.Array]) -> list[jax.Array]:
             return self._leave(run(self.plan, self._operands(flat, constants)))
+
+        def through_units(flat: Sequence[jax.Array], constants: Sequence[jax.Array]) -> list[jax.Array]:
+            # Explicit axes ask each reshape and slice how it is laid out, which is no part of a program's meaning.
+            mesh = compat.explicit_mesh(*flat)
+            return (compat.with_automatic_axes(units, mesh) if mesh else units)(flat, constants)
 
         through_units.__name__ = self.name
         return jax.jit(through_units)

@@ -34,6 +34,15 @@ def _integer_power(site: Site) -> tuple[int, ...]:
     return (instruction(site, "integer_power", (0,), immediate=int(site.parameters["y"])),)
 
 
+@rule("one_minus_square")
+def _one_minus_square(site: Site) -> tuple[int, ...]:
+    """The slope of tanh as newer versions of JAX write it: two results, the square and the difference."""
+    fmt = _format(site, 0)
+    one = Instruction(IMMEDIATE, fmt, (), 1.0)
+    steps = (one, Instruction("square", fmt, (0,)), Instruction("sub", fmt, (1, 2)))
+    return (site.add(Map(Expression((fmt,), steps)), site.value(0)),)
+
+
 @rule("select_n")
 def _select(site: Site) -> tuple[int, ...]:
     if len(site.operands) != 3 or _format(site, 0) is not BOOL:

@@ -109,6 +109,14 @@ def test_other_names_that_do_not_exist():
     refused(rdu.UnknownNameError, lambda: rdu.kernel(machine="tinny"), "machine", "did you mean 'tiny'?")
 
 
+def test_k_splits_where_nothing_is_contracted():
+    x = jnp.ones((4, 4), jnp.bfloat16)
+    for splits in (2, {"gemm": 2}):
+        with pytest.raises((rdu.ArgumentError, rdu.UnknownNameError), match="k_splits"):
+            rdu.compile(lambda x: x + x, x, k_splits=splits)
+    assert rdu.compile(lambda x: x + x, x, k_splits=1)(x).tolist() == [[2.0] * 4] * 4
+
+
 @pytest.mark.parametrize("splits", [0, 6, -1, {"gemm": 0}, {"gemm": 6}, {"gemm": 2.0}, {"gemm": True}])
 def test_k_splits_out_of_range(splits):
     given = splits["gemm"] if isinstance(splits, dict) else splits
