@@ -10,11 +10,13 @@ from rdujax.base.errors import ShapeError as ShapeError
 from rdujax.base.errors import UnknownNameError as UnknownNameError
 from rdujax.base.errors import UnsupportedError as UnsupportedError
 from rdujax.base.facts import Fact as Fact
+from rdujax.compiler.floorplan import Floorplan as Floorplan
 from rdujax.compiler.fuse import cut_after as cut_after
 from rdujax.compiler.program import Kernel as Kernel
 from rdujax.compiler.program import Program as Program
 from rdujax.compiler.program import compile as compile
 from rdujax.compiler.program import kernel as kernel
+from rdujax.compiler.timeline import Timeline as Timeline
 from rdujax.compiler.validate import Validation as Validation
 from rdujax.compiler.validate import validate as validate
 from rdujax.frontend.door import as_stream as as_stream

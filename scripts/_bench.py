@@ -11,10 +11,12 @@ FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
 
 
 def benchmarks() -> dict[str, str]:
-    """Name of each benchmark and the first line of its docstring, without importing any."""
+    """Name of each benchmark (a file, or a folder that runs) and the first line of its docstring, none imported."""
+    files = {path.stem: path for path in FOLDER.glob("[!_]*.py")}
+    files |= {path.parent.name: path for path in FOLDER.glob("[!_]*/__main__.py")}
     return {
-        path.stem: (ast.get_docstring(ast.parse(path.read_text())) or "").partition("\n")[0]
-        for path in sorted(FOLDER.glob("[!_]*.py"))
+        name: (ast.get_docstring(ast.parse(path.read_text())) or "").partition("\n")[0]
+        for name, path in sorted(files.items())
     }
 
 

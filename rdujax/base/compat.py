@@ -17,6 +17,10 @@ from jax.extend import source_info_util as _source
 Literal = _core.Literal
 Var = _core.Var
 
+_JAX = str(Path(jax.__file__).parent) + os.sep
+_LIBRARY = str(Path(__file__).parents[1]) + os.sep
+_COMMANDS = os.path.join(_LIBRARY, "cli", "")
+
 
 def trace(fn: Callable[..., Any], *args: Any) -> tuple[Any, tuple[Any, ...], Any]:
     """(jaxpr, constants, output shapes) of `fn` at the shapes and dtypes of `args`, without running it."""
@@ -30,11 +34,23 @@ def open_jaxpr(jaxpr: Any) -> tuple[Any, tuple[Any, ...]]:
 
 
 def source_line(eqn: Any) -> str:
-    """The user's source position of an equation as "file:line (function)", or "" where JAX does not tell."""
+    """The user's source position of an equation as "file:line (function)", or "" where JAX does not tell.
+
+    JAX passes over its own files; this library's are passed over here, but for its commands, whose functions are users.
+    """
     try:
-        return _source.summarize(eqn.source_info)
+        line = _source.summarize(eqn.source_info)
+        if not _is_ours(line):
+            return line
+        frames = eqn.source_info.traceback.frames
+        found = (f for f in frames if not f.file_name.startswith(_JAX) and not _is_ours(f.file_name))
+        return next((f"{f.file_name}:{f.line_num} ({f.function_name})" for f in found), line)
     except Exception:  # the summary is a courtesy for reports and errors: its absence must not stop a compilation
         return ""
+
+
+def _is_ours(file: str) -> bool:
+    return file.startswith(_LIBRARY) and not file.startswith(_COMMANDS)
 
 
 def scope(eqn: Any) -> str:
@@ -61,6 +77,12 @@ def with_automatic_axes(fn: Callable[..., Any], mesh: Any) -> Callable[..., Any]
             return jax.sharding.auto_axes(fn, out_sharding=jax.sharding.PartitionSpec())(*args)
 
     return run
+
+
+def is_dot_algorithm(precision: Any) -> bool:
+    """True where the precision of a `dot_general` names an algorithm, and not merely how exact it should be."""
+    named = isinstance(precision, jax.lax.DotAlgorithm | jax.lax.DotAlgorithmPreset)
+    return named and precision is not jax.lax.DotAlgorithmPreset.DEFAULT
 
 
 def is_tracer(x: Any) -> bool:

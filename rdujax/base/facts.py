@@ -13,14 +13,19 @@ from math import isfinite
 from typing import Any, Literal, TypeVar, dataclass_transform
 
 import jax
+import numpy as np
 
+from rdujax.base.compat import is_tracer
 from rdujax.base.errors import ArgumentError, describe, unknown
 
 Confidence = Literal["stated", "derived", "assumed", "overridden"]
 CONFIDENCES: tuple[Confidence, ...] = ("stated", "derived", "assumed", "overridden")
 
 # Units of things that come in whole numbers.
-COUNTED = frozenset({"PCUs", "PMUs", "AGCUs", "cells", "lanes", "stages", "bytes", "bytes/cycle"})
+COUNTED = frozenset(
+    "PCUs PMUs AGCUs cells lanes stages banks tiles dies rows columns wires packets flows links ports sockets segments "
+    "counters cycles turns/cycle bytes bytes/cycle packets/cycle addresses/cycle".split()
+)
 
 R = TypeVar("R")
 
@@ -51,7 +56,20 @@ class Fact:
             _check_value(self.value, self.unit, self.source)
 
     def override(self, value: Any) -> "Fact":
-        """The fact with another value, marked as the user's, its former value kept in the source."""
+        """The fact with another value, marked as the user's, its former value kept in the source.
+
+        value: a Python or NumPy number that the unit allows, or a real JAX scalar (traced, or checked if it is not).
+        Raises ArgumentError for anything else.
+        """
+        if isinstance(value, np.generic):
+            value = value.item()
+        if not is_tracer(value):
+            is_array = isinstance(value, jax.Array) and value.ndim == 0 and value.dtype.kind == "f"
+            if not is_array and not isinstance(value, int | float | Fraction):
+                raise ArgumentError(
+                    describe("a fact that cannot be", given=f"{value!r} {self.unit}", allowed="a real number")
+                )
+            _check_value(float(value) if is_array else value, self.unit, self.source, relaxed=is_array)
         return Fact(value, self.unit, f"set by the user; was {self.value} ({self.source})", "overridden")
 
     def __str__(self) -> str:
@@ -62,15 +80,18 @@ def _is_number(x: Any) -> bool:
     return not isinstance(x, bool | str) and isfinite(x)
 
 
-def _check_value(x: Any, unit: str, where: str) -> None:
-    """Refuses a plain number that its unit does not allow; what JAX traces cannot be looked at."""
+def _check_value(x: Any, unit: str, where: str, *, relaxed: bool = False) -> None:
+    """Refuses a plain number that its unit does not allow; what JAX traces cannot be looked at.
+
+    relaxed: what comes in whole numbers may lie between them, as it does while a machine is tuned.
+    """
     number = _is_number(x)
     if unit == "1":
         fits, allowed = number and 0 < x <= 1, "a share, greater than 0 and at most 1"
     elif unit == "s":
         fits, allowed = number and x >= 0, "a finite number, 0 or more"
     elif unit in COUNTED:
-        fits, allowed = number and x > 0 and isinstance(x, int), "a whole number, 1 or more"
+        fits, allowed = number and x > 0 and (relaxed or isinstance(x, int)), "a whole number, 1 or more"
     else:
         fits, allowed = number and x > 0, "a finite number greater than 0"
     if not fits:

@@ -1,7 +1,8 @@
 """The main job: the paper's pipeline Gemm0 > Mul > Transpose > Gemm1 and a small gated MLP, on one SN40L socket.
 
 Each is compiled operator by operator, partly fused and fully fused, executed bit by bit on random BF16 data from a
-seed, and priced. One table says what each partition needs, moves and takes; another compares the bits.
+seed, and priced. One table says what each partition needs, moves and takes; another compares the bits. A report of the
+fused kernel says which units each stage has, how busy they are, and where every cycle goes.
 """
 
 import argparse
@@ -24,6 +25,8 @@ from rdujax.compiler.report import table
 from rdujax.compiler.validate import validate
 from rdujax.machines import Machine, a100
 from rdujax.machines import named as machine_named
+from rdujax.ops.contract import Contract
+from rdujax.units.systolic import Contraction
 
 MIB = 1024**2
 PUBLISHED = "MICRO 2024, Figure 3"
@@ -127,6 +130,17 @@ def rows_of(job: Job, programs: dict[str, Program], machine: Machine) -> list[di
             }
         )
     return rows
+
+
+def segments(program: Program, most: int = 4) -> int:
+    """The largest number of segments, up to `most`, that K of every contraction of the program can be summed in."""
+    graph = program.graph
+    lengths = {
+        node.op.config.extent(*(graph.types[v].shape for v in node.operands)).k
+        for node in graph.nodes
+        if isinstance(node.op, Contract)
+    }
+    return max(n for n in range(1, most + 1) if all(Contraction((), (), k_splits=n).segments(k) == n for k in lengths))
 
 
 def _has_published_shapes(job: Job) -> bool:
@@ -239,14 +253,45 @@ def show(job: Job, machine: Machine, args: argparse.Namespace) -> bool:
     text, equal = bits_table(job, programs, data)
     print("\n" + text + "\n")
     print("  Choices that change bits, switched on one at a time, and where they do:\n")
-    for choice in ({"stage_buffer_format": "fp32"}, {"k_splits": 4}):
+    for choice in ({"stage_buffer_format": "fp32"}, {"k_splits": segments(programs["fully fused"])}):
         print(_indent(str(validate(programs["fully fused"].replace(**choice), *data))) + "\n")
     print(_indent(str(programs["fully fused"].report())) + "\n")
     return equal
 
 
+def write_files(job: Job, machine: Machine, args: argparse.Namespace) -> None:
+    """Writes the trace and the picture of the fused job that the options ask for, and says so on standard error."""
+    if not (args.timeline or args.floorplan):
+        return
+    program = compiled(job, machine, args.orchestration)["fully fused"]
+    if args.timeline:
+        print(f"wrote {program.timeline().save(args.timeline)}: open it in ui.perfetto.dev", file=sys.stderr)
+    if args.floorplan:
+        print(f"wrote {program.floorplan().save(args.floorplan)}", file=sys.stderr)
+
+
 def _indent(text: str) -> str:
     return "\n".join(f"  {line}".rstrip() for line in text.splitlines())
+
+
+def length(text: str) -> int:
+    """A length of an axis from the command line: 1 or more."""
+    return _at_least(1, text)
+
+
+def seed(text: str) -> int:
+    """A seed from the command line: 0 or more."""
+    return _at_least(0, text)
+
+
+def _at_least(least: int, text: str) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = least - 1
+    if number < least:
+        raise argparse.ArgumentTypeError(f"{text!r} given, a whole number of {least} or more allowed")
+    return number
 
 
 def parser() -> argparse.ArgumentParser:
@@ -254,15 +299,21 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         prog="./scripts/demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    p.add_argument("--rows", type=int, default=1024, help="rows of W0 and Scale (default 1024, as in the paper)")
-    p.add_argument("--columns", type=int, default=1024, help="columns of I0 and Scale (default 1024)")
-    p.add_argument("--inner", type=int, default=128, help="columns of W0, rows of I0 and W1 (default 128)")
-    p.add_argument("--tokens", type=int, default=128, help="tokens of the MLP (default 128)")
-    p.add_argument("--width", type=int, default=512, help="width of the MLP (default 512)")
-    p.add_argument("--hidden", type=int, default=1408, help="hidden width of the MLP (default 1408)")
-    p.add_argument("--seed", type=int, default=0, help="seed of the random BF16 input (default 0)")
+    p.add_argument("--rows", type=length, default=1024, help="rows of W0 and Scale (default 1024, as in the paper)")
+    p.add_argument("--columns", type=length, default=1024, help="columns of I0 and Scale (default 1024)")
+    p.add_argument("--inner", type=length, default=128, help="columns of W0, rows of I0 and W1 (default 128)")
+    p.add_argument("--tokens", type=length, default=128, help="tokens of the MLP (default 128)")
+    p.add_argument("--width", type=length, default=512, help="width of the MLP (default 512)")
+    p.add_argument("--hidden", type=length, default=1408, help="hidden width of the MLP (default 1408)")
+    p.add_argument("--seed", type=seed, default=0, help="seed of the random BF16 input (default 0)")
     p.add_argument("--machine", default="sn40l", help="preset of the machine (default sn40l)")
     p.add_argument("--orchestration", default="hardware", help="who launches kernels: hardware (default) or software")
+    p.add_argument(
+        "--timeline",
+        metavar="FILE",
+        help="write a trace of the fused pipeline for ui.perfetto.dev: .pftrace, .json or .json.gz",
+    )
+    p.add_argument("--floorplan", metavar="FILE", help="draw the fused pipeline on the chip's grid: .svg or .png")
     p.add_argument("--json", action="store_true", help="print the rows as JSON, one object per line, and nothing else")
     return p
 
@@ -273,6 +324,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         machine = machine_named(args.machine)
         jobs = [pipeline_job(args.rows, args.columns, args.inner), mlp_job(args.tokens, args.width, args.hidden)]
+        write_files(jobs[0], machine, args)
         if args.json:
             for job in jobs:
                 for row in rows_of(job, compiled(job, machine, args.orchestration), machine):
@@ -285,6 +337,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader has seen enough, as in `./scripts/demo | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:  # a file that cannot be written
+        print(error, file=sys.stderr)
+        return 2
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
-from rdujax.base.errors import ArgumentError, describe, unknown
+from rdujax.base.errors import ArgumentError, ConcretenessError, describe, unknown
 from rdujax.compiler import fuse
 from rdujax.compiler.stages import form
 from rdujax.compiler.tile import tile
@@ -19,9 +19,11 @@ from rdujax.estimate.price import kernel_cycles
 from rdujax.graph.graph import Graph, Node
 from rdujax.graph.graph import check as check_graph
 from rdujax.graph.plan import BufferFormat, Kernel, Plan, PlannedKernel
+from rdujax.ledger.numbers import is_exact
 from rdujax.machines.machine import ORCHESTRATIONS, Machine
 from rdujax.numerics.formats import BF16
 from rdujax.ops.contract import Contract
+from rdujax.ops.map import Map
 from rdujax.ops.move import Move
 from rdujax.units import memory
 from rdujax.units.memory import TIERS
@@ -69,6 +71,7 @@ def plan(graph: Graph, machine: Machine, choices: Choices) -> Plan:
 
     Raises CapacityError for what does not fit, UnknownNameError and ArgumentError for choices that name nothing.
     """
+    check_machine(machine)
     graph = with_k_splits(graph, choices.k_splits)
     check_graph(graph)
     planner = _Planner(graph, machine, choices)
@@ -86,6 +89,18 @@ def plan(graph: Graph, machine: Machine, choices: Choices) -> Plan:
         }
         memory.check(tier, machine.tier(tier), symbols)
     return result
+
+
+def check_machine(machine: Machine) -> None:
+    """Refuses a machine on which nothing can be planned, since some of its facts are JAX values; ConcretenessError."""
+    for path, fact in machine.facts().items():
+        if not is_exact(fact.value):
+            raise ConcretenessError(
+                describe(
+                    "decisions need plain facts", given=f"a JAX value for {path}", allowed="Python numbers",
+                    do="plan with numbers, then price with program.cost(machine.replace(...)), which may be traced",
+                )
+            )  # fmt: skip
 
 
 def with_k_splits(graph: Graph, k_splits: int | Mapping[str, int]) -> Graph:
@@ -122,7 +137,17 @@ def _split(graph: Graph, node: Node, splits: int) -> Node:
                 where=node.label,
             )
         )
-    return replace(node, op=replace(node.op, config=replace(node.op.config, k_splits=splits)))
+    config = replace(node.op.config, k_splits=splits)
+    if config.segments(k) != splits:
+        raise ArgumentError(
+            describe(
+                f"K = {k} does not make {splits} segments of equal length, the last perhaps shorter",
+                given=f"k_splits={splits}",
+                allowed=", ".join(str(n) for n in range(1, k + 1) if replace(config, k_splits=n).segments(k) == n),
+                where=node.label,
+            )
+        )
+    return replace(node, op=replace(node.op, config=config))
 
 
 class _Planner:
@@ -179,7 +204,7 @@ class _Planner:
         if self.choices.stage_buffer_format != "fp32":
             return frozenset()
         return frozenset(
-            s.result for s in kernel.stages if self.graph.types[s.result].fmt is BF16 and _read_inside(kernel, s.result)
+            s.result for s in kernel.stages if self.graph.types[s.result].fmt is BF16 and _read_wide(kernel, s.result)
         )
 
 
@@ -188,8 +213,9 @@ def _kernel_name(group: Sequence[Node]) -> str:
     return " + ".join(labels) if len(labels) <= 4 else f"{labels[0]} ... {labels[-1]} ({len(labels)} operations)"
 
 
-def _read_inside(kernel: Kernel, value: int) -> bool:
-    return any(r.value == value for s in kernel.stages for r in s.reads)
+def _read_wide(kernel: Kernel, value: int) -> bool:
+    """Whether some stage takes FP32 where it could have BF16: arithmetic does, a contraction rounds what it reads."""
+    return any(r.value == value for s in kernel.stages if isinstance(s.op, Map) for r in s.reads)
 
 
 def _named(kernels: Sequence[PlannedKernel]) -> tuple[PlannedKernel, ...]:

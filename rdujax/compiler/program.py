@@ -7,16 +7,19 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from rdujax.base import compat
 from rdujax.base.errors import ArgumentError, ConcretenessError, FormatError, ShapeError, describe, unknown
 from rdujax.compiler import driver, fuse
 from rdujax.compiler.driver import CHOICES, Choices
+from rdujax.compiler.floorplan import Floorplan, floorplan
 from rdujax.compiler.report import Report, report
+from rdujax.compiler.timeline import Timeline, timeline
 from rdujax.emulate.run import Result, enter, leave, run
 from rdujax.estimate.price import ProgramCost, predict, price
 from rdujax.frontend import door
-from rdujax.frontend.trace import Traced, trace
+from rdujax.frontend.trace import PROGRAM, Traced, argument_names, trace
 from rdujax.graph.graph import Graph
 from rdujax.graph.graph import text as graph_text
 from rdujax.graph.plan import Plan
@@ -44,13 +47,17 @@ class Program:
     def __call__(self, *args: Any) -> Any:
         """The function's value, through the units; results have the dtypes that the function has under plain JAX.
 
-        Raises ShapeError and FormatError for arguments other than those it was compiled for.
+        That is for arguments like those it was compiled for, weak types included. Raises ArgumentError, ShapeError and
+        FormatError for others.
         """
         flat = self._checked(args)
         return jax.tree.unflatten(self.traced.out_tree, self._run(flat, tuple(self.plan.graph.constants.values())))
 
     def execute(self, *args: Any, executor: Executor = "whole") -> Any:
-        """As a call, with the executor chosen: "whole", "vmap" over tiles, or strictly tile by tile ("scan")."""
+        """As a call, with the executor chosen: "whole", "vmap" over tiles, or strictly tile by tile ("scan").
+
+        The tails of ragged tiles hold NaN as poison, which jax_debug_nans takes for an accident.
+        """
         flat = self._checked(args)
         result = run(self.plan, self._operands(flat), how=executor)
         return jax.tree.unflatten(self.traced.out_tree, self._leave(result))
@@ -58,21 +65,21 @@ class Program:
     def tally(self, *args: Any, executor: Executor = "scan") -> Counts:
         """What the units count while they execute, tile by tile; equal to `predicted_counts()` (law L3)."""
         if executor not in EXECUTORS[1:]:
+            allowed = ", ".join(map(repr, EXECUTORS[1:]))
             raise ArgumentError(
-                describe("an executor that walks tiles is needed", given=executor, allowed=EXECUTORS[1:])
+                describe("an executor that walks tiles is needed", given=repr(executor), allowed=allowed)
             )
         flat = self._checked(args)
         if any(compat.is_tracer(x) for x in flat):
             raise ConcretenessError(
                 describe("a tally needs values", given="tracers", do="call it outside of jit, vmap and grad")
             )
-        counted = jax.jit(lambda xs: run(self.plan, self._operands(xs), how=executor, tally=True).counts)(flat)
-        return sum((total(c) for c in counted), Counts())
+        return sum((total(c) for c in self._counting[executor](flat)), Counts())
 
     def captured(self, *args: Any) -> Result:
         """A run that keeps every stage's result as carriers."""
         flat = self._checked(args)
-        return jax.jit(lambda xs: run(self.plan, self._operands(xs), capture=True))(flat)
+        return self._capturing(flat)
 
     def predicted_counts(self) -> Counts:
         """What the units will count, from shapes alone."""
@@ -106,6 +113,23 @@ class Program:
         """Kernels, stages, tiles, PCUs, PMUs, cycles and bytes: printable, and a dictionary."""
         return report(self.plan, self.machine, self.cost(), self.name)
 
+    def timeline(self, turns: int | None = None) -> Timeline:
+        """When every stage turns, what buffers hold and tiers move; `.save("trace.pftrace")` for ui.perfetto.dev.
+
+        turns: keep only the first and the last so many turns of each kernel, with the gap marked.
+        """
+        return timeline(self.plan, self.machine, self.name, turns)
+
+    def floorplan(self, kernel: int = 0) -> Floorplan:
+        """Where the units of a kernel sit and how loaded the wires are; `.save("floorplan.svg")` (or .png) draws it.
+
+        Raises ArgumentError for a kernel that the program does not have.
+        """
+        if isinstance(kernel, bool) or not isinstance(kernel, int) or not 0 <= kernel < len(self.plan.kernels):
+            allowed = f"an int from 0 to {len(self.plan.kernels) - 1}" if self.plan.kernels else "none is launched"
+            raise ArgumentError(describe("no such kernel", given=repr(kernel), allowed=allowed, where=self.name))
+        return floorplan(self.plan.graph, self.plan.kernels[kernel], self.machine, self.name)
+
     def replace(self, **choices: Any) -> "Program":
         """The same function compiled with other choices (and `machine=`)."""
         machine = named(choices.pop("machine", self.machine))
@@ -119,6 +143,10 @@ class Program:
     def graph(self) -> Graph:
         """The operations of the program."""
         return self.plan.graph
+
+    def __repr__(self) -> str:
+        kernels = len(self.plan.kernels)
+        return f"<Program {self.name}: {kernels} kernel{'' if kernels == 1 else 's'} on {self.machine.name}>"
 
     def __str__(self) -> str:
         """The program's text form: its graph and its kernels."""
@@ -134,8 +162,19 @@ class Program:
             mesh = compat.explicit_mesh(*flat)
             return (compat.with_automatic_axes(units, mesh) if mesh else units)(flat, constants)
 
-        through_units.__name__ = self.name
+        through_units.__name__ = PROGRAM + self.name
         return jax.jit(through_units)
+
+    @cached_property
+    def _counting(self) -> dict[str, Callable[..., tuple[Counts, ...]]]:
+        def counting(how: Executor) -> Callable[..., tuple[Counts, ...]]:
+            return jax.jit(lambda xs: run(self.plan, self._operands(xs), how=how, tally=True).counts)
+
+        return {how: counting(how) for how in EXECUTORS[1:]}
+
+    @cached_property
+    def _capturing(self) -> Callable[..., Result]:
+        return jax.jit(lambda xs: run(self.plan, self._operands(xs), capture=True))
 
     def _operands(
         self, flat: Sequence[jax.Array], constants: Sequence[jax.Array] | None = None
@@ -149,19 +188,30 @@ class Program:
 
     def _checked(self, args: Sequence[Any]) -> list[jax.Array]:
         flat, tree = jax.tree.flatten(tuple(args))
-        if tree != self.traced.in_tree:
-            raise ArgumentError(
-                describe(
-                    "arguments of another structure than the program was compiled for",
-                    given=str(tree),
-                    allowed=str(self.traced.in_tree),
-                    where=self.name,
-                )
-            )
         graph = self.plan.graph
+        if tree != self.traced.in_tree:
+            raise _other_structure(tuple(args), self.traced.in_tree, [graph.labels[v] for v in graph.inputs], self.name)
         for x, v in zip(flat, graph.inputs, strict=True):
             _check_argument(x, graph.labels[v], graph.types[v].shape, graph.types[v].fmt.dtype.name, self.name)
         return flat
+
+
+def _other_structure(args: tuple[Any, ...], expected: Any, labels: Sequence[str], where: str) -> ArgumentError:
+    """The error for arguments that are nested in another way, naming the first that is."""
+    takes = ", ".join(labels) or "no arrays"
+    children = expected.children()
+    if len(args) != len(children):
+        problem = f"{len(children)} argument{'' if len(children) == 1 else 's'} needed"
+        return ArgumentError(describe(problem, given=len(args), allowed=takes, where=where))
+    at = next(i for i, (arg, child) in enumerate(zip(args, children, strict=True)) if jax.tree.structure(arg) != child)
+    return ArgumentError(
+        describe(
+            f"argument {at} is of another structure than the program was compiled for",
+            given=repr(args[at]) if jax.tree.structure(args[at]).num_leaves == 0 else str(jax.tree.structure(args[at])),
+            allowed=f"{children[at]} (arrays in all: {takes})",
+            where=where,
+        )
+    )
 
 
 def _check_argument(x: Any, label: str, shape: tuple[int, ...], dtype: str, where: str) -> None:
@@ -214,6 +264,10 @@ def compile(  # noqa: A001  (the name that the field uses)
     """
     machine = named(machine)
     choices = Choices(fusion, orchestration, stage_buffer_format, k_splits, tier)
+    if isinstance(fn, Program | Kernel):
+        raise ArgumentError(
+            describe("a program to be compiled again", given=fn.name, do="program.replace(...) compiles it otherwise")
+        )
     traced = trace(fn, args)
     return Program(traced, driver.plan(traced.graph, machine, choices), machine, choices, _name(fn))
 
@@ -236,8 +290,23 @@ class Kernel:
         choices = Choices(fuse.cut_after(), self.orchestration)
         return Program(traced, driver.plan(traced.graph, self.machine, choices), self.machine, choices, _name(self.fn))
 
+    @property
+    def name(self) -> str:
+        """Name of the function."""
+        return _name(self.fn)
+
     def __call__(self, *args: Any) -> Any:
-        """Executes the kernel on arrays."""
+        """Executes the kernel on arrays; raises FormatError for an argument that is none."""
+        for x, label in zip(args, argument_names(self.fn, len(args)), strict=True):
+            if not hasattr(x, "shape") or not hasattr(x, "dtype"):
+                raise FormatError(
+                    describe(
+                        f"argument {label} is no array",
+                        given=repr(x),
+                        allowed="one array for each stream",
+                        where=self.name,
+                    )
+                )
         signature = tuple((jnp.shape(x), jnp.result_type(x).name) for x in args)
         return _compiled(self, signature)(*args)
 
@@ -248,25 +317,40 @@ def _compiled(kernel: Kernel, signature: tuple[tuple[tuple[int, ...], str], ...]
 
 
 def kernel(
+    fn: Callable[..., Any] | None = None,
     *,
     machine: Machine | str = "sn40l",
     tiles: Mapping[str, tuple[int, ...]] | None = None,
     orchestration: str = "hardware",
-) -> Callable[[Callable[..., Any]], Kernel]:
+) -> Any:
     """Decorator for a kernel written by hand: a function of `Stream`s that calls `gemm`, `simd` and `transpose`.
 
-    tiles: how arguments are cut, by name (whole by default). Lead to the same `Program` as `compile` does.
+    tiles: how arguments are cut, by name (whole by default). It stands alone (`@rdu.kernel`) or with options, and makes
+    a `Kernel`, which leads to the same `Program` as `compile` does. Raises ShapeError for tiles that are no tuples of
+    lengths, UnknownNameError for a machine or an orchestration that does not exist.
     """
+    if fn is not None:
+        return kernel(machine=machine, tiles=tiles, orchestration=orchestration)(fn)
     placed = named(machine)
+    driver.check_machine(placed)
     if orchestration not in ORCHESTRATIONS:
         raise unknown("orchestration", orchestration, ORCHESTRATIONS)
-    for name, tile in (tiles or {}).items():
-        if not isinstance(tile, tuple | list):
-            raise ShapeError(
-                describe("a tile is a tuple of lengths", given=repr(tile), where=f"tiles, argument {name}")
-            )
-    cut = tuple(sorted((name, tuple(tile)) for name, tile in (tiles or {}).items()))
+    if not isinstance(tiles, Mapping | None):
+        raise ShapeError(describe("tiles", given=repr(tiles), allowed='a dictionary like {"x": (64, 128)}'))
+    cut = tuple(sorted((name, _tile(name, tile)) for name, tile in (tiles or {}).items()))
     return lambda fn: Kernel(fn, placed, cut, orchestration)
+
+
+def _tile(name: str, tile: Any) -> tuple[int, ...]:
+    whole = isinstance(tile, tuple | list) and all(isinstance(n, int | np.integer) and n is not True for n in tile)
+    if not whole or any(n < 1 for n in tile):
+        raise ShapeError(
+            describe(
+                "a tile is a tuple of lengths", given=repr(tile), allowed="whole numbers, 1 or more",
+                where=f"tiles, argument {name}",
+            )
+        )  # fmt: skip
+    return tuple(int(n) for n in tile)
 
 
 def _name(fn: Callable[..., Any]) -> str:

@@ -1,20 +1,33 @@
 """What a program is and what it costs, for a person: printable, and a dictionary of plain values."""
 
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 from rdujax.estimate.pipeline import pipeline_of
 from rdujax.estimate.price import KernelCost, ProgramCost
 from rdujax.graph.graph import Graph
-from rdujax.graph.plan import Plan, PlannedKernel
+from rdujax.graph.plan import MemoryStream, Plan, PlannedKernel, Stage
 from rdujax.ledger.makespan import critical_stage
+from rdujax.ledger.numbers import Exact, exact
+from rdujax.ledger.pipeline import Pipeline
 from rdujax.machines.machine import Machine
+from rdujax.ops.contract import Contract
+from rdujax.units import pcu
+from rdujax.units.simd import Chain
 from rdujax.units.systolic import Fork
+
+ROWS = 12  # of the attribution, in the printed form
 
 
 @dataclass(frozen=True)
 class Report:
-    """`str(report)` is the text, `report.data` the same as nested dictionaries of plain values."""
+    """`str(report)` is the text, `report.data` the same as nested dictionaries of plain values.
+
+    data["attribution"] says where every cycle of the program goes: rows of kind "launch", "tier" (the streams of a
+    memory tier on the critical path) or "stage", whose cycles sum to data["total"]["cycles_with_launches"] exactly.
+    Both are ints, or Fractions where a launch takes no whole number of cycles.
+    """
 
     data: dict[str, Any]
 
@@ -25,26 +38,43 @@ class Report:
             lines += [*_kernel_text(k), ""]
         t = d["total"]
         lines.append(
-            f"total  {t['kernels']} kernels  {t['cycles']:,} cycles  "
+            f"total  {counted(t['kernels'], 'kernel')}  {t['cycles']:,} cycles  "
             f"{t['run_us']:,.3f} us + {t['launch_us']:,.1f} us of launches"
         )
         for tier, moved in t["moved_bytes"].items():
             lines.append(
                 f"       {tier}: {moved:,} bytes moved, {t['flops'] / moved:,.2f} FLOP/byte; {t['flops']:,} FLOP"
             )
-        return "\n".join(lines)
+        return "\n".join([*lines, "", *_attribution_text(d)])
+
+
+def _attribution_text(d: dict[str, Any]) -> list[str]:
+    rows = sorted(d["attribution"], key=lambda row: -row["cycles"])
+    shown = [[row["name"], row["kind"], _cycles(row["cycles"]), f"{row['share']:.1%}"] for row in rows[:ROWS]]
+    if rest := rows[ROWS:]:
+        cycles, share = sum(row["cycles"] for row in rest), sum(row["share"] for row in rest)
+        shown.append([f"{len(rest)} more", "", _cycles(cycles), f"{share:.1%}"])
+    shown.append(["all", "", _cycles(d["total"]["cycles_with_launches"]), "100.0%"])
+    return [table(["where the cycles go", "kind", "cycles", "share"], shown, indent="", right=True)]
+
+
+def _cycles(cycles: Exact) -> str:
+    return f"{cycles:,}" if isinstance(cycles, int) else f"{float(cycles):,.3f}"
 
 
 def _kernel_text(k: dict[str, Any]) -> list[str]:
     loops = ", ".join(f"{length} in tiles of {tile}" for length, tile in k["loops"]) or "uncut"
+    pcus, pmus, agcus = (
+        f"{counted(k[f'{unit}s'], unit.upper())} ({k[f'{unit}_share']:.1%})" for unit in ("pcu", "pmu", "agcu")
+    )
     lines = [
         f"kernel {k['name']}",
-        f"  {k['turns']:,} turns ({loops})  {k['cycles']:,} cycles  {k['run_us']:,.3f} us  slowest: {k['critical']}",
-        f"  {k['pcus']} PCUs ({k['pcu_share']:.1%})  {k['pmus']} PMUs ({k['pmu_share']:.1%})  {k['agcus']} AGCUs"
-        f"  {k['sram_bytes']:,} bytes of stage buffers",
+        f"  {counted(k['turns'], 'turn')} ({loops})  {k['cycles']:,} cycles  {k['run_us']:,.3f} us  "
+        f"slowest: {k['critical']}",
+        f"  {pcus}  {pmus}  {agcus}  {k['sram_bytes']:,} bytes of stage buffers  {k['peak_share']:.1%} of peak FLOP/s",
         table(
-            ["stage", "PCUs", "cycles/turn", "critical", "what"],
-            [[s["label"], s["pcus"], f"{s['cycles']:,}", f"{s['critical_cycles']:,}", s["what"]] for s in k["stages"]],
+            ["stage", "units", "cycles/turn", "busy", "critical", "of peak", "what"],
+            [_stage_text(s) for s in k["stages"]],
         ),
         table(
             ["buffer", "PMUs", "tile bytes", "depth", "format"],
@@ -52,6 +82,17 @@ def _kernel_text(k: dict[str, Any]) -> list[str]:
         ),
     ]
     return lines
+
+
+def _stage_text(s: dict[str, Any]) -> list[str]:
+    units = counted(s["pcus"], "PCU") if s["pcus"] else counted(s["agcus"], "AGCU")
+    peak = "" if s["peak_share"] is None else f"{s['peak_share']:.1%}"
+    return [s["label"], units, f"{s['cycles']:,}", f"{s['busy']:.1%}", f"{s['critical_cycles']:,}", peak, s["what"]]
+
+
+def counted(number: int, thing: str) -> str:
+    """A number of things in words: "1 turn", "1,024 turns"."""
+    return f"{number:,} {thing}{'s' * (number != 1)}"
 
 
 def table(head: list[str], rows: list[list[Any]], indent: str = "    ", *, right: bool = False) -> str:
@@ -74,6 +115,7 @@ def report(plan: Plan, machine: Machine, cost: ProgramCost, name: str) -> Report
     total = {
         "kernels": len(kernels),
         "cycles": cost.cycles,
+        "cycles_with_launches": exact(cost.total_s * exact(machine.clock_hz.value)),
         "run_us": float(cost.run_s) * 1e6,
         "launch_us": float(cost.launch_s) * 1e6,
         "flops": cost.flops,
@@ -87,43 +129,72 @@ def report(plan: Plan, machine: Machine, cost: ProgramCost, name: str) -> Report
             "orchestration": plan.orchestration,
             "stage_buffer_format": plan.buffer_format,
             "kernels": kernels,
+            "attribution": attribution(plan, machine, cost),
             "total": total,
         }
     )
 
 
+def attribution(plan: Plan, machine: Machine, cost: ProgramCost) -> list[dict[str, Any]]:
+    """Where the cycles of a program go, launches included: one row per tier, per stage and for all launches.
+
+    A stage or stream has the cycles that it is busy on the critical path of its kernel, on which nothing waits; the
+    kernels run one after another. Rows without cycles are left out.
+    """
+    found: dict[tuple[str, str], Exact] = {("launch", "launches"): exact(cost.launch_s * exact(machine.clock_hz.value))}
+    for planned, kernel in zip(plan.kernels, cost.kernels, strict=True):
+        tiers = {stream.label: stream.tier for stream in planned.streams}
+        place = f" (kernel {planned.kernel.name.partition(':')[0]})" if len(plan.kernels) > 1 else ""
+        for label, cycles in kernel.critical.items():
+            key = ("tier", tiers[label]) if label in tiers else ("stage", label + place)
+            found[key] = found.get(key, 0) + cycles
+    total = sum(found.values())
+    return [
+        {"kind": kind, "name": name, "cycles": cycles, "share": float(cycles / total)}  # not emulated: sizes
+        for (kind, name), cycles in found.items()
+        if cycles
+    ]
+
+
+def busy_cycles(pipeline: Pipeline, turns: int) -> dict[str, int]:
+    """Cycles in which each stage works, over all turns; what remains of the makespan it waits."""
+    return {s.name: int(exact(s.first_cycles)) + (turns - 1) * int(exact(s.service_cycles)) for s in pipeline.stages}
+
+
 def _kernel(graph: Graph, planned: PlannedKernel, cost: KernelCost, machine: Machine) -> dict[str, Any]:
     timing = pipeline_of(graph, planned, machine)
-    service = {s.name: int(s.service_cycles) for s in timing.stages}  # type: ignore[arg-type]
-    stages = [
-        _stream(s.label, s.agcus, s.total_bytes, s.tier, service, cost) for s in planned.streams if not s.is_store
+    turns = planned.tiling.turns
+    loads = [_stream_row(s) for s in planned.streams if not s.is_store]
+    stores = [_stream_row(s) for s in planned.streams if s.is_store]
+    computed = [
+        _stage_row(graph, planned, stage, share, cost, machine)
+        for stage, share in zip(planned.kernel.stages, planned.shares, strict=True)
     ]
-    for stage, share in zip(planned.kernel.stages, planned.shares, strict=True):
-        shape = (
-            f"{share.rows}x{share.columns}x{share.splits}"
-            if isinstance(share, Fork)
-            else f"{share.links} x {share.copies}"
-        )
-        what = f"{'fork' if isinstance(share, Fork) else 'chain'} {shape}: {stage.op}"
-        stages.append(_row(stage.label, share.pcus, what, service, cost))
-    stages += [_stream(s.label, s.agcus, s.total_bytes, s.tier, service, cost) for s in planned.streams if s.is_store]
+    rows = [*loads, *computed, *stores]
+    busy = busy_cycles(timing, turns)
+    for row in rows:
+        row["cycles"] = int(exact(timing.stages[timing.index[row["label"]]].service_cycles))
+        row["busy"] = busy[row["label"]] / cost.cost.cycles  # not emulated: sizes
+        row["critical_cycles"] = cost.critical.get(row["label"], 0)
     return {
         "name": planned.kernel.name,
-        "turns": planned.tiling.turns,
+        "turns": turns,
         "loops": [(loop.length, loop.tile) for loop in planned.tiling.loops],
         "cycles": cost.cost.cycles,
         "run_us": float(cost.run_s) * 1e6,
         "launch_us": float(cost.launch_s) * 1e6,
-        "critical": critical_stage(timing, planned.tiling.turns),
+        "critical": critical_stage(timing, turns),
         "pcus": planned.pcus,
         "pmus": planned.pmus,
         "agcus": planned.agcus,
         "pcu_share": planned.pcus / int(machine.pcu.count.value),
         "pmu_share": planned.pmus / int(machine.pmu.count.value),
+        "agcu_share": planned.agcus / int(machine.agcu.count.value),
+        "peak_share": float(cost.cost.flops / (cost.run_s * exact(machine.peak_flops()))),
         "sram_bytes": planned.sram_bytes,
         "flops": cost.cost.flops,
         "moved_bytes": {tier: cost.cost.moved_bytes(tier) for tier in cost.cost.tiers if tier != "sram"},
-        "stages": stages,
+        "stages": rows,
         "buffers": [
             {"label": b.label, "pmus": b.pmus, "tile_bytes": b.tile_bytes, "depth": b.depth, "format": b.fmt.name}
             for b in planned.buffers
@@ -131,15 +202,21 @@ def _kernel(graph: Graph, planned: PlannedKernel, cost: KernelCost, machine: Mac
     }
 
 
-def _stream(label: str, agcus: int, total: int, tier: str, service: dict[str, int], cost: KernelCost) -> dict[str, Any]:
-    return _row(label, 0, f"{total:,} bytes of {tier} over {agcus} AGCUs", service, cost)
+def _stream_row(stream: MemoryStream) -> dict[str, Any]:
+    what = f"{stream.total_bytes:,} bytes of {stream.tier}"
+    return {"label": stream.label, "pcus": 0, "agcus": stream.agcus, "peak_share": None, "what": what}
 
 
-def _row(label: str, pcus: int, what: str, service: dict[str, int], cost: KernelCost) -> dict[str, Any]:
-    return {
-        "label": label,
-        "pcus": pcus,
-        "cycles": service[label],
-        "critical_cycles": cost.critical.get(label, 0),
-        "what": what,
-    }
+def _stage_row(
+    graph: Graph, planned: PlannedKernel, stage: Stage, share: Fork | Chain, cost: KernelCost, machine: Machine
+) -> dict[str, Any]:
+    peak = None
+    if isinstance(share, Fork):
+        assert isinstance(stage.op, Contract)
+        what = f"fork {share.rows}x{share.columns}x{share.splits}: {stage.op}"
+        macs = stage.op.config.extent(*(read.shape(graph) for read in stage.reads)).macs
+        cells = share.pcus * prod(pcu.array(machine.pcu, graph.types[stage.reads[0].value].fmt))
+        peak = float(macs / (cells * cost.cost.cycles))  # not emulated: sizes
+    else:
+        what = f"chain {share.links} x {share.copies}: {stage.op}"
+    return {"label": stage.label, "pcus": share.pcus, "agcus": 0, "peak_share": peak, "what": what}

@@ -14,9 +14,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rdujax.base import compat
+from rdujax.base.errors import ConcretenessError, describe
 from rdujax.compiler import driver
 from rdujax.compiler.driver import Choices
-from rdujax.compiler.program import Program, compile
+from rdujax.compiler.program import Kernel, Program, compile
 from rdujax.compiler.report import table
 from rdujax.emulate.node import evaluate
 from rdujax.graph.graph import Graph, Node
@@ -101,13 +103,18 @@ class Validation:
         return f"{self.choices}: {verdict}\n" + table(head, rows) + "\n    error: largest |value - float64|"
 
 
-def validate(fn: Callable[..., Any] | Program, *args: Any, **choices: Any) -> Validation:
+def validate(fn: Callable[..., Any] | Program | Kernel, *args: Any, **choices: Any) -> Validation:
     """Runs `fn` fused and unfused on the same arguments and compares every node.
 
-    fn: a function, with the keyword arguments of `compile`; or a `Program`, as it is. args: arrays.
-    Raises what `compile` and a call raise.
+    fn: a function, a `Program` or a kernel written by hand. args: arrays. choices: those of `compile`, or those that a
+    program is compiled again with.
+    Raises what `compile` and a call raise, and ConcretenessError where args have no values.
     """
-    program = fn if isinstance(fn, Program) else compile(fn, *args, **choices)
+    if any(compat.is_tracer(x) for x in jax.tree.leaves(args)):
+        raise ConcretenessError(
+            describe("a comparison needs values", given="tracers", do="call validate outside of jit, vmap and grad")
+        )
+    program = _program(fn, args, choices)
     plain = Choices(fusion="none", orchestration=program.choices.orchestration, tier=program.choices.tier)
     graph = driver.with_k_splits(program.traced.graph, program.choices.k_splits)
     baseline_graph = _without_splits(graph)
@@ -118,7 +125,7 @@ def validate(fn: Callable[..., Any] | Program, *args: Any, **choices: Any) -> Va
         plain,
         program.name,
     )
-    ours, theirs = _values(program, args), _values(baseline, args)
+    (ours, left), (theirs, right) = _values(program, args), _values(baseline, args)
     exact = reference(baseline_graph, program._checked(args))
     wide = {v for planned in program.plan.kernels for v in planned.wide}
     nodes: list[Difference] = []
@@ -132,8 +139,12 @@ def validate(fn: Callable[..., Any] | Program, *args: Any, **choices: Any) -> Va
         if found.mismatches:
             different[node.result] = (node.label,)
         nodes.append(found)
-    by_label = {d.label: d for d in nodes}
-    outputs = tuple(by_label[graph.labels[v]] for v in graph.outputs if graph.labels[v] in by_label)
+    outputs = tuple(
+        _compare(graph, node, ours | left, theirs | right, exact, wide, different)
+        for v in graph.outputs
+        for node in graph.nodes
+        if node.result == v and v in left
+    )
     return Validation(tuple(nodes), outputs, _named_choices(program))
 
 
@@ -151,14 +162,26 @@ def reference(graph: Graph, arrays: list[Any]) -> dict[int, np.ndarray]:
     return values
 
 
-def _values(program: Program, args: tuple[Any, ...]) -> dict[int, jax.Array]:
-    """Carriers of every value of a program's graph that a stage computes or memory holds; views follow."""
+def _program(fn: Callable[..., Any] | Program | Kernel, args: tuple[Any, ...], choices: dict[str, Any]) -> Program:
+    """The program to compare, with the choices made."""
+    if isinstance(fn, Kernel):
+        fn = fn.program(*args)
+    if isinstance(fn, Program):
+        return fn.replace(**choices) if choices else fn
+    return compile(fn, *args, **choices)
+
+
+def _values(program: Program, args: tuple[Any, ...]) -> tuple[dict[int, jax.Array], dict[int, jax.Array]]:
+    """(what the readers of each value find, what memory holds), as carriers by value; views follow.
+
+    Both differ where a stage buffer keeps FP32 of what memory holds in BF16.
+    """
     result = program.captured(*args)
-    values = dict(result.memory) | {v: x for v, x in result.captured.items() if v not in result.memory}
+    values = result.memory | result.captured
     for node in program.graph.nodes:
         if isinstance(node.op, Move) and node.result not in values and node.operands[0] in values:
             values[node.result] = node.op.access.read(values[node.operands[0]])
-    return values
+    return values, result.memory
 
 
 def _compare(

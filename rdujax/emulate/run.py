@@ -160,8 +160,6 @@ def visits(tiling: Tiling, value: int, layout: Layout) -> np.ndarray:
     """
     if value in tiling.resident or not any(tiling.walks(value)):
         return np.arange(layout.n_tiles, dtype=np.int32)
-    place = np.zeros(layout.grid, np.int32)
-    place[tuple(layout.arrivals.T)] = np.arange(layout.n_tiles, dtype=np.int32)
     asked: list[int] = []
     for turn in product(*(range(loop.trips) for loop in tiling.loops)):
         at = [0] * len(layout.shape)
@@ -169,7 +167,7 @@ def visits(tiling: Tiling, value: int, layout: Layout) -> np.ndarray:
             for v, axis in loop.members:
                 if v == value:
                     at[axis] = index
-        tile = int(place[tuple(at)])
+        tile = int(layout.places[tuple(at)])
         if not asked or asked[-1] != tile:
             asked.append(tile)
     return np.array(asked, np.int32)

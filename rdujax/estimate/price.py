@@ -8,18 +8,22 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
+import jax.numpy as jnp
+
 from rdujax.base import facts
+from rdujax.base.errors import unknown
 from rdujax.estimate.pipeline import pipeline_of
 from rdujax.graph.graph import Graph
 from rdujax.graph.plan import Plan, PlannedKernel, Stage
 from rdujax.ledger.cost import Cost
 from rdujax.ledger.counts import Counts
 from rdujax.ledger.makespan import closed_form_cycles, critical_path_cycles, makespan_cycles
-from rdujax.ledger.numbers import common, is_exact, ratio
+from rdujax.ledger.numbers import common, is_exact, is_relaxed, ratio
 from rdujax.machines.machine import Machine
 from rdujax.ops.contract import Contract
 from rdujax.ops.map import Map
 from rdujax.units import agcu
+from rdujax.units.memory import TIERS
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,9 @@ class ProgramCost:
         return self.cost.flops  # type: ignore[return-value]
 
     def moved_bytes(self, tier: str = "hbm") -> int:
-        """Bytes read from and written to a tier."""
+        """Bytes read from and written to a tier; raises UnknownNameError for a tier that no machine has."""
+        if tier not in (*TIERS, "sram"):
+            raise unknown("memory tier", tier, TIERS)
         return self.cost.moved_bytes(tier)  # type: ignore[return-value]
 
     def operational_intensity(self, tier: str = "hbm") -> float:
@@ -88,11 +94,14 @@ class ProgramCost:
         return float(self.cost.operational_intensity(tier))
 
     def __str__(self) -> str:
-        tiers = ", ".join(f"{t} {self.moved_bytes(t):,} bytes" for t in self.cost.tiers if self.moved_bytes(t))
-        return (
-            f"{len(self.kernels)} kernels, {self.cycles:,} cycles, {float(self.total_s) * 1e6:,.2f} us "
-            f"({float(self.launch_s) * 1e6:,.2f} us of launches), {self.flops:,} FLOP, {tiers}"
-        )
+        tiers = [f"{t} {self.moved_bytes(t):,} bytes" for t in self.cost.tiers if self.moved_bytes(t)]
+        parts = [
+            f"{len(self.kernels)} kernel{'' if len(self.kernels) == 1 else 's'}",
+            f"{self.cycles:,} cycles",
+            f"{float(self.total_s) * 1e6:,.2f} us ({float(self.launch_s) * 1e6:,.2f} us of launches)",
+            f"{self.flops:,} FLOP",
+        ]
+        return ", ".join(parts + tiers)
 
 
 def price(plan: Plan, machine: Machine) -> ProgramCost:
@@ -103,7 +112,7 @@ def price(plan: Plan, machine: Machine) -> ProgramCost:
     """
     kernels = tuple(_kernel(plan, planned, machine) for planned in plan.kernels)
     total = sum((k.cost for k in kernels), Cost())
-    peak = {tier: plan.peak_bytes(tier) for tier in ("hbm", "ddr", "host") if plan.peak_bytes(tier)}
+    peak = {tier: plan.peak_bytes(tier) for tier in TIERS if plan.peak_bytes(tier)}
     sram = max((p.sram_bytes for p in plan.kernels), default=0)
     total = Cost(total.cycles, total.flops, total.read_bytes, total.written_bytes, {**peak, "sram": sram})
     return ProgramCost(kernels, total, machine.clock_hz.value)
@@ -127,9 +136,10 @@ def _kernel(plan: Plan, planned: PlannedKernel, machine: Machine) -> KernelCost:
         side[stream.tier] = side.get(stream.tier, 0) + stream.total_bytes
     flops = sum(s.op.flops(*_operands(plan.graph, s)) for s in planned.kernel.stages)
     cost = Cost(cycles, flops, read, written, {"sram": planned.sram_bytes})
-    return KernelCost(
-        planned.kernel.name, cost, machine.launch_s(plan.orchestration), ratio(cycles, machine.clock_hz.value), critical
-    )
+    launch_s, run_s = machine.launch_s(plan.orchestration), ratio(cycles, machine.clock_hz.value)
+    if not exact:  # also a number that rests on none of the traced facts is a JAX value, whose derivative is zero
+        launch_s, run_s = (jnp.asarray(x if is_relaxed(x) else float(x), jnp.float32) for x in (launch_s, run_s))
+    return KernelCost(planned.kernel.name, cost, launch_s, run_s, critical)
 
 
 def _operands(graph: Graph, stage: Any) -> list[Any]:

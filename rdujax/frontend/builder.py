@@ -31,6 +31,9 @@ class Builder:
         """A new constant: an array that the function closed over or a scalar of its text."""
         shape, dtype = np.shape(array), getattr(array, "dtype", np.asarray(array).dtype)
         value = self._value(TensorType(shape, format_of(dtype, where=f"constant {label}")), self._unique(label))
+        if isinstance(array, np.ndarray):
+            array = array.copy()  # a program is a value: what the caller does to the array later is not part of it
+            array.flags.writeable = False
         self.constants[value] = array
         return value
 

@@ -39,17 +39,30 @@ def gemm(
     Tiles: rows as `a` is cut, columns as `b` is cut. Raises ShapeError, FormatError, ArgumentError.
     """
     for name, s in (("a", a), ("b", b)):
+        _check_stream(s, f"gemm, {name}")
         if len(s.shape) != 2:
             raise ShapeError(describe("gemm takes matrices", given=f"{name} of shape {s.shape}", allowed="two axes"))
     config = Contraction((1,), (0,), k_splits=k_splits)
     shape = config.shape_of(a.shape, b.shape)
-    if not isinstance(k_splits, int) or not 1 <= k_splits <= a.shape[1]:
-        raise ArgumentError(describe("k_splits", given=repr(k_splits), allowed=f"1 to K = {a.shape[1]}"))
+    k = a.shape[1]
+    if isinstance(k_splits, bool) or not isinstance(k_splits, int) or not 1 <= k_splits <= k:
+        raise ArgumentError(describe("k_splits", given=repr(k_splits), allowed=f"1 to K = {k}", where="gemm"))
+    if config.segments(k) != k_splits:
+        raise ArgumentError(
+            describe(
+                f"K = {k} does not make {k_splits} segments of equal length, the last perhaps shorter",
+                given=f"k_splits={k_splits}",
+                do=f"k_splits={config.segments(k)} makes the same segments",
+                where="gemm",
+            )
+        )
     out = a.fmt if output is None else formats.lookup(output)
-    if (out is INT32) != (a.fmt is INT32):
+    if not (out is INT32 if a.fmt is INT32 else out.is_float):
         raise FormatError(
             describe(
-                "the output of a gemm", given=f"{a.fmt} to {out}", allowed="a floating format for floating operands"
+                "the output of a gemm",
+                given=f"{a.fmt} to {out}",
+                allowed="int32" if a.fmt is INT32 else "bf16 or fp32",
             )
         )
     layout = layouts.tiled(shape, config.shape_of(a.layout.tile, b.layout.tile))
@@ -81,6 +94,7 @@ def simd(fn: Callable[..., Any], *streams: Stream, pcus: int | None = None) -> S
     if not streams:
         raise ArgumentError("simd needs at least one stream")
     for i, s in enumerate(streams):
+        _check_stream(s, f"simd, stream {i}")
         if s.layout != streams[0].layout:
             raise ShapeError(
                 describe(
@@ -106,6 +120,7 @@ def _simd(expression: Expression, cut: tuple[Layout, ...], fmts: tuple[Format, .
 
 def transpose(stream: Stream, permutation: Sequence[int] | None = None) -> Stream:
     """The stream read transposed from its stage buffer: no stage, no arithmetic (axes reversed by default)."""
+    _check_stream(stream, "transpose")
     axes = tuple(reversed(range(len(stream.shape)))) if permutation is None else tuple(permutation)
     if sorted(axes) != list(range(len(stream.shape))):
         raise ShapeError(describe("not a permutation of the axes", given=axes, allowed=f"of {len(stream.shape)} axes"))
@@ -158,7 +173,7 @@ def trace_kernel(fn: Callable[..., Any], args: Sequence[Any], tiles: Mapping[str
     for name, arg in zip(names, args, strict=True):
         kind = struct(arg, name)
         fmt = format_of(kind.dtype, where=f"argument {name}")
-        layout = layouts.tiled(kind.shape, tiles.get(name, kind.shape))
+        layout = _layout(name, kind.shape, tiles)
         streams.append(Stream(jax.ShapeDtypeStruct((layout.n_tiles, *layout.tile), fmt.carrier), layout, fmt))
         values.append(builder.input(kind.shape, kind.dtype, name))
     jaxpr, consts, shapes = compat.trace(fn, *streams)
@@ -176,6 +191,21 @@ def trace_kernel(fn: Callable[..., Any], args: Sequence[Any], tiles: Mapping[str
     in_tree = jax.tree.structure(tuple(args))
     graph = builder.graph([v for v in outputs if isinstance(v, int)])
     return Traced(graph, in_tree, jax.tree.structure(shapes, is_leaf=_is_stream))
+
+
+def _layout(name: str, shape: tuple[int, ...], tiles: Mapping[str, tuple[int, ...]]) -> Layout:
+    try:
+        return layouts.tiled(shape, tiles.get(name, shape))
+    except ShapeError as error:
+        raise ShapeError(f"{error}\n  where:   tiles, argument {name}") from None
+
+
+def _check_stream(x: Any, where: str) -> None:
+    if not _is_stream(x):
+        raise FormatError(
+            describe("a unit takes streams", given=type(x).__name__, allowed="a Stream", where=where,
+                     do="call it within a function under @rdujax.kernel, or make a stream with rdujax.as_stream")
+        )  # fmt: skip
 
 
 def _is_stream(x: Any) -> bool:

@@ -23,6 +23,10 @@ CALLS = frozenset(
 )
 
 
+# How the jit of a compiled program is named, so that it is known where it stands inside of another function.
+PROGRAM = "rdu_program_"
+
+
 @dataclass(frozen=True)
 class Traced:
     """A graph and the structures of the arguments and of the results that it belongs to."""
@@ -48,7 +52,7 @@ def trace(fn: Callable[..., Any], args: Sequence[Any]) -> Traced:
     values: list[Operand] = [builder.input(s.shape, s.dtype, n) for s, n in zip(structs, labels, strict=True)]
     jaxpr, consts, shapes = compat.trace(fn, *jax.tree.unflatten(in_tree, structs))
     outputs = walk(builder, jaxpr, consts, values, "")
-    fixed = tuple(_settled(builder, v) for v in outputs)
+    fixed = tuple(_settled(builder, v) for v in outputs if v is not None)
     return Traced(builder.graph(fixed), in_tree, jax.tree.structure(shapes))
 
 
@@ -84,7 +88,8 @@ def struct(leaf: Any, label: str) -> jax.ShapeDtypeStruct:
                 where=f"argument {label}",
             )
         )
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
+    # A weak type decides the dtypes of results, as under plain JAX.
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, weak_type=getattr(leaf, "weak_type", False))
 
 
 def walk(
@@ -95,24 +100,43 @@ def walk(
     scope: str,
     by_hand: bool = False,
     caller: str = "",
-) -> list[Operand]:
+    wanted: Sequence[bool] | None = None,
+) -> list[Operand | None]:
     """Adds the equations of a jaxpr to the builder and returns its outputs.
 
     by_hand: the values are tiles of streams, so that only unit calls may touch them. caller: the source line that
-    entered this jaxpr, for equations that JAX's own library wrote and that have no line of the user.
+    entered this jaxpr, for equations that JAX's own library wrote and that have no line of the user. wanted: the
+    outputs that somebody reads (all by default); the others are None, and what only they need is left out, as the
+    value of a loss is from its gradient.
     """
-    known: dict[Any, Operand] = {}
+    outvars = [v for i, v in enumerate(jaxpr.outvars) if wanted is None or wanted[i]]
+    live, needed = _live(jaxpr, outvars)
+    known: dict[Any, Operand | None] = {}
 
-    def read(atom: Any) -> Operand:
-        return Scalar(atom.val, compat.dtype_of(atom)) if isinstance(atom, compat.Literal) else known[atom]
+    def read(atom: Any) -> Operand | None:
+        return Scalar(atom.val, compat.dtype_of(atom)) if isinstance(atom, compat.Literal) else known.get(atom)
 
     for var, const in zip(jaxpr.constvars, consts, strict=True):
-        known[var] = _constant(builder, const, scope)
+        if var in needed:
+            known[var] = _constant(builder, const, scope)
     known |= dict(zip(jaxpr.invars, values, strict=True))
-    for eqn in jaxpr.eqns:
-        results = _equation(builder, eqn, tuple(read(v) for v in eqn.invars), scope, by_hand, caller)
+    for eqn in live:
+        read_later = [v in needed for v in eqn.outvars]
+        operands = tuple(read(v) for v in eqn.invars)
+        results = _equation(builder, eqn, operands, scope, by_hand, caller, read_later)  # type: ignore[arg-type]
         known |= dict(zip(eqn.outvars, results, strict=True))
-    return [read(v) for v in jaxpr.outvars]
+    return [read(v) if wanted is None or wanted[i] else None for i, v in enumerate(jaxpr.outvars)]
+
+
+def _live(jaxpr: Any, outvars: Sequence[Any]) -> tuple[list[Any], set[Any]]:
+    """The equations that some output needs or that have an effect, in order, and every variable that they read."""
+    needed = {v for v in outvars if not isinstance(v, compat.Literal)}
+    live = []
+    for eqn in reversed(jaxpr.eqns):
+        if eqn.effects or any(v in needed for v in eqn.outvars):
+            live.append(eqn)
+            needed |= {v for v in eqn.invars if not isinstance(v, compat.Literal)}
+    return live[::-1], needed
 
 
 def _constant(builder: Builder, const: Any, scope: str) -> int:
@@ -125,18 +149,29 @@ def _constant(builder: Builder, const: Any, scope: str) -> int:
 
 
 def _equation(
-    builder: Builder, eqn: Any, operands: tuple[Operand, ...], outer: str, by_hand: bool, caller: str
-) -> Sequence[Operand]:
+    builder: Builder,
+    eqn: Any,
+    operands: tuple[Operand, ...],
+    outer: str,
+    by_hand: bool,
+    caller: str,
+    wanted: Sequence[bool],
+) -> Sequence[Operand | None]:
     name, source = eqn.primitive.name, compat.source_line(eqn) or caller
     scope = "/".join(part for part in (outer, compat.scope(eqn)) if part)
     site = Site(builder, name, operands, dict(eqn.params), tuple(v.aval for v in eqn.outvars), scope, source)
     called = eqn.params.get("name", "")
     if name in ("jit", "pjit") and str(called).startswith(UNIT):
         return unit_rule(site, str(called))
+    if name in ("jit", "pjit") and str(called).startswith(PROGRAM):
+        raise site.unsupported(
+            f"the compiled program {str(called).removeprefix(PROGRAM)} inside of a function to be compiled",
+            "compile the function that calls the original one",
+        )
     if name in CALLS:
         inner, consts = _callee(eqn)
         inside = "/".join(part for part in (scope, "" if str(called).startswith("<") else str(called)) if part)
-        return walk(builder, inner, consts, operands, inside, by_hand, source)
+        return walk(builder, inner, consts, operands, inside, by_hand, source, wanted)
     if by_hand:
         raise site.unsupported(
             "a JAX operation on the tiles of a stream", "use rdujax.gemm, rdujax.simd or rdujax.transpose"

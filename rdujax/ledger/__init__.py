@@ -1,5 +1,7 @@
 """Counts of work, the price of it, and the time of pipelines. See README.md of this folder."""
 
+from rdujax.ledger.closed_form import closed_form_cycles as closed_form_cycles
+from rdujax.ledger.closed_form import closed_form_is_exact as closed_form_is_exact
 from rdujax.ledger.cost import Cost as Cost
 from rdujax.ledger.cost import PerTier as PerTier
 from rdujax.ledger.cost import parallel as parallel
@@ -8,8 +10,8 @@ from rdujax.ledger.counts import Counter as Counter
 from rdujax.ledger.counts import Counts as Counts
 from rdujax.ledger.counts import declare as declare
 from rdujax.ledger.counts import total as total
-from rdujax.ledger.makespan import closed_form_cycles as closed_form_cycles
-from rdujax.ledger.makespan import closed_form_is_exact as closed_form_is_exact
+from rdujax.ledger.makespan import Attribution as Attribution
+from rdujax.ledger.makespan import attribution as attribution
 from rdujax.ledger.makespan import critical_path_cycles as critical_path_cycles
 from rdujax.ledger.makespan import critical_stage as critical_stage
 from rdujax.ledger.makespan import makespan_cycles as makespan_cycles
@@ -23,6 +25,12 @@ from rdujax.ledger.numbers import ratio as ratio
 from rdujax.ledger.numbers import whole as whole
 from rdujax.ledger.pipeline import Edge as Edge
 from rdujax.ledger.pipeline import Pipeline as Pipeline
+from rdujax.ledger.pipeline import Shared as Shared
 from rdujax.ledger.pipeline import Stage as Stage
-from rdujax.ledger.pipeline import finish_times as finish_times
-from rdujax.ledger.pipeline import full_rate_depths as full_rate_depths
+from rdujax.ledger.rates import SteadyState as SteadyState
+from rdujax.ledger.rates import full_rate_depths as full_rate_depths
+from rdujax.ledger.rates import steady_state as steady_state
+from rdujax.ledger.timetable import Schedule as Schedule
+from rdujax.ledger.timetable import finish_times as finish_times
+from rdujax.ledger.timetable import schedule as schedule
+from rdujax.ledger.waits import Cause as Cause

@@ -1,283 +1,166 @@
-"""How long a pipeline takes: exactly and fast for long streams, in closed form, and which stages it waits for.
+"""How long a pipeline takes, and which turns it waits for: exactly, for streams of any length.
 
-`makespan_cycles` always equals the last finish of the recurrence in `pipeline.py`. It takes the closed form where that
-is proved equal, and otherwise runs the recurrence until its state repeats (the last rows, as many as the deepest
-buffer has slots, all advanced by one constant). Max-plus recurrences of connected graphs end in such a cycle, so the
-rest is arithmetic on Python ints; a stream that ends first has simply been run to its end. The number of turns before
-the cycle grows with depth x service / (slowest service - next slowest); no more than the whole stream is ever run.
+`makespan_cycles` always equals the last finish of the recurrence (`recurrence.py`). It takes the closed form where that
+is proved equal; the rest is arithmetic wherever the recurrence goes on evenly. On JAX values it is the same recurrence
+in floats (`relaxed.py`), with derivatives: the gradient by the services is the critical path.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
 
-from rdujax.ledger.numbers import Number, Priced, common, is_exact, maximum, minimum
-from rdujax.ledger.pipeline import Pipeline, check_turns, next_row
-
-
-def closed_form_cycles(pipeline: Pipeline, turns: Number) -> Priced:
-    """Makespan when no stage ever waits for a free slot: fill + (turns - 1) x the slowest stage.
-
-    Of all ways through the graph, the one where [its cycles] + (turns - 1) x [the slowest stage on it] is largest; in a
-    chain that is the fill and the slowest stage of the whole, and a way's turn 0 takes the first service. It is exact
-    where `closed_form_is_exact`, among others for every chain of depth 2 or more without longer first turns; anywhere
-    else a lower bound.
-
-    Exact on ints. On JAX values (services, turns) differentiable almost everywhere: the gradient by a stage's service
-    is the number of its turns on the critical path, and ties share evenly. Relaxed turns between 1 and 2 interpolate.
-    """
-    n = check_turns(turns) if is_exact(turns) else turns
-    stages = pipeline.stages
-    *cycles, n = common(*(s.first_cycles for s in stages), *(s.service_cycles for s in stages), n)
-    first, service = cycles[: len(stages)], cycles[len(stages) :]
-    fill = _filled(pipeline, first)
-    ways = zip(_entered(pipeline, fill, service), service, _drained(pipeline, service), strict=True)
-    more = maximum(n - 2, 0)
-    twice_or_more = maximum(*(head + tail - slowest + more * slowest for head, slowest, tail in ways))
-    once = maximum(*fill)
-    return once + (twice_or_more - once) * minimum(n - 1, 1)
+from rdujax.ledger.closed_form import closed_form_cycles, closed_form_is_exact, closed_form_path
+from rdujax.ledger.numbers import Priced, is_exact
+from rdujax.ledger.pipeline import Pipeline, check_iterations
+from rdujax.ledger.recurrence import Run, run
+from rdujax.ledger.relaxed import relaxed_makespan_cycles
+from rdujax.ledger.waits import Cause, Wait
 
 
-def closed_form_is_exact(pipeline: Pipeline) -> bool:
-    """True only if `closed_form_cycles` equals the recurrence for every number of turns. Services must be exact.
-
-    A finish time is the heaviest walk through (turn, stage): data edges stay in the turn, a stage follows itself one
-    turn on, and a returned slot leads back to the producer `depth` turns on. Let b be the slowest stage that a walk
-    visits after turn 0: its spare turns are best spent there. Charging a walk a fixed number of cycles, not less than
-    b's, for each turn it advances makes walks of all lengths comparable, and the closed form holds if for each b some
-    charge makes no walk with returned slots worth more than the best one without, at a stage as slow as the charge.
-    """
-    first, service = pipeline.service(0), pipeline.service(1)
-    fill = _filled(pipeline, first)
-    ways = zip(_entered(pipeline, fill, service), service, _drained(pipeline, service), strict=True)
-    worth = [(cycles, head + tail - cycles) for head, cycles, tail in ways]
-    return all(
-        any(_returns_lose(pipeline, fill, service, slowest, charge, worth) for charge in {cycles, max(service)})
-        for slowest, cycles in enumerate(service)
-    )
-
-
-def makespan_cycles(pipeline: Pipeline, turns: int) -> int:
+def makespan_cycles(pipeline: Pipeline, iterations: int) -> Priced:
     """The cycle in which the last stage finishes the last turn: exact for streams of any length.
 
-    Equal to `finish_times(pipeline, turns).max()` always. Raises ArgumentError for turns < 1 and ConcretenessError
-    where a stage holds a JAX value.
+    Equal to `finish_times(pipeline, iterations).max()` always. Where a stage holds a JAX value, a float scalar with
+    derivatives (`relaxed_makespan_cycles`): under `jax.grad`, cycles become turns on the critical path.
+
+        >>> import jax
+        >>> from rdujax.ledger import Edge, Pipeline, Stage, makespan_cycles
+        >>> def cycles(load, work):
+        ...     stages = Stage("load", load), Stage("work", work)
+        ...     return makespan_cycles(Pipeline(stages, (Edge("load", "work"),)), 100)
+        >>> cycles(3, 5), [float(turns) for turns in jax.grad(cycles, argnums=(0, 1))(3.0, 5.0)]
+        (503, [1.0, 100.0])
+
+    Raises ArgumentError for iterations < 1 and for a deadlock, and as `relaxed_makespan_cycles`.
     """
-    turns = check_turns(turns)
-    return max(_makespan(part, turns) for part in _parts(pipeline))
+    iterations = check_iterations(iterations)
+    if not is_exact(*(cycles for stage in pipeline.stages for cycles in (stage.service_cycles, stage.first_cycles))):
+        return relaxed_makespan_cycles(pipeline, iterations)
+    return max(_makespan(part, iterations) for part in pipeline.parts)
 
 
-def critical_path_cycles(pipeline: Pipeline, turns: int) -> dict[str, int]:
+@dataclass(frozen=True)
+class Attribution:
+    """Every cycle of a makespan, given to the turn that was running on one critical path.
+
+    cycles: by (stage, why the next turn on the path waited for this one: a `Cause`, or None for the last turn of all).
+    On a critical path nothing ever idles, so there is no waiting to attribute: SLOT, say, tells the cycles of a stage
+    during which a producer stood still for want of a free slot. All sum to the makespan, exactly. turns: how many
+    turns of each stage are on the path. Where several paths are critical, it is one of them, always the same.
+    """
+
+    cycles: Mapping[tuple[str, Cause | None], int]
+    turns: Mapping[str, int]
+
+    @property
+    def makespan_cycles(self) -> int:
+        """The sum of all."""
+        return sum(self.cycles.values())
+
+    def by_stage(self) -> dict[str, int]:
+        """Cycles of every stage, those that are never on the path included."""
+        return {name: sum(c for (stage, _), c in self.cycles.items() if stage == name) for name in self.turns}
+
+    def by_cause(self) -> dict[Cause | None, int]:
+        """Cycles by why the next turn waited."""
+        causes = (*Cause, None)
+        return {cause: sum(c for (_, why), c in self.cycles.items() if why is cause) for cause in causes}
+
+    def __str__(self) -> str:
+        rows = sorted(self.cycles.items(), key=lambda row: -row[1])
+        return "\n".join(
+            f"{cycles:>16,}  {stage}: then {'the end' if why is None else f'a turn that waited for {why.value}'}"
+            for (stage, why), cycles in rows
+        )
+
+
+def attribution(pipeline: Pipeline, iterations: int) -> Attribution:
+    """The makespan of a stream, split over the stages on a critical path and over what the path waited for.
+
+    Raises as `makespan_cycles`, and ConcretenessError where a stage holds a JAX value.
+    """
+    iterations = check_iterations(iterations)
+    parts = pipeline.parts
+    part = parts[0] if len(parts) == 1 else max(parts, key=lambda part: _makespan(part, iterations))
+    cycles: Counter[tuple[str, Cause | None]] = Counter()
+    turns = Counter(dict.fromkeys(pipeline.index, 0))
+    for (stage, why), (visits, took) in _path(part, iterations).items():
+        name = part.stages[stage].name
+        cycles[name, why] += took
+        turns[name] += visits
+    return Attribution(dict(cycles), dict(turns))
+
+
+def critical_path_cycles(pipeline: Pipeline, iterations: int) -> dict[str, int]:
     """How the makespan splits over the stages: cycles of each on one critical path; they sum to the makespan.
 
     Where several paths are critical, it is one of them, always the same.
     """
-    turns = check_turns(turns)
-    parts = _parts(pipeline)
-    part = parts[0] if len(parts) == 1 else max(parts, key=lambda part: _makespan(part, turns))
-    cycles = _closed_path(part, turns) if closed_form_is_exact(part) else _walk_back(part, _run(part, turns), turns)
-    on_path = dict(zip(part.index, cycles, strict=True))
-    return {name: on_path.get(name, 0) for name in pipeline.index}
+    return attribution(pipeline, iterations).by_stage()
 
 
-def critical_stage(pipeline: Pipeline, turns: int) -> str:
+def critical_stage(pipeline: Pipeline, iterations: int) -> str:
     """The stage with most cycles on the critical path: the bottleneck (the first of equals)."""
-    cycles = critical_path_cycles(pipeline, turns)
+    cycles = critical_path_cycles(pipeline, iterations)
     return max(cycles, key=cycles.__getitem__)
 
 
-def _filled(pipeline: Pipeline, first: Sequence) -> list:
-    """Finish of turn 0 of every stage."""
-    fill: list = [None] * len(first)
-    for stage in pipeline.order:
-        ready = [fill[producer] for producer in pipeline.producers[stage]]
-        fill[stage] = first[stage] + maximum(*ready) if ready else first[stage]
-    return fill
-
-
-def _entered(pipeline: Pipeline, fill: Sequence, service: Sequence) -> list:
-    """Finish of turn 1 of every stage when the stages before it need no more than that."""
-    entered: list = [None] * len(fill)
-    for stage in pipeline.order:
-        ready = [entered[producer] for producer in pipeline.producers[stage]]
-        entered[stage] = maximum(fill[stage], *ready) + service[stage]
-    return entered
-
-
-def _drained(pipeline: Pipeline, service: Sequence) -> list:
-    """Cycles from the start of a stage to the end of the pipeline, within one turn."""
-    drain: list = [None] * len(service)
-    for stage in reversed(pipeline.order):
-        after = [drain[consumer] for consumer, _ in pipeline.consumers[stage]]
-        drain[stage] = service[stage] + maximum(*after) if after else service[stage]
-    return drain
-
-
-def _returns_lose(
-    pipeline: Pipeline, fill: Sequence, service: Sequence, slowest: int, charge: int, worth: Sequence
-) -> bool:
-    """True if no walk whose slowest stage after turn 0 is `slowest` beats the best way at a stage as slow as `charge`.
-
-    The first turn that is advanced is free of charge, as it is in `worth`.
-    """
-    allowed = [cycles <= service[slowest] for cycles in service]
-    slots = [(u, v, depth * charge) for u, consumers in enumerate(pipeline.consumers) for v, depth in consumers]
-    heads: list = [fill[stage] + service[stage] if allowed[stage] else None for stage in range(len(service))]
-    for producer, consumer, cost in slots:
-        if allowed[producer]:
-            heads[producer] = max(heads[producer], fill[consumer] - cost + charge + service[producer])
-    tails: list = [service[stage] if allowed[stage] else None for stage in range(len(service))]
-    before: list[list[tuple[int, int]]] = [[] for _ in service]
-    after: list[list[tuple[int, int]]] = [[] for _ in service]
-    for producer, consumer, cost in slots:
-        before[consumer].append((producer, 0))
-        before[producer].append((consumer, cost))
-        after[producer].append((consumer, 0))
-        after[consumer].append((producer, cost))
-    if not (_settles(heads, before, service) and _settles(tails, after, service)):
-        return False
-    walk = heads[slowest] + tails[slowest] - service[slowest]
-    return walk <= max(best for cycles, best in worth if cycles >= charge)
-
-
-def _settles(best: list, steps: list[list[tuple[int, int]]], service: Sequence) -> bool:
-    """Raises `best` along the steps until it stands still (Bellman and Ford); False for a circuit that gains."""
-    for _ in range(len(best) + 1):
-        still = True
-        for stage, neighbours in enumerate(steps):
-            if best[stage] is None:
-                continue
-            for other, charge in neighbours:
-                if best[other] is not None and best[other] - charge + service[stage] > best[stage]:
-                    best[stage], still = best[other] - charge + service[stage], False
-        if still:
-            return True
-    return False
-
-
-def _parts(pipeline: Pipeline) -> list[Pipeline]:
-    """The connected parts: they never wait for one another, and only a connected part is sure to turn periodic."""
-    group = {name: {name} for name in pipeline.index}
-    for edge in pipeline.edges:
-        joined = group[edge.producer] | group[edge.consumer]
-        group.update(dict.fromkeys(joined, joined))
-    parts = {frozenset(names): None for names in group.values()}
-    if len(parts) == 1:
-        return [pipeline]
-    return [
-        replace(
-            pipeline,
-            stages=tuple(stage for stage in pipeline.stages if stage.name in names),
-            edges=tuple(edge for edge in pipeline.edges if edge.producer in names),
-        )
-        for names in parts
-    ]
-
-
-@dataclass(frozen=True)
-class _Run:
-    """Rows of the recurrence; from turn `anchor` on, each is the one `period` turns before it plus `advance`."""
-
-    rows: list[list[int]]
-    anchor: int = 0
-    period: int = 0
-    advance: int = 0
-
-    def row(self, turn: int) -> list[int]:
-        if turn < len(self.rows):
-            return self.rows[turn]
-        laps, phase = divmod(turn - self.anchor, self.period)
-        return [finish + laps * self.advance for finish in self.rows[self.anchor + phase]]
-
-
-def _run(pipeline: Pipeline, turns: int) -> _Run:
-    """The recurrence, until it repeats or ends. The anchor moves on in doublings (Brent), so no period is missed."""
-    rows = [next_row(pipeline, [], pipeline.service(0))]
-    service = pipeline.service(1)
-    depth = max((edge.depth for edge in pipeline.edges), default=1)
-    anchor = depth
-    for turn in range(1, turns):
-        rows.append(next_row(pipeline, rows, service))
-        if turn > anchor:
-            advance = rows[turn][0] - rows[anchor][0]
-            if all(_advanced(rows[turn - k], rows[anchor - k], advance) for k in range(depth)):
-                return _Run(rows, anchor, turn - anchor, advance)
-            if turn == 2 * anchor:
-                anchor = turn
-    return _Run(rows)
-
-
-def _advanced(later: Sequence[int], earlier: Sequence[int], advance: int) -> bool:
-    return all(b - a == advance for a, b in zip(earlier, later, strict=True))
-
-
-def _makespan(pipeline: Pipeline, turns: int) -> int:
+def _makespan(pipeline: Pipeline, iterations: int) -> int:
     if closed_form_is_exact(pipeline):
-        return closed_form_cycles(pipeline, turns)
-    return max(_run(pipeline, turns).row(turns - 1))
+        return closed_form_cycles(pipeline, iterations)
+    return run(pipeline, iterations).makespan_cycles
 
 
-def _closed_path(pipeline: Pipeline, turns: int) -> list[int]:
-    """Cycles of every stage on the way that the closed form takes."""
-    first, service = pipeline.service(0), pipeline.service(1)
-    fill = _filled(pipeline, first)
-    if turns == 1:
-        return _way_back(pipeline, fill.index(max(fill)), fill, first)
-    entered, drain = _entered(pipeline, fill, service), _drained(pipeline, service)
-    worth = [head + tail + (turns - 3) * slowest for head, tail, slowest in zip(entered, drain, service, strict=True)]
-    stage = slowest = worth.index(max(worth))
-    cycles = [0] * len(service)
-    cycles[slowest] = (turns - 2) * service[slowest]
-    while drain[stage] > service[stage]:
-        stage = next(c for c, _ in pipeline.consumers[stage] if drain[c] == drain[stage] - service[stage])
-        cycles[stage] += service[stage]
-    stage = slowest
-    while entered[stage] - service[stage] != fill[stage]:
-        cycles[stage] += service[stage]
-        stage = next(p for p in pipeline.producers[stage] if entered[p] == entered[stage] - service[stage])
-    cycles[stage] += service[stage]
-    return [a + b for a, b in zip(cycles, _way_back(pipeline, stage, fill, first), strict=True)]
+Path = dict[tuple[int, Cause | None], tuple[int, int]]  # (stage, why the next turn waited for it) -> turns, cycles
 
 
-def _way_back(pipeline: Pipeline, stage: int, fill: Sequence[int], first: Sequence[int]) -> list[int]:
-    """Cycles of every stage on the way that turn 0 takes to one stage."""
-    cycles = [0] * len(first)
-    cycles[stage] = first[stage]
-    while fill[stage] > first[stage]:
-        stage = next(p for p in pipeline.producers[stage] if fill[p] == fill[stage] - first[stage])
-        cycles[stage] = first[stage]
-    return cycles
+def _path(pipeline: Pipeline, iterations: int) -> Path:
+    if not closed_form_is_exact(pipeline):
+        return _walk_back(run(pipeline, iterations))
+    path: Path = {}
+    for at, (stage, turns, cycles, tile) in enumerate(closed_form_path(pipeline, iterations)):
+        _add(path, stage, Cause.TILE if tile else Cause.STAGE if at else None, turns, cycles)
+    return path
 
 
-def _walk_back(pipeline: Pipeline, run: _Run, turns: int) -> list[int]:
-    """Cycles of every stage on the critical path, from the last finish back to cycle 0."""
-    cycles = [0] * len(pipeline.stages)
-    last = run.row(turns - 1)
-    turn, stage = turns - 1, last.index(max(last))
-    seen: dict[tuple[int, int], tuple[int, list[int]]] | None = {}
-    first, later = pipeline.service(0), pipeline.service(1)
+def _add(path: Path, stage: int, why: Cause | None, turns: int, cycles: int) -> None:
+    before = path.get((stage, why), (0, 0))
+    path[stage, why] = before[0] + turns, before[1] + cycles
+
+
+def _walk_back(times: Run) -> Path:
+    """The critical path, from the last finish back to cycle 0."""
+    path: Path = {}
+    round_ = times.rounds - 1
+    last = times.row(round_)
+    node, why = last.index(max(last)), None
+    seen: dict[tuple, tuple[int, Path]] = {}
     while True:
-        if seen is not None and run.period and turn > run.anchor:
-            # What a turn waited for repeats with the period; once the path itself repeats, whole laps are counted.
-            phase = (turn % run.period, stage)
+        if (zone := times.even(round_)) is not None:
+            # What a turn waited for is the same in every lap; once the path itself repeats, whole laps are counted.
+            begin, period = zone
+            phase = (begin, round_ % period, node, why)
             if phase in seen:
                 before, then = seen[phase]
-                lap = before - turn
-                laps = (turn - run.anchor - 1) // lap
-                cycles = [now + laps * (now - was) for now, was in zip(cycles, then, strict=True)]
-                turn, seen = turn - laps * lap, None
+                lap = before - round_
+                laps = (round_ - begin) // lap
+                for key, (turns, cycles) in list(path.items()):
+                    was = then.get(key, (0, 0))
+                    _add(path, *key, laps * (turns - was[0]), laps * (cycles - was[1]))
+                round_ -= laps * lap
             else:
-                seen[phase] = (turn, list(cycles))
-        service = later[stage] if turn else first[stage]
-        cycles[stage] += service
-        start = run.row(turn)[stage] - service
-        before = _waited_for(pipeline, run, turn, stage, start)
-        if before is None:
-            return cycles
-        turn, stage = before
+                seen[phase] = (round_, dict(path))
+        service = times.service(round_, node)
+        if times.lives(round_, node):
+            _add(path, times.form.turns[node][0], why, 1, service)
+        wait = _waited_for(times, round_, node, times.finish(round_, node) - service)
+        if wait is None:
+            assert times.finish(round_, node) == service, "a turn that waits for nothing starts in cycle 0"
+            return path
+        why = wait.cause if times.lives(round_, node) else why
+        round_, node = round_ - wait.delay, wait.on
 
 
-def _waited_for(pipeline: Pipeline, run: _Run, turn: int, stage: int, start: int) -> tuple[int, int] | None:
-    candidates = [(turn - 1, stage)]
-    candidates += [(turn, producer) for producer in pipeline.producers[stage]]
-    candidates += [(turn - depth, consumer) for consumer, depth in pipeline.consumers[stage]]
-    return next(((t, s) for t, s in candidates if t >= 0 and run.row(t)[s] == start), None)
+def _waited_for(times: Run, round_: int, node: int, start: int) -> Wait | None:
+    waits = times.form.waits[node] if times.lives(round_, node) else times.form.waits[node][:1]
+    return next((w for w in waits if w.delay <= round_ and times.finish(round_ - w.delay, w.on) == start), None)

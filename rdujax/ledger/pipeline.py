@@ -1,41 +1,53 @@
-"""A pipeline of stages with bounded buffers, and the recurrence that its time obeys.
+"""A pipeline of stages with bounded buffers, and the law that its time obeys.
 
-A stage turns once per tile. A turn starts when the stage is idle, when every producer has delivered the tile, and
-when every buffer that it writes has a free slot; the slot is reserved at the start of the producer's turn and
-returned at the end of the consumer's. With `depth` slots on the edge from s to v:
+    read -- tiles --> [ buffer of `depth` slots ] -- tiles --> write
+        <-- slots --                             <-- slots --
+
+One iteration is `repeats` turns of every stage. A turn starts as soon as nothing is left to wait for, and takes its
+service. It waits
+
+- for the stage's own turn before it;
+- for tiles: by the end of turn t a producer has emitted `produced * ((t + 1) // every)` tiles, and turn t of a
+  consumer needs `consumed * (t // reuse + 1)` of them;
+- for free slots: those of the tiles that a turn emits are reserved when it starts, and come back at the end of the
+  last of the `reuse` turns that read them; of the tiles emitted after turn t, all but `depth` must be back before it;
+- for shared resources, which serve one turn at a time in a fixed order (`Shared`).
+
+With one tile a turn everywhere, that is
 
     start[t, s]  = max(finish[t-1, s], finish[t, u] for edges u -> s, finish[t - depth, v] for edges s -> v)
     finish[t, s] = start[t, s] + service[t, s]
 
-A transfer over a link or to a memory tier is one more stage. What is modelled: any single-rate acyclic graph, fan-in,
-fan-out, a longer first turn (weights that become resident), and turns of unequal service in `finish_times`. What is
-not: stages of unequal rates, and buffers that free a slot when the consumer starts (such a first-in-first-out queue
-is written with zero-service stages around it).
+Modelled: any acyclic graph, fan-in, fan-out, stages of unequal rates, barriers (a transpose of a whole tensor:
+`consumed` all of its tiles, `reuse` its turns on them), reductions over the stream (`every` turns emit one tile),
+shared resources, a longer first turn (weights that become resident), turns of unequal service (in `schedule`). A
+transfer over a link or to a memory tier is one more stage. Not modelled: arbitration by order of arrival, and buffers
+that free a slot when the consumer starts (such a first-in-first-out queue is written with zero-service stages around
+it).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
+from typing import Any
 
-import numpy as np
-
-from rdujax.base.errors import ArgumentError, ShapeError, describe, unknown
+from rdujax.base.errors import ArgumentError, describe, unknown
 from rdujax.ledger.numbers import Number, exact, whole
-
-_LARGEST = 2**63 - 1
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage: cycles per turn, and of turn 0 where that differs (both whole; JAX floats for `closed_form_cycles`).
+    """One stage: cycles per turn, cycles of turn 0 where that differs, and its turns per iteration.
 
-    Raises ArgumentError for an empty name and for negative or fractional cycles.
+    Cycles are whole, or JAX floats for the differentiable evaluators. Raises ArgumentError for an empty name, for
+    negative or fractional cycles, and for `repeats` below 1.
     """
 
     name: str
     service_cycles: Number
     first_service_cycles: Number | None = None
+    repeats: int = 1
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name:
@@ -45,6 +57,7 @@ class Stage:
         if self.first_service_cycles is not None:
             first = whole(self.first_service_cycles, what="first_service_cycles", where=where)
             object.__setattr__(self, "first_service_cycles", first)
+        object.__setattr__(self, "repeats", _positive(self.repeats, "a stage turns in every iteration", where))
 
     @property
     def first_cycles(self) -> Number:
@@ -56,48 +69,92 @@ class Stage:
 class Edge:
     """A stage buffer of `depth` slots, of one tile each, from `producer` to `consumer`.
 
-    Raises ArgumentError for a depth below 1: no tile could pass.
+    Every `every`-th turn of the producer emits `produced` tiles; the consumer reads `consumed` tiles at once, in
+    `reuse` turns, before it gives their slots back. A buffer with several readers is one edge for each: the producer
+    waits for the last of them. Raises ArgumentError for a number below 1, and for a depth less than what is emitted
+    or read at once: no tile could pass.
     """
 
     producer: str
     consumer: str
     depth: int = 2
+    produced: int = 1
+    every: int = 1
+    consumed: int = 1
+    reuse: int = 1
 
     def __post_init__(self) -> None:
-        depth = exact(self.depth, where=f"depth of {self}")
-        if not isinstance(depth, int) or depth < 1:
+        object.__setattr__(self, "depth", _positive(self.depth, "a stage buffer needs a slot", str(self)))
+        for name in ("produced", "every", "consumed", "reuse"):
+            value = _positive(getattr(self, name), f"{name} counts tiles or turns", str(self))
+            object.__setattr__(self, name, value)
+        if self.depth < (most := max(self.produced, self.consumed)):
             raise ArgumentError(
-                describe("a stage buffer needs a slot", given=str(depth), allowed="an int, 1 or more", where=str(self))
+                describe(
+                    "a stage buffer is too small for the tiles that are emitted or read at once",
+                    given=f"depth {self.depth}, produced {self.produced}, consumed {self.consumed}",
+                    where=str(self),
+                    do=f"give it {most} slots or more",
+                )
             )
-        object.__setattr__(self, "depth", depth)
 
     def __str__(self) -> str:
         return f"edge {self.producer!r} -> {self.consumer!r}"
 
 
 @dataclass(frozen=True)
-class Pipeline:
-    """Stages and the buffers between them; checked when it is made.
+class Shared:
+    """A resource that the turns of several stages hold one at a time: a port of a memory tier, a link.
 
-    Raises ArgumentError for no stages, for two stages of one name and for a cycle of edges (which is named: its
-    stages would wait for one another for ever), UnknownNameError for an edge to a stage that is not there.
+    It serves them in the order in which they would start if nothing were shared and every stage took one unit of time
+    per iteration, in turns of equal length, each as early as the steady state of these buffers allows; of equal ones,
+    the lower level (`Pipeline.levels`) first, then the order of `stages`. With one turn per iteration and buffers deep
+    enough for full rate, a stage at level L is thus served for iteration i in round i + L: a store does not hold up
+    the load of a later tile. The order is fixed, whatever the services: the resource waits for a turn that is not
+    ready. It never causes a deadlock by itself.
+    """
+
+    name: str
+    stages: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "stages", tuple(self.stages))
+        if not isinstance(self.name, str) or not self.name:
+            raise ArgumentError(describe("a shared resource is named by a string", given=repr(self.name)))
+        if twice := _repeated(self.stages):
+            raise ArgumentError(describe("a stage takes one turn at a time", given=twice, where=str(self)))
+
+    def __str__(self) -> str:
+        return f"shared resource {self.name!r}"
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """Stages, the buffers between them, and what they share; checked when it is made.
+
+    Raises ArgumentError for no stages, for two stages or resources of one name, for a cycle of edges (which is named:
+    its stages would wait for one another for ever) and for rates that do not balance, UnknownNameError for an edge to
+    a stage that is not there. Buffers too small to go on are found when a time is asked for (see `waits.py`).
     """
 
     stages: tuple[Stage, ...]
     edges: tuple[Edge, ...] = ()
+    shared: tuple[Shared, ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "stages", tuple(self.stages))
-        object.__setattr__(self, "edges", tuple(self.edges))
+        for name in ("stages", "edges", "shared"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
         names = [stage.name for stage in self.stages]
         if not names:
             raise ArgumentError(describe("a pipeline without stages", allowed="one stage or more"))
-        if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise ArgumentError(describe("two stages of one name", given=", ".join(map(repr, twice))))
-        for edge in self.edges:
-            for name in (edge.producer, edge.consumer):
-                if name not in names:
-                    raise unknown("stage", name, names, where=str(edge))
+        if twice := _repeated(names):
+            raise ArgumentError(describe("two stages of one name", given=twice))
+        if twice := _repeated(resource.name for resource in self.shared):
+            raise ArgumentError(describe("two shared resources of one name", given=twice))
+        uses = [(name, edge) for edge in self.edges for name in (edge.producer, edge.consumer)]
+        for name, user in [*uses, *((name, resource) for resource in self.shared for name in resource.stages)]:
+            if name not in self.index:
+                raise unknown("stage", name, names, where=str(user))
         try:
             _ = self.order
         except CycleError as error:
@@ -105,6 +162,8 @@ class Pipeline:
             raise ArgumentError(
                 describe("the edges of a pipeline form a cycle", given=loop, do="carry the value between turns instead")
             ) from None
+        for edge in self.edges:
+            _check_balance(edge, self.stages[self.index[edge.producer]], self.stages[self.index[edge.consumer]])
 
     @cached_property
     def index(self) -> dict[str, int]:
@@ -140,6 +199,33 @@ class Pipeline:
             levels[stage] = max((levels[producer] + 1 for producer in self.producers[stage]), default=0)
         return tuple(levels)
 
+    @property
+    def is_single_rate(self) -> bool:
+        """True if turns are iterations, of one tile on every edge, and nothing is shared: the law in two lines."""
+        one_turn = all(stage.repeats == 1 for stage in self.stages)
+        return one_turn and not self.shared and all(edge.produced == edge.consumed == 1 for edge in self.edges)
+
+    @cached_property
+    def parts(self) -> tuple["Pipeline", ...]:
+        """The connected parts: they never wait for one another, and only a connected part is sure to turn periodic."""
+        group = {name: {name} for name in self.index}
+        ties = [(edge.producer, edge.consumer) for edge in self.edges]
+        for tie in [*ties, *(resource.stages for resource in self.shared)]:
+            joined = set().union(*(group[name] for name in tie))
+            for name in joined:
+                group[name] = joined
+        parts = {frozenset(names): None for names in group.values()}
+        if len(parts) == 1:
+            return (self,)
+        return tuple(
+            Pipeline(
+                tuple(stage for stage in self.stages if stage.name in names),
+                tuple(edge for edge in self.edges if edge.producer in names),
+                tuple(resource for resource in self.shared if names.issuperset(resource.stages) and resource.stages),
+            )
+            for names in parts
+        )
+
     def service(self, turn: int) -> list[int]:
         """Exact cycles of every stage at one turn. Raises ConcretenessError where a stage holds a JAX value."""
         return [
@@ -147,73 +233,59 @@ class Pipeline:
             for stage in self.stages
         ]
 
-
-def full_rate_depths(pipeline: Pipeline) -> dict[tuple[str, str], int]:
-    """For every edge, the depth with which it never slows the pipeline below the rate of its slowest stage.
-
-    level(consumer) - level(producer) + 1: 2 between neighbours, d + 1 for an edge that skips to d levels on. Of every
-    circuit of waiting, the slots are then at least as many as the stages, so its cycles per turn are at most those
-    of the slowest of them.
-    """
-    level = {stage.name: at for stage, at in zip(pipeline.stages, pipeline.levels, strict=True)}
-    return {(e.producer, e.consumer): level[e.consumer] - level[e.producer] + 1 for e in pipeline.edges}
+    def edge(self, producer: str, consumer: str) -> Edge:
+        """The first edge between two stages. Raises UnknownNameError if there is none."""
+        names = {f"{edge.producer} -> {edge.consumer}": edge for edge in reversed(self.edges)}
+        if (name := f"{producer} -> {consumer}") not in names:
+            raise unknown("edge", name, names)
+        return names[name]
 
 
-def next_row(pipeline: Pipeline, rows: Sequence[Sequence[int]], service: Sequence[int]) -> list[int]:
-    """The recurrence: finish of every stage at turn `len(rows)`, from the rows of all earlier turns."""
-    turn = len(rows)
-    row = [0] * len(pipeline.stages)
-    for stage in pipeline.order:
-        start = rows[-1][stage] if turn else 0
-        for producer in pipeline.producers[stage]:
-            start = max(start, row[producer])
-        for consumer, depth in pipeline.consumers[stage]:
-            if depth <= turn:
-                start = max(start, rows[-depth][consumer])
-        row[stage] = start + service[stage]
-    return row
+def check_iterations(iterations: Number) -> int:
+    """`iterations` as an int of 1 or more; ArgumentError otherwise."""
+    return _positive(iterations, "a pipeline turns at least once", "")
 
 
-def finish_times(
-    pipeline: Pipeline, turns: int, service_cycles: Sequence[Sequence[int]] | np.ndarray | None = None
-) -> np.ndarray:
-    """The cycle in which each stage finishes each turn: int64 [turns, stages], by the recurrence, turn after turn.
+def _positive(number: Any, problem: str, where: str) -> int:
+    value = exact(number, where=where)
+    if not isinstance(value, int) or value < 1:
+        raise ArgumentError(describe(problem, given=str(value), allowed="an int, 1 or more", where=where))
+    return value
 
-    `service_cycles`, of shape [turns, stages], replaces the stages' own cycles where turns differ (a ragged tail).
-    Raises ArgumentError for turns < 1 and for times beyond int64, ShapeError for services of another shape. Exact
-    only: not differentiable (see `closed_form_cycles`).
-    """
-    turns = check_turns(turns)
-    if service_cycles is None:
-        services = [pipeline.service(0)] + [pipeline.service(1)] * (turns - 1)
-    else:
-        services = _checked_services(pipeline, turns, service_cycles)
-    if (most := sum(map(sum, services))) > _LARGEST:
-        raise ArgumentError(
-            describe("finish times may pass the largest int64", given=f"{most:,} cycles", do="use makespan_cycles")
+
+def _repeated(names: Iterable[str]) -> str:
+    names = list(names)
+    return ", ".join(map(repr, sorted({name for name in names if names.count(name) > 1})))
+
+
+def _check_balance(edge: Edge, producer: Stage, consumer: Stage) -> None:
+    """What is emitted in one iteration is read in it, and no group of `every` or `reuse` turns spans two."""
+    emitted, uneven = divmod(edge.produced * producer.repeats, edge.every)
+    read, ragged = divmod(edge.consumed * consumer.repeats, edge.reuse)
+    if not (uneven or ragged or emitted != read or producer.repeats % edge.every or consumer.repeats % edge.reuse):
+        return
+    raise ArgumentError(
+        describe(
+            "the rates of an edge do not balance",
+            given=(
+                f"produced x repeats / every = {edge.produced} x {producer.repeats} / {edge.every} tiles per iteration "
+                f"of {producer.name!r}, consumed x repeats / reuse = {edge.consumed} x {consumer.repeats} / "
+                f"{edge.reuse} of {consumer.name!r}"
+            ),
+            allowed="equal numbers, repeats divisible by every and by reuse",
+            where=str(edge),
+            do=_balanced(edge),
         )
-    rows: list[list[int]] = []
-    for service in services:
-        rows.append(next_row(pipeline, rows, service))
-    return np.array(rows, np.int64)
+    )
 
 
-def check_turns(turns: Number) -> int:
-    """`turns` as an int of 1 or more; ArgumentError otherwise."""
-    number = exact(turns, where="turns")
-    if not isinstance(number, int) or number < 1:
-        raise ArgumentError(describe("a pipeline turns at least once", given=str(number), allowed="an int, 1 or more"))
-    return number
-
-
-def _checked_services(pipeline: Pipeline, turns: int, services: Sequence[Sequence[int]] | np.ndarray) -> list:
-    rows = [[whole(value, what="service_cycles", where=f"turn {t}") for value in row] for t, row in enumerate(services)]
-    if len(rows) != turns or any(len(row) != len(pipeline.stages) for row in rows):
-        raise ShapeError(
-            describe(
-                "service cycles of another shape than the pipeline's turns and stages",
-                given=f"{len(rows)} rows of lengths {sorted({len(row) for row in rows})}",
-                allowed=f"[{turns}, {len(pipeline.stages)}]",
-            )
-        )
-    return rows
+def _balanced(edge: Edge) -> str:
+    """The smallest repeats for which the edge alone balances."""
+    groups, reads = edge.consumed, edge.produced
+    while reads:
+        groups, reads = reads, groups % reads
+    emits, reads = edge.consumed // groups, edge.produced // groups
+    return (
+        f"make the repeats of {edge.producer!r} and {edge.consumer!r} a common multiple of {emits * edge.every} "
+        f"and {reads * edge.reuse}, such as exactly these"
+    )

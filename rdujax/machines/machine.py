@@ -1,25 +1,20 @@
 """A machine: every fact that a price rests on, as one pytree, and the registry of presets."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+
 from rdujax.base import facts
-from rdujax.base.errors import unknown
+from rdujax.base.errors import ArgumentError, describe, unknown
 from rdujax.base.facts import Fact, record
 from rdujax.base.registry import Registry
-from rdujax.units import agcu, memory, pcu, pmu
+from rdujax.units import agcu, d2d, host_link, launch, memory, p2p, pcu, pmu, rdn, tln
+from rdujax.units.launch import ORCHESTRATIONS as ORCHESTRATIONS
 
 MACHINES: Registry[Callable[[], "Machine"]] = Registry("machine")
-ORCHESTRATIONS = ("software", "hardware")
-
-
-@record()
-class Launch:
-    """Facts of a kernel launch (program load, argument load, execute), in seconds per launch."""
-
-    software_s: Fact
-    hardware_s: Fact
 
 
 @record("name")
@@ -34,11 +29,16 @@ class Machine:
     clock_hz: Fact
     pcu: pcu.Config
     pmu: pmu.Config
+    rdn: rdn.Config
     agcu: agcu.Config
+    tln: tln.Config
+    d2d: d2d.Config
+    p2p: p2p.Config
+    host_link: host_link.Config
     hbm: memory.Config
     ddr: memory.Config
     host: memory.Config
-    launch: Launch
+    launch: launch.Config
 
     def facts(self) -> dict[str, Fact]:
         """Every fact by its dotted path, for example "hbm.bandwidth_bytes_per_s"."""
@@ -48,15 +48,28 @@ class Machine:
         """The machine with facts overridden, by dotted path: `replace({"pcu.count": 9})` or `replace(clock_hz=1.2e9)`.
 
         Overridden facts are marked as such and remember what they were. Raises UnknownNameError for a path that names
-        no fact.
+        no fact, ArgumentError for a value that the fact cannot have.
         """
         machine = self
+        if not isinstance(values, Mapping | None):
+            raise ArgumentError(
+                describe("facts to replace", given=repr(values), allowed='a dictionary like {"pcu.count": 9}')
+            )
         for path, value in {**(values or {}), **named}.items():
             if path == "name":
+                if not isinstance(value, str) or not value:
+                    raise ArgumentError(describe("the name of a machine", given=repr(value), allowed="a string"))
                 machine = replace(machine, name=value)
             else:
                 machine = facts.override(machine, path, value)
         return machine
+
+    def relaxed(self) -> "Machine":
+        """The machine with every fact a float32 JAX value, for derivatives of a price by all facts at once.
+
+        `jax.grad(lambda m: program.cost(m).total_s)(machine.relaxed())` is a machine of slopes.
+        """
+        return jax.tree.map(jnp.float32, self)
 
     def tier(self, name: str) -> memory.Config:
         """The memory tier of that name; raises UnknownNameError for any other."""
@@ -65,10 +78,8 @@ class Machine:
         return getattr(self, name)
 
     def launch_s(self, orchestration: str) -> Any:
-        """Seconds of overhead per kernel launch under software or hardware orchestration."""
-        if orchestration not in ORCHESTRATIONS:
-            raise unknown("orchestration", orchestration, ORCHESTRATIONS)
-        return getattr(self.launch, f"{orchestration}_s").value
+        """Seconds of overhead per kernel launch under software or hardware orchestration; the run is not included."""
+        return launch.launch_s(self.launch, orchestration)
 
     def peak_flops(self) -> Any:
         """BF16 operations per second with every cell of every array busy: PCUs x rows x columns x 2 x clock."""
@@ -90,5 +101,11 @@ class Machine:
 
 
 def named(name: "str | Machine") -> Machine:
-    """The machine itself, or the preset of that name."""
-    return name if isinstance(name, Machine) else MACHINES[name]()
+    """The machine itself, or the preset of that name; ArgumentError for anything else."""
+    if isinstance(name, Machine):
+        return name
+    if not isinstance(name, str):
+        raise ArgumentError(
+            describe("a machine", given=repr(name), allowed=f"a Machine, or the name of one: {', '.join(MACHINES)}")
+        )
+    return MACHINES[name]()

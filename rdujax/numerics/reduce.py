@@ -58,6 +58,19 @@ def _lane_sum_entry(x, axis, lanes):
     return _lane_sum(x, _checked_axis("lane_sum", x, axis), lanes)
 
 
+@jax.jit
+def time_sum(total: jax.Array, rows: jax.Array) -> jax.Array:
+    """total + rows[0] + rows[1] + ..., one after the other: what accumulators do in time.
+
+    total: FP32 carriers [*shape]. rows: [steps, *shape], perhaps no step at all. Derivative: the plain sum of tangents.
+    """
+    if rows.shape[0] < _UNROLLED_STEPS:
+        for row in rows:
+            total = registers.add(total, row)
+        return total
+    return jax.lax.scan(lambda sum_, row: (registers.add(sum_, row), None), total, rows, unroll=_UNROLLED_STEPS)[0]
+
+
 @partial(jax.jit, static_argnames="axis")
 def tree_max(x: ArrayLike, axis: int) -> jax.Array:
     """The largest value over `axis` (removed) in the order of N5: -0 < +0, any NaN gives NaN.
@@ -95,6 +108,27 @@ def integer_min(x: ArrayLike, axis: int) -> jax.Array:
     """The smallest INT32 over `axis` (removed)."""
     (x,) = as_integers("integer_min", x)
     return jnp.min(x, _checked_axis("integer_min", x, axis))
+
+
+@partial(jax.jit, static_argnames="axis")
+def integer_and(x: ArrayLike, axis: int) -> jax.Array:
+    """The bits that all INT32 over `axis` (removed) have."""
+    (x,) = as_integers("integer_and", x)
+    return _halve(x, _checked_axis("integer_and", x, axis), jnp.bitwise_and)
+
+
+@partial(jax.jit, static_argnames="axis")
+def integer_or(x: ArrayLike, axis: int) -> jax.Array:
+    """The bits that any INT32 over `axis` (removed) has."""
+    (x,) = as_integers("integer_or", x)
+    return _halve(x, _checked_axis("integer_or", x, axis), jnp.bitwise_or)
+
+
+@partial(jax.jit, static_argnames="axis")
+def integer_xor(x: ArrayLike, axis: int) -> jax.Array:
+    """The bits that an odd number of INT32 over `axis` (removed) have."""
+    (x,) = as_integers("integer_xor", x)
+    return _halve(x, _checked_axis("integer_xor", x, axis), jnp.bitwise_xor)
 
 
 def _checked_axis(where: str, x: jax.Array, axis: int) -> int:
@@ -138,15 +172,7 @@ def _lane_sum(x, axis, lanes):
     steps = -(-x.shape[0] // lanes)
     fill = ((0, steps * lanes - x.shape[0]),) + ((0, 0),) * (x.ndim - 1)
     x = jnp.pad(x, fill, constant_values=np.float32(-0.0)).reshape(steps, lanes, *x.shape[1:])
-    total = x[0]
-    if steps <= _UNROLLED_STEPS:
-        for step in range(1, steps):
-            total = registers.add(total, x[step])
-    else:
-        total, _ = jax.lax.scan(
-            lambda total, row: (registers.add(total, row), None), total, x[1:], unroll=_UNROLLED_STEPS
-        )
-    return _halve(total, 0, registers.add)
+    return _halve(time_sum(x[0], x[1:]), 0, registers.add)
 
 
 @_lane_sum.defjvp

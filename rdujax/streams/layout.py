@@ -76,6 +76,14 @@ class Layout:
         return found
 
     @cached_property
+    def places(self) -> np.ndarray:
+        """int32 [*grid]: the place of every tile in the order of arrival."""
+        found = np.zeros(self.grid, np.int32)
+        for place, at in enumerate(self.arrivals.tolist()):
+            found[tuple(at)] = place
+        return found
+
+    @cached_property
     def extents(self) -> np.ndarray:
         """int32 [n_tiles, rank]: how many elements of each tile belong to the tensor, along each axis."""
         left = np.asarray(self.shape, np.int32) - self.arrivals * np.asarray(self.tile, np.int32)

@@ -148,3 +148,10 @@ def valid(extent: jax.Array, tile_shape: tuple[int, ...]) -> jax.Array:
         index = jnp.arange(length, dtype=jnp.int32).reshape([-1 if i == axis else 1 for i in range(len(tile_shape))])
         mask = mask & (index < extent[axis])
     return mask
+
+
+def poisoned(value: jax.Array, extent: jax.Array, layout: Layout, fmt: Format) -> jax.Array:
+    """One tile [*tile] of `fmt` with poison on what lies beyond the tensor; `extent` is int32 [rank]."""
+    if not layout.is_ragged:
+        return value
+    return jnp.where(valid(extent, layout.tile), value, jnp.asarray(POISON[fmt], value.dtype))

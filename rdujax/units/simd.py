@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 
 from rdujax.base.errors import FormatError, ShapeError, describe
-from rdujax.ledger.counts import Counts, declare
+from rdujax.ledger.counts import Counts
 from rdujax.ledger.numbers import ceil_div
 from rdujax.numerics.formats import BF16, FP32, Format
 from rdujax.streams import stream as streams
@@ -31,8 +31,6 @@ from rdujax.streams.lift import Executor, must_fit_int32, over_tiles
 from rdujax.streams.stream import Stream
 from rdujax.units import pcu, pmu  # noqa: F401  (pmu declares what a stage reads)
 from rdujax.units.expression import TAIL, Expression, evaluate
-
-declare("pcu.simd_operations", unit="operation", doc="element-wise operations, padding not counted")
 
 
 @dataclass(frozen=True)

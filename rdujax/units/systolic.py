@@ -30,17 +30,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from rdujax.base.errors import ArgumentError, FormatError, ShapeError, describe
-from rdujax.ledger.counts import Counts, declare
+from rdujax.ledger.counts import Counts
 from rdujax.ledger.numbers import ceil_div
 from rdujax.numerics import convert, integer
 from rdujax.numerics.contract import contract
 from rdujax.numerics.formats import BF16, FP32, INT32, Format
 from rdujax.streams.layout import Layout
 from rdujax.streams.lift import Executor, must_fit_int32, over_tiles
-from rdujax.streams.stream import POISON, Stream, valid
-from rdujax.units import pmu  # noqa: F401  (declares what a stage reads)
-
-declare("pcu.macs", unit="MAC", doc="multiply-accumulates of contractions, padding not counted")
+from rdujax.streams.stream import Stream, poisoned
+from rdujax.units import pcu, pmu  # noqa: F401  (they declare what is counted)
 
 
 @dataclass(frozen=True)
@@ -178,9 +176,7 @@ def systolic(
             sums = step(config, left[0], right[0], None, a.fmt)
         else:
             sums = _over_k(config, left, right, jnp.asarray(plan.k_lengths), a.fmt)
-        result = _tail(sums, a.fmt, output)
-        if layout.is_ragged:
-            result = jnp.where(valid(extents[0], layout.tile), result, jnp.asarray(POISON[output], result.dtype))
+        result = poisoned(_tail(sums, a.fmt, output), extents[0], layout, output)
         return result, _tally(config, a, b, held, extents) if tally else Counts()
 
     data, counts = over_tiles(tile_step, how, jnp.asarray(plan.of_a), jnp.asarray(plan.of_b), jnp.asarray(plan.extents))
@@ -269,7 +265,7 @@ def _visits(config: Contraction, a: Layout, b: Layout, out: Layout) -> _Plan:
     n_k = 1 if k_axis is None else a.grid[k_axis]
     k_tile = 1 if k_axis is None else a.tile[k_axis]
     rest = prod(a.shape[i] for i in config.lhs_contract[1:])
-    index_a, index_b = _index(a), _index(b)
+    index_a, index_b = a.places, b.places
     of_a = np.zeros((out.n_tiles, n_k), np.int32)
     of_b, extents = np.zeros_like(of_a), np.zeros((out.n_tiles, n_k, len(out.shape) + 1), np.int32)
     whole_k = 1 if k_axis is None else a.shape[k_axis]
@@ -288,12 +284,6 @@ def _visits(config: Contraction, a: Layout, b: Layout, out: Layout) -> _Plan:
             of_a[t, k], of_b[t, k] = index_a[tuple(at_a)], index_b[tuple(at_b)]
             extents[t, k] = [*out.extents[t], k_lengths[k] * rest]
     return _Plan(of_a, of_b, extents, k_lengths, prod(a.shape[i] for i in config.lhs_contract))
-
-
-def _index(layout: Layout) -> np.ndarray:
-    places = np.zeros(layout.grid, np.int32)
-    places[tuple(layout.arrivals.T)] = np.arange(layout.n_tiles, dtype=np.int32)
-    return places
 
 
 def _check(config: Contraction, a: Stream, b: Stream, out: Layout) -> None:

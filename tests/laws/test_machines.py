@@ -1,5 +1,7 @@
 """The family of machines: facts with provenance, overrides, a pytree, prices that follow the facts."""
 
+from fractions import Fraction
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +13,7 @@ from rdujax.base.facts import CONFIDENCES, COUNTED, Fact
 from rdujax.machines.machine import MACHINES, ORCHESTRATIONS, Machine, named
 from rdujax.units.memory import TIERS
 
+PHASES = ("host", "program_load", "argument_load", "execute")
 PRESETS = [make() for _, make in MACHINES.items()]
 PRESET_FACTS = [pytest.param(m, path, id=f"{m.name}-{path}") for m in PRESETS for path in m.facts()]
 each_preset = pytest.mark.parametrize("machine", PRESETS, ids=lambda m: m.name)
@@ -87,7 +90,7 @@ def test_names_and_several_facts_are_replaced_at_once(machine):
     [
         ("pcu.count", 0), ("pcu.count", -1), ("pcu.count", 1.5), ("pcu.count", True), ("pmu.capacity_bytes", "x"),
         ("hbm.efficiency", 1.01), ("hbm.efficiency", 0.0), ("hbm.bandwidth_bytes_per_s", 0), ("clock_hz", float("nan")),
-        ("clock_hz", float("inf")), ("launch.hardware_s", -1e-9),
+        ("clock_hz", float("inf")), ("launch.execute_s", -1e-9),
     ],
 )  # fmt: skip
 @each_preset
@@ -97,7 +100,8 @@ def test_facts_that_cannot_be_are_refused(machine, path, value):
 
 
 def test_limits_of_facts_are_allowed():
-    machine = named("tiny").replace({"hbm.efficiency": 1, "launch.hardware_s": 0, "pcu.count": 1})
+    free = {f"launch.{phase}_s": 0 for phase in ("program_load", "argument_load", "execute")}
+    machine = named("tiny").replace({"hbm.efficiency": 1, **free, "pcu.count": 1})
     assert (machine.hbm.efficiency.value, machine.launch_s("hardware"), machine.pcu.count.value) == (1, 0, 1)
 
 
@@ -109,10 +113,8 @@ def test_derived_figures_follow_their_facts(machine):
     for tier in TIERS:
         assert machine.tier(tier) is getattr(machine, tier)
         assert machine.ridge(tier) == machine.peak_flops() / machine.tier(tier).bandwidth_bytes_per_s.value
-    assert [machine.launch_s(o) for o in ORCHESTRATIONS] == [
-        machine.launch.software_s.value,
-        machine.launch.hardware_s.value,
-    ]
+    parts = [Fraction(str(getattr(machine.launch, f"{phase}_s").value)) for phase in PHASES]
+    assert [machine.launch_s(o) for o in ORCHESTRATIONS] == [sum(parts), sum(parts[1:])]
     slope = jax.grad(lambda m: m.peak_flops())(jax.tree.map(jnp.float32, machine))
     assert slope.clock_hz.value == pytest.approx(machine.pcu.count.value * cells * 2, rel=1e-6)
 
@@ -149,12 +151,12 @@ PROGRAMS = {"memory-bound": ((4, 4096, 4096), 18 * 10**9), "compute-bound": ((20
 @pytest.fixture(scope="module", params=PROGRAMS)
 def program(request):
     (m, k, n), bandwidth = PROGRAMS[request.param]
-    machine = named("sn40l").replace({"hbm.bandwidth_bytes_per_s": bandwidth, "launch.hardware_s": 1e-6})
+    machine = named("sn40l").replace({"hbm.bandwidth_bytes_per_s": bandwidth, "launch.program_load_s": 1e-6})
     shapes = (jax.ShapeDtypeStruct(shape, jnp.bfloat16) for shape in ((m, k), (k, n)))
     return rdu.compile(layer, *shapes, machine=machine)
 
 
-FACTS_OF_TIME = ["clock_hz", "hbm.bandwidth_bytes_per_s", "hbm.efficiency", "launch.hardware_s"]
+FACTS_OF_TIME = ["clock_hz", "hbm.bandwidth_bytes_per_s", "hbm.efficiency", "launch.program_load_s"]
 
 
 def test_the_gradient_of_a_price_is_its_finite_difference(program):
@@ -179,6 +181,6 @@ def test_the_bottleneck_is_the_fact_with_the_largest_elasticity(program, request
     slope = jax.grad(seconds(program))(jax.tree.map(jnp.float32, program.machine)).facts()
     elasticity = {path: float(slope[path].value) * program.machine.facts()[path].value for path in FACTS_OF_TIME[:2]}
     assert all(np.isfinite(float(f.value)) for f in slope.values())
-    assert max(elasticity.values()) <= 0 < slope["launch.hardware_s"].value
+    assert max(elasticity.values()) <= 0 < slope["launch.program_load_s"].value
     memory_bound = request.node.callspec.params["program"] == "memory-bound"
     assert (elasticity["hbm.bandwidth_bytes_per_s"] < elasticity["clock_hz"]) == memory_bound

@@ -1,48 +1,30 @@
 """The pipeline recurrence against discrete-event simulation: two independent roads to every finish time (law L4).
 
-The simulation is written with SimPy processes that know nothing of the recurrence. Two kinds of buffer are simulated.
-*Slots*: a slot is taken when the producer starts and given back when the consumer finishes; this is the machine's stage
-buffer. *Queues*: a consumer takes its tile out when it starts, and a producer holds its finished tile until the queue
-has room; queues are not the machine's, but a pipeline with zero-service stages around each queue has their timing, so
-that known tables of queue networks test the same recurrence.
+Two kinds of buffer are simulated. *Slots* (`pipeline_simulation.py`): a slot is taken when the producer starts and
+given back when the consumer finishes; this is the machine's stage buffer. *Queues* (here): a consumer takes its tile
+out when it starts, and a producer holds its finished tile until the queue has room; queues are not the machine's, but a
+pipeline with zero-service stages around each queue has their timing, so that known tables of queue networks test the
+same recurrence.
 """
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import simpy
 
-from rdujax.ledger import Edge, Pipeline, Stage, closed_form_cycles, finish_times
-from tests.rooms.ledger.pipelines import at_full_rate, bypass, random_pipeline
+from rdujax.base.errors import ArgumentError
+from rdujax.ledger import Edge, Pipeline, Shared, Stage, closed_form_cycles, finish_times, makespan_cycles, schedule
+from tests.oracles.pipeline_simulation import Stuck, simulate
+from tests.rooms.ledger.pipelines import at_full_rate, bypass, random_pipeline, random_rates
 
 
 def simulate_slots(pipeline: Pipeline, services: np.ndarray) -> np.ndarray:
-    """Finish times [turns, stages] by SimPy; services [turns, stages]."""
-    env = simpy.Environment()
-    tiles = [simpy.Container(env) for _ in pipeline.edges]
-    slots = [simpy.Container(env, init=edge.depth) for edge in pipeline.edges]
-    finish = np.full(services.shape, -1, np.int64)
-
-    def work(column: int, name: str):
-        reads = [i for i, edge in enumerate(pipeline.edges) if edge.consumer == name]
-        writes = [i for i, edge in enumerate(pipeline.edges) if edge.producer == name]
-        for turn, service in enumerate(services[:, column].tolist()):
-            for buffer in writes:
-                yield slots[buffer].get(1)
-            for buffer in reads:
-                yield tiles[buffer].get(1)
-            yield env.timeout(service)
-            finish[turn, column] = env.now
-            for buffer in writes:
-                yield tiles[buffer].put(1)
-            for buffer in reads:
-                yield slots[buffer].put(1)
-
-    for column, stage in enumerate(pipeline.stages):
-        env.process(work(column, stage.name))
-    env.run()
-    return finish
+    """Finish times [turns, stages] of one turn per iteration by SimPy; services [turns, stages]."""
+    by_stage = {stage.name: services[:, at].tolist() for at, stage in enumerate(pipeline.stages)}
+    finish = simulate(pipeline, len(services), by_stage)
+    return np.stack([finish[stage.name] for stage in pipeline.stages], axis=1)
 
 
 def simulate_queues(services: np.ndarray, depth: int) -> np.ndarray:
@@ -152,3 +134,65 @@ def test_a_bottleneck_that_wanders_through_queues(stages, phase, slow, fast, tur
         by_recurrence = queue_times(services, depth)
         assert by_recurrence[-1, -1] == last
         np.testing.assert_array_equal(by_recurrence, simulate_queues(services, depth))
+
+
+def random_services(pipeline: Pipeline, iterations: int, seed: int) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return {stage.name: rng.integers(0, 30, iterations * stage.repeats) for stage in pipeline.stages}
+
+
+def agree(pipeline: Pipeline, iterations: int, services: dict | None = None) -> bool:
+    """Asserts that both finish every turn in the same cycle, or both find a deadlock; True for the first."""
+    try:
+        simulated = simulate(pipeline, iterations, services)
+    except Stuck:
+        with pytest.raises(ArgumentError, match="a deadlock"):
+            schedule(pipeline, iterations, services)
+        return False
+    times = schedule(pipeline, iterations, services)
+    assert list(times.finish) == list(simulated)
+    for name, finish in simulated.items():
+        np.testing.assert_array_equal(times.finish[name], finish)
+    if services is None:
+        assert makespan_cycles(pipeline, iterations) == max(finish[-1] for finish in simulated.values())
+    return True
+
+
+def check_random_rates(seed: int, count: int, shared: int) -> tuple[int, int]:
+    """How many of `count` random pipelines run, and how many are stuck."""
+    rng = random.Random(seed)
+    run = 0
+    for i in range(count):
+        pipeline = random_rates(rng, shared=rng.randint(1, shared) if shared else 0)
+        iterations = rng.choice([1, 2, 3, 7, 24])
+        services = random_services(pipeline, iterations, i) if i % 4 == 3 else None
+        run += agree(pipeline, iterations, services)
+    return run, count - run
+
+
+@pytest.mark.parametrize("shared", [0, 1, 2])
+def test_unequal_rates_barriers_and_shared_resources(shared):
+    run, stuck = check_random_rates(20 + shared, 25, shared)
+    assert run > 10 and stuck > 0
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("shared", [0, 1, 2])
+@pytest.mark.parametrize("seed", range(3))
+def test_three_hundred_more_graphs_of_unequal_rates(seed, shared):
+    run, stuck = check_random_rates(100 + 3 * seed + shared, 50, shared)
+    assert run > 25 and stuck > 0
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("seed", range(5))
+def test_three_hundred_more_single_rate_graphs(seed):
+    rng = random.Random(1000 + seed)
+    for i in range(60):
+        pipeline = random_pipeline(rng, most_stages=10, slowest_cycles=rng.choice([2, 25]), first=i % 2 == 1)
+        names = [stage.name for stage in pipeline.stages]
+        pipeline = at_full_rate(pipeline) if i % 5 == 4 else pipeline
+        if i % 3 == 2:
+            users = tuple(rng.sample(names, rng.randint(1, len(names))))
+            pipeline = replace(pipeline, shared=(Shared("port", users),))
+        assert agree(pipeline, 60)

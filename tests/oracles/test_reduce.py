@@ -112,6 +112,20 @@ def test_integers(mode):
     assert_same_bits(mode(lambda v: reduce.integer_sum(v, 1), x), sf.wrap(x.sum(1, dtype=np.int64)))
     assert_same_bits(mode(lambda v: reduce.integer_max(v, 0), x), x.max(0))
     assert_same_bits(mode(lambda v: reduce.integer_min(v, 1), x), x.min(1))
+    for axis, length in ((0, 6), (1, 1), (1, 7), (1, 100)):
+        y = x[:, :length]
+        assert_same_bits(mode(lambda v: reduce.integer_and(v, axis), y), np.bitwise_and.reduce(y, axis))  # noqa: B023
+        assert_same_bits(mode(lambda v: reduce.integer_or(v, axis), y), np.bitwise_or.reduce(y, axis))  # noqa: B023
+        assert_same_bits(mode(lambda v: reduce.integer_xor(v, axis), y), np.bitwise_xor.reduce(y, axis))  # noqa: B023
+
+
+@pytest.mark.parametrize("steps", [0, 1, 2, 15, 16, 17, 40])
+def test_sums_in_time(steps: int):
+    """Accumulators take one value after the other, unrolled or looped."""
+    for kind in vectors.KINDS:
+        x = vectors.carriers(kind, (steps + 1, 9), steps)
+        got = jax.jit(reduce.time_sum)(raw(x[0]), raw(x[1:]))
+        assert_same_bits(got, sf.chain(list(x)), note=f"{kind} {steps}")
 
 
 def test_vmap_over_the_last_axis():

@@ -23,6 +23,8 @@ def test_the_partitions_have_the_same_bits_and_the_report_says_so(capsys):
         "bits against unfused",
         "k_splits gemm=4",
         "stage_buffer_format=fp32",
+        "of peak FLOP/s",
+        "where the cycles go",
     ):
         assert part in printed
     for line in printed.splitlines():
@@ -66,16 +68,53 @@ def test_fusion_never_moves_more_and_never_launches_more(capsys):
         assert [r["kernels"] for r in mine] == sorted((r["kernels"] for r in mine), reverse=True)
 
 
+def test_the_trace_and_the_floorplan_are_those_of_the_fused_pipeline(capsys, tmp_path):
+    trace, plan = tmp_path / "trace.json", tmp_path / "plan.svg"
+    cycles = {r["partition"]: r["cycles"] for r in rows(capsys, *SMALL) if "Figure 3" in r["job"]}["fully fused"]
+    assert demo.main(["--json", *SMALL, "--timeline", str(trace), "--floorplan", str(plan)]) == 0
+    printed = capsys.readouterr()
+    assert all(json.loads(line) for line in printed.out.splitlines())
+    assert f"wrote {trace}: open it in ui.perfetto.dev" in printed.err and f"wrote {plan}" in printed.err
+    runs = [e for e in json.loads(trace.read_text())["traceEvents"] if e["name"].startswith("run of kernel")]
+    assert [e["dur"] for e in runs] == [cycles]
+    assert f"{cycles:,} cycles" in plan.read_text()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (["--machine", "sn40"], "did you mean 'sn40l'?"),
         (["--orchestration", "hardwar"], "did you mean 'hardware'?"),
-        (["--rows", "0"], "an empty array"),
-        (["--rows", "-4"], "an empty array"),
+        (["--timeline", "trace.txt"], "no trace format has this suffix"),
+        (["--floorplan", "/nowhere/at/all.svg"], "no folder to write the file into"),
         (["--machine", "tiny"], "the symbols of the program do not fit into hbm"),
     ],
 )
 def test_bad_options_are_refused_in_words(capsys, options, message):
     assert demo.main(options) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--rows", "0"], "--rows: '0' given, a whole number of 1 or more"),
+        (["--width", "-4"], "--width: '-4' given, a whole number of 1 or more"),
+        (["--inner", "2.5"], "--inner: '2.5' given"),
+        (["--seed", "-1"], "--seed: '-1' given, a whole number of 0 or more"),
+    ],
+)
+def test_bad_numbers_are_refused_before_anything_is_printed(capsys, options, message):
+    with pytest.raises(SystemExit, match="2"):
+        demo.main(options)
+    printed = capsys.readouterr()
+    assert message in printed.err and printed.out == ""
+
+
+def test_the_smallest_sizes_are_compared_too(capsys):
+    ones = ["--rows", "1", "--columns", "1", "--inner", "1", "--tokens", "1", "--width", "1", "--hidden", "1"]
+    assert demo.main(ones) == 0
+    assert "Choices that change bits" in capsys.readouterr().out
+    by_lengths = [demo.mlp_job(1, width, hidden) for width, hidden in ((7, 8), (5, 9))]
+    programs = [demo.compiled(job, demo.machine_named("sn40l"), "hardware") for job in by_lengths]
+    assert [demo.segments(each["fully fused"]) for each in programs] == [4, 3]

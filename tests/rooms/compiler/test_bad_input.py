@@ -42,8 +42,9 @@ def refused(error: type[Exception], call, *parts: str) -> None:
             rdu.ConcretenessError,
             ("argument w has no values", "cost()"),
         ),
-        ((B,), rdu.ArgumentError, ("another structure", "given:", "PyTreeDef((*,))", "allowed:", "PyTreeDef((*, *))")),
-        (({"x": B}, W), rdu.ArgumentError, ("another structure", "{'x': *}")),
+        ((B,), rdu.ArgumentError, ("2 arguments needed", "given:   1", "allowed: x, w", "product")),
+        (({"x": B}, W), rdu.ArgumentError, ("argument 0 is of another structure", "{'x': *}", "x, w")),
+        ((B, None), rdu.ArgumentError, ("argument 1 is of another structure", "given:   None")),
     ],
 )
 def test_a_call_with_other_arguments(args, error, parts):
@@ -131,6 +132,42 @@ def test_k_splits_that_are_no_integers(splits):
 @pytest.mark.parametrize("splits", [1, 5, {"gemm": 5}, {}])
 def test_k_splits_at_the_edges(splits):
     assert compiled(k_splits=splits)(B, W).tolist() == [[5.0] * 3] * 4
+
+
+def test_segments_that_k_does_not_make():
+    """Seven segments of two values each: three of them would be empty."""
+    x, w = jnp.ones((4, 8), jnp.bfloat16), jnp.ones((8, 3), jnp.bfloat16)
+    refused(
+        rdu.ArgumentError, lambda: rdu.compile(product, x, w, k_splits=7),
+        "does not make 7 segments", "given:   k_splits=7", "allowed: 1, 2, 3, 4, 8", "gemm",
+    )  # fmt: skip
+
+
+def test_a_program_inside_of_a_function_to_be_compiled():
+    calls = rdu.kernel(machine="tiny")(lambda x, w: rdu.gemm(x, w))
+    for inner in (PROGRAM, calls):
+        refused(
+            rdu.UnsupportedError, lambda: rdu.compile(lambda x, w: inner(x, w), B, W), "the compiled program",  # noqa: B023
+            "test_bad_input.py", "compile the function that calls the original one",
+        )  # fmt: skip
+        refused(rdu.ArgumentError, lambda: rdu.compile(inner, B, W), "compiled again", "replace")  # noqa: B023
+
+
+@pytest.mark.parametrize("machine", [[], 3, None])
+def test_what_is_no_machine(machine):
+    refused(rdu.ArgumentError, lambda: compiled(machine=machine), repr(machine), "sn40l", "tiny")
+
+
+def test_a_tier_that_no_machine_has():
+    refused(rdu.UnknownNameError, lambda: PROGRAM.cost().moved_bytes("hmb"), "memory tier", "did you mean 'hbm'")
+
+
+def test_another_arithmetic_asked_of_a_contraction():
+    def asks(x, w):
+        return jax.lax.dot(x, w, precision=jax.lax.DotAlgorithmPreset.BF16_BF16_F32)
+
+    f32 = [a.astype(jnp.float32) for a in (B, W)]
+    refused(rdu.UnsupportedError, lambda: rdu.compile(asks, *f32), "BF16_BF16_F32", "leave precision out")
 
 
 def test_tracers_where_values_are_needed():

@@ -43,12 +43,42 @@ def test_fp32_stage_buffers_are_named_where_they_act():
     found = rdu.validate(monarch, *wide_args(), stage_buffer_format="fp32")
     assert causes(found) == {
         "gemm": ((FP32,), ()),
-        "mul": ((FP32,), ("gemm",)),
+        "mul": ((), ("gemm",)),  # only a contraction reads it, which takes BF16: its buffer is not wide
         "transpose": ((), ("mul",)),
         "gemm#2": ((), ("transpose",)),
     }
     assert not found.bit_equal and found.max_ulp >= 1
     assert "stage buffers fp32" in str(found) and FP32 in str(found)
+
+
+def test_an_output_that_a_reader_finds_wide_is_told_from_what_memory_holds():
+    x, w0 = wide_args()[:2]
+
+    def both(w, x):
+        h = w @ x
+        return h, jnp.tanh(h) * h
+
+    found = rdu.validate(both, w0, x, stage_buffer_format="fp32")
+    by_label = {d.label: d for d in found.nodes}
+    assert by_label["gemm"].mismatches > 0 and by_label["gemm"].made_by == (FP32,)
+    assert by_label["mul"].mismatches > 0 and "gemm" in by_label["mul"].reason
+    in_memory, _ = found.outputs
+    assert (in_memory.label, in_memory.mismatches) == ("gemm", 0)
+    assert found.mismatches == by_label["mul"].mismatches
+
+
+def test_choices_beside_a_program_compile_it_again():
+    x, w0 = wide_args()[:2]
+    program = rdu.compile(lambda w, x: w @ x, w0, x)
+    assert causes(rdu.validate(program, w0, x, k_splits=3)) == {"gemm": ((SPLIT,), ())}
+    with pytest.raises(rdu.UnknownNameError, match="k_split'(.|\n)*did you mean 'k_splits'"):
+        rdu.validate(program, w0, x, k_split=3)
+
+
+def test_values_are_needed():
+    x, w0 = wide_args()[:2]
+    with pytest.raises(rdu.ConcretenessError, match="outside of jit"):
+        jax.jit(lambda w, x: rdu.validate(lambda w, x: w @ x, w, x).mismatches)(w0, x)
 
 
 def test_k_in_segments_is_named_where_it_acts():
@@ -64,7 +94,7 @@ def test_k_in_segments_is_named_where_it_acts():
 def test_both_choices_at_once_are_both_named():
     found = causes(rdu.validate(monarch, *wide_args(), stage_buffer_format="fp32", k_splits=3))
     assert found["gemm"] == ((SPLIT, FP32), ())
-    assert found["mul"] == ((FP32,), ("gemm",))
+    assert found["mul"] == ((), ("gemm",))
     assert found["gemm#2"] == ((SPLIT,), ("transpose",))
 
 
@@ -112,5 +142,6 @@ def test_a_kernel_by_hand_is_validated_too():
         return rdu.gemm(x, w, k_splits=3)
 
     x, w0 = wide_args()[:2]
-    program = rdu.kernel(machine="sn40l")(split).program(w0, x)
-    assert causes(rdu.validate(program, w0, x)) == {"gemm": ((SPLIT,), ())}
+    kernel = rdu.kernel(machine="sn40l")(split)
+    for each in (kernel, kernel.program(w0, x)):
+        assert causes(rdu.validate(each, w0, x)) == {"gemm": ((SPLIT,), ())}

@@ -93,6 +93,17 @@ def test_a_price_is_differentiable_in_the_machine():
     assert slope * (-0.2 * at) == pytest.approx(slower - exact, rel=0.5)
 
 
+def test_a_price_has_a_derivative_by_every_fact_of_the_machine():
+    """Zero by the facts that it does not rest on, and by all at once on a relaxed machine."""
+    sample = samples()[0]
+    program = rdu.compile(sample.fn, *sample.args, machine=small(), fusion="none")
+    slopes = jax.grad(lambda m: program.cost(m).total_s)(program.machine.relaxed()).facts()
+    assert slopes["hbm.bandwidth_bytes_per_s"].value < 0 < slopes["launch.host_s"].value + 1
+    for path, fact in program.machine.facts().items():
+        slope = jax.grad(lambda x: program.cost(program.machine.replace({path: x})).total_s)(float(fact.value))  # noqa: B023
+        assert float(slope) == pytest.approx(float(slopes[path].value), rel=1e-3, abs=1e-30), path
+
+
 def test_costs_need_no_arrays_and_scale_past_32_bits():
     huge = jax.ShapeDtypeStruct((16384, 16384), jax.numpy.bfloat16)
     program = rdu.compile(lambda a, b: a @ b, huge, huge, machine="sn40l", fusion="none")

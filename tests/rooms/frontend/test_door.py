@@ -95,7 +95,16 @@ def test_a_kernel_has_a_derivative():
         (lambda x: rdu.gemm(x, x.T, k_splits=21), {}, rdu.ArgumentError, "k_splits.*21.*1 to K = 20"),
         (lambda x: rdu.gemm(x, x.T, k_splits=0), {}, rdu.ArgumentError, "k_splits.*0.*1 to K = 20"),
         (lambda x: rdu.gemm(x, x.T, pcus=0), {}, rdu.ArgumentError, "pcus.*0.*an integer, 1 or more"),
+        (lambda x: rdu.gemm(x, x.T, k_splits=11), {}, rdu.ArgumentError, "11 segments.*k_splits=10 makes the same"),
         (lambda x: rdu.gemm(x, x.T, output="int32"), {}, rdu.FormatError, "bf16 to int32"),
+        (lambda x: rdu.gemm(x, x.T, output="bool"), {}, rdu.FormatError, "bf16 to bool.*bf16 or fp32"),
+        (lambda x: rdu.gemm(x.data, x), {}, rdu.FormatError, "a unit takes streams.*gemm, a"),
+        (lambda x: rdu.simd(jnp.tanh, x, x.data), {}, rdu.FormatError, "a unit takes streams.*simd, stream 1"),
+        (lambda x: rdu.transpose(x.data), {}, rdu.FormatError, "a unit takes streams.*transpose"),
+        (lambda x: x, {"x": (4.0, 20)}, rdu.ShapeError, r"tuple of lengths.*\(4.0, 20\).*tiles, argument x"),
+        (lambda x: x, {"x": (True, 20)}, rdu.ShapeError, "tuple of lengths.*tiles, argument x"),
+        (lambda x: x, {"x": (0, 20)}, rdu.ShapeError, "1 or more.*tiles, argument x"),
+        (lambda x: x, [("x", (4, 20))], rdu.ShapeError, "a dictionary like"),
         (lambda x: rdu.gemm(x, x.T, output="bf61"), {}, rdu.UnknownNameError, "did you mean 'bf16'"),
         (lambda x: rdu.simd(lambda a: a.T, x), {}, rdu.UnsupportedError, "not element-wise.*rdujax.gemm"),
         (lambda x: rdu.simd(lambda a: (a, a + a), x), {}, rdu.UnsupportedError, "computes one result"),
@@ -112,3 +121,26 @@ def test_streams_that_are_cut_differently_are_refused():
     with pytest.raises(rdu.ShapeError, match="(?s)cut differently.*24x20/24x20.*24x20/4x20"):
         kernel = rdu.kernel(machine="tiny", tiles={"a": (4, 20)})
         kernel(lambda a, b: rdu.simd(lambda p, q: p * q, a, b)).program(ARGS[0], ARGS[0])
+
+
+def test_a_kernel_takes_arrays():
+    kernel = rdu.kernel(lambda x: rdu.gemm(x, x.T))
+    for given in (3.0, None, {"x": ARGS[0]}, [ARGS[0]]):
+        with pytest.raises(rdu.FormatError, match="argument x is no array"):
+            kernel(given)
+
+
+def test_tiles_may_be_numpy_integers_and_facts_may_not_be_traced():
+    """A decorator without options, lengths of NumPy, and a machine with a JAX value among its facts."""
+    x, w = ARGS[0], ARGS[0].T
+
+    def product(x: rdu.Stream, w: rdu.Stream) -> rdu.Stream:
+        return rdu.gemm(x, w)
+
+    want = np.asarray(rdu.kernel(product)(x, w))
+    assert (np.asarray(rdu.kernel(tiles={"x": (np.int64(4), 20)})(product)(x, w)) == want).all()
+    relaxed = rdu.machines.sn40l().replace(clock_hz=jnp.float32(1e9))
+    with pytest.raises(rdu.ConcretenessError, match="a JAX value for clock_hz(.|\n)*program.cost"):
+        rdu.kernel(machine=relaxed)
+    with pytest.raises(rdu.ConcretenessError, match="a JAX value for clock_hz(.|\n)*program.cost"):
+        rdu.compile(lambda x: x + x, x, machine=relaxed)

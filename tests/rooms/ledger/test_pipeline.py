@@ -1,6 +1,4 @@
-"""The recurrence of bounded buffers, and what a pipeline refuses to be."""
-
-import random
+"""Stages, edges and shared resources: the law by hand, and what a pipeline refuses to be."""
 
 import jax
 import jax.numpy as jnp
@@ -8,8 +6,18 @@ import numpy as np
 import pytest
 
 from rdujax.base.errors import ArgumentError, ConcretenessError, ShapeError, UnknownNameError
-from rdujax.ledger import Edge, Pipeline, Stage, finish_times, full_rate_depths, makespan_cycles
-from tests.rooms.ledger.pipelines import at_full_rate, bypass, chain, random_pipeline
+from rdujax.ledger import (
+    Edge,
+    Pipeline,
+    Shared,
+    Stage,
+    attribution,
+    critical_path_cycles,
+    finish_times,
+    makespan_cycles,
+    schedule,
+)
+from tests.rooms.ledger.pipelines import chain
 
 
 def test_a_chain_by_hand():
@@ -32,25 +40,6 @@ def test_turns_of_unequal_service():
     for wrong in ([[3, 5]] * 2, [[3, 5], [3, 5], [3]]):
         with pytest.raises(ShapeError, match=r"allowed: \[3, 2\]"):
             finish_times(chain([3, 5]), 3, service_cycles=wrong)
-
-
-@pytest.mark.parametrize(("depth", "cycles_per_tile"), [(1, 120), (2, 60), (4, 30), (8, 15), (11, None), (12, 10)])
-def test_a_residual_edge_across_twelve_stages(depth, cycles_per_tile):
-    pipeline = bypass(12, depth)
-    assert full_rate_depths(pipeline)["s0", "s11"] == 12
-    slower = makespan_cycles(pipeline, 24_000) - makespan_cycles(pipeline, 12_000)
-    if depth == 11:  # one slot less than the rule is not enough
-        assert slower == 12_000 * 120 // 11 + 1
-    else:
-        assert slower == 12_000 * cycles_per_tile
-
-
-def test_the_skip_rule_keeps_full_rate():
-    rng = random.Random(5)
-    for _ in range(40):
-        pipeline = at_full_rate(random_pipeline(rng, slowest_cycles=9))
-        slowest = max(stage.service_cycles for stage in pipeline.stages)
-        assert makespan_cycles(pipeline, 9000) - makespan_cycles(pipeline, 6000) == 3000 * slowest
 
 
 def test_edges_between_the_same_stages_are_two_buffers():
@@ -105,8 +94,9 @@ def test_a_pipeline_turns(time, turns):
 
 
 def test_relaxed_services_have_no_exact_time():
-    with pytest.raises(ConcretenessError, match="stage 's0'"):
-        makespan_cycles(chain([jnp.float32(3), 4]), 5)
+    for exact in (finish_times, schedule, attribution, critical_path_cycles):
+        with pytest.raises(ConcretenessError, match="stage 's0'"):
+            exact(chain([jnp.float32(3), 4]), 5)
     with pytest.raises(ConcretenessError, match="stage 's0'"):
         jax.jit(lambda c: finish_times(chain([c, 4]), 5))(3.0)
 
@@ -117,3 +107,70 @@ def test_times_beyond_int64_are_refused_and_the_last_below_is_not():
     with pytest.raises(ArgumentError, match="largest int64"):
         finish_times(chain([2**62, 2**62]), 1)
     assert makespan_cycles(chain([2**62, 2**62]), 3) == 2**64
+
+
+def test_rates_balance():
+    stages = Stage("load", 1, repeats=6), Stage("sum", 1, repeats=4)
+    Pipeline(stages, (Edge("load", "sum", 6, produced=2, consumed=3),))
+    Pipeline(stages, (Edge("load", "sum", 6, every=3, reuse=2),))
+    with pytest.raises(ArgumentError, match="do not balance") as error:
+        Pipeline(stages, (Edge("load", "sum", 6, produced=2, every=1, consumed=1),))
+    assert "= 2 x 6 / 1 tiles per iteration of 'load'" in str(error.value)
+    assert "= 1 x 4 / 1 of 'sum'" in str(error.value)
+    assert "where:   edge 'load' -> 'sum'" in str(error.value)
+    assert "repeats of 'load' and 'sum' a common multiple of 1 and 2" in str(error.value)
+
+
+def test_a_group_of_turns_does_not_span_iterations():
+    stages = Stage("a", 1, repeats=6), Stage("b", 1, repeats=3)
+    with pytest.raises(ArgumentError, match="divisible by every and by reuse"):
+        Pipeline(stages, (Edge("a", "b", 4, produced=4, every=4, consumed=2),))  # 6 tiles on both sides
+
+
+@pytest.mark.parametrize("repeats", [0, -1, 1.5])
+def test_a_stage_turns_in_every_iteration(repeats):
+    with pytest.raises(ArgumentError, match="turns in every iteration(.|\n)*stage 'a'"):
+        Stage("a", 1, repeats=repeats)
+
+
+@pytest.mark.parametrize("count", ["produced", "every", "consumed", "reuse"])
+def test_tiles_and_turns_of_an_edge_are_counted_from_one(count):
+    with pytest.raises(ArgumentError, match=f"{count} counts tiles or turns(.|\n)*edge 'a' -> 'b'"):
+        Edge("a", "b", **{count: 0})
+
+
+def test_a_buffer_holds_what_is_emitted_or_read_at_once():
+    Edge("a", "b", depth=4, produced=4, consumed=3)
+    with pytest.raises(ArgumentError, match="depth 3, produced 4, consumed 1(.|\n)*give it 4 slots or more"):
+        Edge("a", "b", depth=3, produced=4)
+    with pytest.raises(ArgumentError, match="give it 5 slots or more"):
+        Edge("a", "b", depth=4, consumed=5)
+
+
+def test_shared_resources_are_refused():
+    with pytest.raises(ArgumentError, match="one turn at a time\n  given:   'a'\n  where:   shared resource 'hbm'"):
+        Shared("hbm", ("a", "b", "a"))
+    with pytest.raises(ArgumentError, match="named by a string"):
+        Shared("", ("a",))
+    with pytest.raises(UnknownNameError, match="shared resource 'hbm'(.|\n)*did you mean 's0'"):
+        Pipeline((Stage("s0", 1),), (), (Shared("hbm", ("s9",)),))
+    with pytest.raises(ArgumentError, match="two shared resources of one name\n  given:   'hbm'"):
+        Pipeline((Stage("a", 1),), (), (Shared("hbm", ("a",)), Shared("hbm", ())))
+
+
+def test_an_edge_is_found_by_its_ends():
+    pipeline = chain([1, 2, 3])
+    assert pipeline.edge("s1", "s2") is pipeline.edges[1]
+    with pytest.raises(UnknownNameError, match="did you mean 's1 -> s2'"):
+        pipeline.edge("s1", "s0")
+
+
+def test_parts_are_what_edges_and_resources_join():
+    names = "abcde"
+    stages = tuple(Stage(name, 1) for name in names)
+    pipeline = Pipeline(stages, (Edge("a", "c"),), (Shared("port", ("b", "c")), Shared("idle", ())))
+    parts = [tuple(stage.name for stage in part.stages) for part in pipeline.parts]
+    assert sorted(parts) == [("a", "b", "c"), ("d",), ("e",)]
+    joined = next(part for part in pipeline.parts if len(part.stages) == 3)
+    assert joined.edges == pipeline.edges and joined.shared == pipeline.shared[:1]
+    assert chain([1, 2]).parts == (chain([1, 2]),)

@@ -15,6 +15,8 @@ def test_tiles_arrive_like_the_digits_of_an_odometer(rng, rank):
         assert [tuple(place) for place in layout.arrivals] == places(layout)
         assert layout.arrivals.dtype == layout.extents.dtype == np.int32
         assert layout.n_tiles == len(places(layout))
+        assert layout.places.shape == layout.grid
+        assert [int(layout.places[place]) for place in places(layout)] == list(range(layout.n_tiles))
 
 
 @pytest.mark.parametrize("rank", range(1, 5))

@@ -7,7 +7,7 @@ import pytest
 
 from rdujax.base.errors import ShapeError
 from rdujax.numerics import convert
-from rdujax.numerics.formats import BF16, FORMATS, FP32, INT32
+from rdujax.numerics.formats import BF16, BOOL, FORMATS, FP32, INT32
 from rdujax.streams import stream as streams
 from rdujax.streams.access import Reshape, Transpose
 from rdujax.streams.layout import Layout, tiled, whole
@@ -156,6 +156,19 @@ def test_streams_pass_through_jit_vmap_and_grad():
     stream = streams.tile(x[0], (2, 2), fmt=FP32)
     leaves, tree = jax.tree.flatten(stream)
     assert len(leaves) == 1 and jax.tree.unflatten(tree, leaves).layout == stream.layout
+
+
+@pytest.mark.parametrize("fmt", [BF16, FP32, INT32, BOOL], ids=str)
+def test_poison_lies_beyond_the_tensor_and_nowhere_else(fmt):
+    layout = tiled((3, 5), (2, 4))
+    tile = jnp.ones(layout.tile, fmt.carrier)
+    for extent in layout.extents:
+        got = np.asarray(streams.poisoned(tile, jnp.asarray(extent), layout, fmt))
+        want = np.full(layout.tile, POISON[fmt], fmt.carrier)
+        want[: extent[0], : extent[1]] = 1
+        assert same(got, want)
+    even = tiled((4, 8), (2, 4))
+    assert same(streams.poisoned(tile, jnp.asarray([1, 1]), even, fmt), np.ones(even.tile, fmt.carrier))
 
 
 def test_valid_is_true_on_the_extent(rng):

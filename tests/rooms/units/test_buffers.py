@@ -11,7 +11,7 @@ from rdujax.streams.access import Broadcast, Reshape, Transpose
 from rdujax.streams.layout import tiled, whole
 from rdujax.streams.lift import EXECUTORS
 from rdujax.streams.stream import untile
-from rdujax.units import agcu, pmu
+from rdujax.units import agcu, pmu, tally
 from rdujax.units.memory import TIERS
 from tests.oracles import softfloat
 from tests.oracles.harness import assert_same_bits, patterns, raw
@@ -37,7 +37,7 @@ def test_each_tile_is_loaded_once_by_default(rng, how, tier):
     assert counts[f"{tier}.read_bytes"].shape == (LAYOUT.n_tiles,)
     assert (
         total(counts)
-        == Counts({"agcu.tiles": 9, f"{tier}.read_bytes": 70})
+        == Counts({"agcu.tiles": 9, "agcu.asked_bytes": 70, "agcu.moved_bytes": 70, f"{tier}.read_bytes": 70})
         == agcu.predict(70, 9, f"{tier}.read_bytes")
     )
 
@@ -48,8 +48,9 @@ def test_bytes_follow_the_width_at_rest(rng, fmt):
     _, loaded = agcu.load(agcu.to_rest(x, fmt), LAYOUT, fmt, "hbm", how="vmap")
     back, stored = agcu.store(stream_of(x, LAYOUT, fmt), "ddr", how="vmap")
     width = {"bf16": 2, "fp32": 4, "int32": 4, "bool": 1}[fmt.name]
-    assert total(loaded) == Counts({"agcu.tiles": 9, "hbm.read_bytes": 35 * width})
-    assert total(stored) == Counts({"agcu.tiles": 9, "ddr.written_bytes": 35 * width})
+    both = Counts({"agcu.tiles": 9, "agcu.asked_bytes": 35 * width, "agcu.moved_bytes": 35 * width})
+    assert total(loaded) == both + Counts({"hbm.read_bytes": 35 * width})
+    assert total(stored) == both + Counts({"ddr.written_bytes": 35 * width})
     assert np.array_equal(patterns(back), patterns(x))
 
 
@@ -78,7 +79,7 @@ def test_a_tile_too_large_to_tally_is_refused():
     with pytest.raises(ArgumentError, match="4,294,967,296 bytes of a tile of 32768x32768"):
         jax.eval_shape(lambda x: agcu.load(x, huge, FP32, "hbm"), jax.ShapeDtypeStruct(huge.shape, np.float32))
     with pytest.raises(ArgumentError, match="4,294,967,296 bytes"):
-        pmu.tile_bytes(huge, INT32, "vmap")
+        tally.tile_bytes(huge, INT32, "vmap")
 
 
 @pytest.mark.parametrize("chain", PATTERNS, ids=lambda chain: ",".join(map(str, chain)) or "as written")
@@ -130,7 +131,7 @@ def test_patterns_that_do_not_fit_are_refused(rng):
 
 @pytest.mark.parametrize("how", ["vmap", "scan"])
 def test_buffers_count_the_valid_bytes_of_every_tile(how):
-    per_tile = pmu.tile_bytes(LAYOUT, FP32, how)
+    per_tile = tally.tile_bytes(LAYOUT, FP32, how)
     assert [int(n) for n in per_tile] == [24, 24, 12, 24, 24, 12, 8, 8, 4]
     assert total(pmu.written(LAYOUT, BF16, how)) == Counts({"pmu.written_bytes": 70})
     assert total(pmu.read(LAYOUT, FP32, how)) == Counts({"pmu.read_bytes": 140})

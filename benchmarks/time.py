@@ -1,0 +1,177 @@
+"""Exact time of pipelines beside discrete-event simulation, in the same run: equal to the cycle, and how much faster.
+
+Each pipeline is timed by the ledger and simulated with SimPy (processes written from the law in prose, those of
+`tests/oracles/pipeline_simulation.py`). An event is the finish of one turn of one stage. The ratio is processor time of
+the simulation over that of the ledger, both the shorter of some runs; above 1 the ledger is faster. Goals are those of
+100,000 events. Turns that all differ cannot be extrapolated, so there the ratio is only that of two interpreters.
+
+Two more rows: the error of the differentiable makespan of 10^12 iterations against the exact one, and the cycles of
+one matrix product on one systolic array against SCALE-Sim's (for a single pass, K + rows + columns - 2).
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks._timing import progress
+from rdujax.ledger import Edge, Pipeline, Shared, Stage, makespan_cycles, schedule
+from rdujax.units.systolic import Extent, Fork, cycles
+from tests.oracles.pipeline_simulation import simulate
+
+GOAL = 100.0
+EVENTS = 100_000
+STAGES = 10
+
+
+@dataclass(frozen=True)
+class Row:
+    """One comparison: how many finish times differ, and simulation time over ledger time.
+
+    row: which pipeline. value: the ratio, or what `unit` says. compared, mismatches: numbers compared, and how many
+    of them differ. goal: the least ratio aimed at, if any.
+    """
+
+    row: str
+    value: float
+    unit: str
+    goal: float | None
+    compared: int
+    mismatches: int
+    simulated_s: float | None
+    ledger_s: float | None
+
+    def as_json(self) -> str:
+        """The row as one JSON object."""
+        return json.dumps({"benchmark": "time", "kind": "measured", "published": None, **self.__dict__})
+
+    def as_text(self) -> str:
+        """The row of a table."""
+        times = "".join(f" {1e3 * each:11.3f}" for each in (self.simulated_s, self.ledger_s) if each is not None)
+        verdict = "" if self.goal is None else "met" if self.value >= self.goal else "MISSED"
+        goal = "" if self.goal is None else f"{self.goal:g}"
+        return (
+            f"{self.row:<56} {self.compared:>9,} {self.mismatches:>9,} {self.value:>10.4g} {self.unit:<2} {goal:>5} "
+            f"{verdict:<6}{times}"
+        ).rstrip()
+
+
+def _services(count: int) -> list[int]:
+    """Unequal services of 50 to 100 cycles, always the same."""
+    return np.random.default_rng(0).integers(50, 101, count).tolist()
+
+
+def chain_with_skips() -> Pipeline:
+    """Ten stages, and two edges that skip over most of them."""
+    stages = [Stage(f"s{i}", service) for i, service in enumerate(_services(STAGES))]
+    edges = [Edge(f"s{i}", f"s{i + 1}", 2) for i in range(STAGES - 1)]
+    return Pipeline(tuple(stages), (*edges, Edge("s0", f"s{STAGES - 1}", STAGES), Edge("s2", "s7", 3)))
+
+
+def chain_with_a_port() -> Pipeline:
+    """The same, with the first and the last stage at one port."""
+    plain = chain_with_skips()
+    return Pipeline(plain.stages, plain.edges, (Shared("port", ("s0", f"s{STAGES - 1}")),))
+
+
+def rates_and_barriers() -> Pipeline:
+    """A load of 20 tiles, a transpose of all of them, a sum over the stream and a store beside the load."""
+    tiles = 20
+    services = _services(5)
+    names = ("load", "multiply", "across", "sum")
+    stages = [Stage(name, service, repeats=tiles) for name, service in zip(names, services, strict=False)]
+    edges = (
+        Edge("load", "multiply", 2),
+        Edge("multiply", "across", 2 * tiles, consumed=tiles, reuse=tiles),
+        Edge("across", "sum", 2),
+        Edge("sum", "store", 2, every=tiles),
+    )
+    return Pipeline((*stages, Stage("store", services[-1])), edges, (Shared("hbm", ("load", "store")),))
+
+
+def _shortest(run: Callable[[], Any], rounds: int) -> tuple[Any, float]:
+    """The result, and the shortest processor time: on a shared machine, wall-clock time measures the neighbours."""
+    best, result = float("inf"), None
+    for _ in range(rounds):
+        start = time.process_time()
+        result = run()
+        best = min(best, time.process_time() - start)
+    return result, best
+
+
+def _against_simulation(name: str, pipeline: Pipeline, events: int, goal: float | None, ragged: bool) -> Row:
+    progress(name)
+    turns = sum(stage.repeats for stage in pipeline.stages)
+    iterations = events // turns
+    rng = np.random.default_rng(1)
+    drawn = {s.name: rng.integers(1, 101, iterations * s.repeats) for s in pipeline.stages}
+    listed = {stage: services.tolist() for stage, services in drawn.items()} if ragged else None
+    simulated, simulated_s = _shortest(lambda: simulate(pipeline, iterations, listed), 2)
+    timed, ledger_s = _shortest(lambda: schedule(pipeline, iterations, drawn if ragged else None), 7)
+    mismatches = sum(int((timed.finish[stage] != finish).sum()) for stage, finish in simulated.items())
+    ratio = simulated_s / ledger_s
+    return Row(f"{name}, {events:,} events", ratio, "x", goal, iterations * turns, mismatches, simulated_s, ledger_s)
+
+
+def _smooth(pipeline: Pipeline) -> Row:
+    """Relative error of the differentiable makespan."""
+    iterations = 10**12
+    relaxed = Pipeline(
+        tuple(Stage(s.name, jnp.float32(s.service_cycles), repeats=s.repeats) for s in pipeline.stages),
+        pipeline.edges,
+        pipeline.shared,
+    )
+    exact, exact_s = _shortest(lambda: makespan_cycles(pipeline, iterations), 3)
+    smooth = float(makespan_cycles(relaxed, iterations))
+    name = "chain at a port, 10^12 iterations, float32"
+    return Row(name, abs(smooth / exact - 1), "", None, 1, int(abs(smooth / exact - 1) > 1e-5), None, exact_s)
+
+
+def _systolic() -> Row:
+    """Cycles of one pass, against the published form."""
+    shapes = [(r, c, k) for r in (1, 4, 16, 32) for c in (1, 6, 16) for k in (1, 64, 2048)]
+    differ = sum(cycles(r, c, Extent(1, r, c, k), Fork(1, 1)) != k + r + c - 2 for r, c, k in shapes)
+    return Row("one systolic pass, cycles", float(differ), "", None, len(shapes), differ, None, None)
+
+
+def rows(quick: bool) -> Iterator[Row]:
+    """All comparisons; `quick` times a tenth of the events, for which there is no goal."""
+    events, goal = (EVENTS // 10, None) if quick else (EVENTS, GOAL)
+    for name, pipeline in (
+        ("chain with skips", chain_with_skips()),
+        ("chain with a shared port", chain_with_a_port()),
+        ("rates, a barrier and a port", rates_and_barriers()),
+    ):
+        yield _against_simulation(name, pipeline, events, goal, ragged=False)
+    yield _against_simulation("chain with skips, every turn different", chain_with_skips(), events, None, ragged=True)
+    yield _smooth(chain_with_a_port())
+    yield _systolic()
+
+
+def main(arguments: list[str]) -> int:
+    """Prints a table, or one JSON object per row; 1 if anything mismatches."""
+    parser = argparse.ArgumentParser(
+        prog="./scripts/bench time", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object per row on standard output")
+    parser.add_argument("--quick", action="store_true", help="a tenth of the events")
+    options = parser.parse_args(arguments)
+    if not options.json:
+        head = f"{'':<56} {'compared':>9} {'mismatch':>9} {'ratio':>10}    {'goal':>5} {'':<6}"
+        print(f"{head} {'SimPy ms':>11} {'ledger ms':>11}")
+    mismatches = 0
+    for row in rows(options.quick):
+        progress("")
+        mismatches += row.mismatches
+        print(row.as_json() if options.json else row.as_text(), flush=True)
+    return 1 if mismatches else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,317 @@
+"""The floorplan of a placed kernel: which unit does what, and how loaded the wires between them are.
+
+    placement + link loads --draw--> Floorplan --save--> .svg | .png
+
+Squares are PCUs, discs beside them PMUs, triangles at the edges AGCUs. Colour is the stage: its PCUs and the PMUs of
+its result are filled with it; PMUs and AGCUs of a load are rings in the colour of the first stage that reads it. Wires
+are as thick and dark as the fuller of their two directions; those that would have to carry more than a link can, if
+the kernel is to run in the cycles that it is priced at, are red. (The price does not know the network.)
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from rdujax.compiler.drawing import Disc, Drawing, Line, Polygon, Rectangle, Shape, Style, Words
+from rdujax.compiler.flows import buffer_of
+from rdujax.compiler.place import Grid, Place, Placement, neighbours, place
+from rdujax.compiler.report import busy_cycles, counted
+from rdujax.compiler.wires import Wires, wires
+from rdujax.estimate.pipeline import pipeline_of
+from rdujax.graph.graph import Graph
+from rdujax.graph.plan import PlannedKernel
+from rdujax.ledger.makespan import makespan_cycles
+from rdujax.ledger.numbers import exact
+from rdujax.machines.machine import Machine
+from rdujax.units.mesh import STEPS, Port
+
+# Okabe and Ito's and Tol's colours, told apart with every kind of sight; then again, with the stage's number on it.
+COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#332288", "#999933", "#882255", "#44aa99")
+INK, FAINT, GROUND, FULL = "#222222", "#e3e6ea", "#f7f8fa", "#d7191c"
+CELL_X, CELL_Y, PCU, PMU = 34.0, 20.0, 11.0, 5.0
+GAP, MARGIN, HEAD, LEGEND = 56.0, 40.0, 108.0, 380.0
+
+
+@dataclass(frozen=True)
+class Legend:
+    """One row beside the picture: a stage or stream with its units and how busy it is."""
+
+    name: str
+    paint: Style
+    units: str
+    busy: float
+
+
+@dataclass(frozen=True, eq=False)
+class Floorplan:
+    """A placed kernel with the loads of its wires. `str` is a summary; `save` draws it; notebooks show it.
+
+    cycles: what the kernel is priced at, by which loads are turned into packets per cycle. capacity: what a link
+    carries per cycle. buffers: how the PMUs of each are painted.
+    """
+
+    title: str
+    machine: str
+    cycles: int
+    capacity: float
+    placement: Placement
+    wires: Wires
+    stages: tuple[Legend, ...]
+    streams: tuple[Legend, ...]
+    buffers: dict[str, Style]
+
+    @property
+    def busiest_packets_per_cycle(self) -> float:
+        """Packets per cycle that the busiest link between switches would carry; more than `capacity` does not fit."""
+        return self.wires.busiest / self.cycles  # not emulated: sizes
+
+    def drawing(self) -> Drawing:
+        """The picture as shapes."""
+        return _draw(self)
+
+    def save(self, path: str | Path) -> Path:
+        """Writes the picture as .svg or .png; raises ArgumentError for another suffix."""
+        return self.drawing().save(path)
+
+    def _repr_svg_(self) -> str:
+        return self.drawing().svg()
+
+    def __str__(self) -> str:
+        rows = [f"  {row.name}: {row.units}, {row.busy:.0%} busy" for row in (*self.streams, *self.stages)]
+        return "\n".join([self.title, f"  {_units(self)}", f"  {_network(self)}", *rows])
+
+
+def floorplan(graph: Graph, planned: PlannedKernel, machine: Machine, name: str) -> Floorplan:
+    """The floorplan of a planned kernel; raises CapacityError where the grid of the machine has too few places."""
+    placement = place(graph, planned, machine)
+    pipeline, turns = pipeline_of(graph, planned, machine), planned.tiling.turns
+    cycles = makespan_cycles(pipeline, turns)
+    busy = {label: own / cycles for label, own in busy_cycles(pipeline, turns).items()}  # not emulated: sizes
+    colours = {s.label: COLOURS[i % len(COLOURS)] for i, s in enumerate(planned.kernel.stages)}
+    buffers = {label: _paint_of(label, planned, colours) for label in placement.units.pmus}
+    stages = tuple(
+        Legend(s.label, Style(colours[s.label]), counted(share.pcus, "PCU"), busy[s.label])
+        for s, share in zip(planned.kernel.stages, planned.shares, strict=True)
+    )
+    streams = tuple(
+        Legend(s.label, buffers[buffer_of(planned, s)], f"{counted(s.agcus, 'AGCU')}, {s.tier}", busy[s.label])
+        for s in planned.streams
+    )
+    capacity = float(exact(machine.rdn.packets_per_cycle.value))
+    title = f"{name}: kernel {planned.kernel.name}"
+    loads = wires(graph, planned, placement, machine)
+    return Floorplan(title, machine.name, cycles, capacity, placement, loads, stages, streams, buffers)
+
+
+def _paint_of(buffer: str, planned: PlannedKernel, colours: dict[str, str]) -> Style:
+    """Filled in the colour of the stage that writes the buffer, or a ring in that of the first which reads a load."""
+    value = next(b.value for b in planned.buffers if b.label == buffer)
+    writer = [s.label for s in planned.kernel.stages if s.result == value]
+    stages = writer or neighbours(planned)[buffer]
+    colour = colours[stages[0]] if stages else INK
+    return Style(colour) if writer else Style("#ffffff", colour, 2.4)
+
+
+def _units(plan: Floorplan) -> str:
+    grid, placement = plan.placement.grid, plan.placement
+    counts = (
+        ("PCUs", placement.units.pcus, grid.pcus),
+        ("PMUs", placement.units.pmus, grid.pmus),
+        ("AGCUs", placement.units.agcus, grid.agcus),
+    )
+    used = ", ".join(f"{sum(map(len, places.values())):,} of {there:,} {kind}" for kind, places, there in counts)
+    return f"{plan.machine}: {used}"
+
+
+def _network(plan: Floorplan) -> str:
+    crossing = int(plan.wires.crossings.sum()) / plan.cycles  # not emulated: sizes
+    return (
+        f"{plan.cycles:,} cycles; busiest link {plan.busiest_packets_per_cycle:.2f} packets/cycle of "
+        f"{plan.capacity:g}; {crossing:.2f} packets/cycle between tiles"
+    )
+
+
+@dataclass(frozen=True)
+class _Sheet:
+    """Where places are on the paper."""
+
+    grid: Grid
+
+    def centre(self, place: Place) -> tuple[float, float]:
+        """The switch of a place."""
+        row, column = self.grid.spot(place)
+        top, left = self.grid.corner(place.tile)
+        across, down = left // self.grid.mesh.columns, top // self.grid.mesh.rows
+        return MARGIN + column * CELL_X + across * GAP + CELL_X / 2, HEAD + row * CELL_Y + down * GAP + CELL_Y / 2
+
+    def tile(self, tile: int) -> tuple[float, float, float, float]:
+        """x, y, width and height of a tile."""
+        x, y = self.centre(Place(tile, 0, 0))
+        return x - CELL_X / 2, y - CELL_Y / 2, self.grid.mesh.columns * CELL_X, self.grid.mesh.rows * CELL_Y
+
+    @property
+    def size(self) -> tuple[float, float]:
+        """The right and the lower end of the tiles."""
+        ends = [(x + width, y + height) for x, y, width, height in map(self.tile, range(self.grid.tiles))]
+        return max(x for x, _ in ends), max(y for _, y in ends)
+
+
+def _draw(plan: Floorplan) -> Drawing:
+    sheet = _Sheet(plan.placement.grid)
+    right, bottom = sheet.size
+    title = _short(plan.title, 90)
+    shapes: list[Shape] = [*_tiles(plan, sheet), *_links(plan, sheet), *_free(plan, sheet), *_used(plan, sheet)]
+    shapes += [
+        Words(MARGIN, 32, title, 19, Style(INK), bold=True, title=plan.title),
+        Words(MARGIN, 54, _units(plan), 12.5, Style(INK)),
+        Words(MARGIN, 72, _network(plan), 12.5, Style(INK)),
+    ]
+    legend, legend_bottom = _legend(plan, right + MARGIN + 14, HEAD + 12)
+    width = max(right + MARGIN + 14 + LEGEND, 2 * MARGIN + 11.5 * len(title))  # letters of the title are about so wide
+    return Drawing(width, max(bottom, legend_bottom) + MARGIN, (*shapes, *legend))
+
+
+def _tiles(plan: Floorplan, sheet: _Sheet) -> list[Shape]:
+    """The tiles, and what they exchange with other tiles."""
+    shapes: list[Shape] = []
+    out, home = (plan.wires.crossings.sum(axis, dtype=np.int64) / plan.cycles for axis in (1, 0))  # not emulated: sizes
+    for tile in range(sheet.grid.tiles):
+        x, y, width, height = sheet.tile(tile)
+        sent, got = float(out[tile]), float(home[tile])
+        name = f"tile {tile}"
+        if sent or got:
+            name += f": {sent:.2f} packets/cycle to other tiles, {got:.2f} from them"
+        shapes.append(Rectangle(x, y, width, height, Style(GROUND, "#c3c8cf", 1)))
+        shapes.append(Words(x + width / 2, y - 6, name, 11, Style("#6b7280"), "middle"))
+    return shapes
+
+
+def _links(plan: Floorplan, sheet: _Sheet) -> list[Shape]:
+    """Wires between switches, the loaded ones last and so on top."""
+    found: list[tuple[float, Line]] = []
+    mesh, loads = plan.placement.grid.mesh, plan.wires.loads
+    for tile in range(sheet.grid.tiles):
+        for row, column in mesh.switches:
+            for port, back in ((Port.EAST, Port.WEST), (Port.SOUTH, Port.NORTH)):
+                there = row + STEPS[port][0], column + STEPS[port][1]
+                if there not in mesh:
+                    continue
+                out, home = int(loads[tile, row, column, port]), int(loads[tile, *there, back])
+                rate = max(out, home) / plan.cycles  # not emulated: sizes
+                ends = *sheet.centre(Place(tile, row, column)), *sheet.centre(Place(tile, *there))
+                title = f"tile {tile} ({row},{column})-({there[0]},{there[1]}): {out:,} and {home:,} packets"
+                found.append((rate, Line(*ends, _wire(rate / plan.capacity), title if rate else "")))
+    return [line for _, line in sorted(found, key=lambda item: item[0])]
+
+
+def _wire(load: float) -> Style:
+    """Thicker and darker with the share of a link that is taken; red beyond it."""
+    if not load:
+        return Style(stroke="#eceef1", width=0.6)
+    if load > 1:
+        return Style(stroke=FULL, width=min(8.0, 4.5 + 0.6 * load))
+    steps = -(-int(load * 1000) // 125)  # eight shades keep a drawing small
+    grey = 200 - 20 * steps
+    return Style(stroke=f"#{grey:02x}{grey:02x}{grey + 14:02x}", width=0.8 + 0.46 * steps)
+
+
+def _free(plan: Floorplan, sheet: _Sheet) -> list[Shape]:
+    """Units that the kernel leaves free, faint."""
+    grid, placement = plan.placement.grid, plan.placement
+    taken = {p for places in placement.units.pcus.values() for p in places}
+    pcus: list[Shape] = [_pcu(sheet, p, Style(FAINT)) for p in grid.curve[: grid.pcus] if p not in taken]
+    taken = {p for places in placement.units.pmus.values() for p in places}
+    pmus: list[Shape] = [_pmu(sheet, p, Style(FAINT)) for p in grid.curve[: grid.pmus] if p not in taken]
+    used = Counter(p for places in placement.units.agcus.values() for p in places)
+    agcus: list[Shape] = [_agcu(sheet, p, Style(FAINT)) for p in grid.agcu_places if not used[p]]
+    return pcus + pmus + agcus
+
+
+def _used(plan: Floorplan, sheet: _Sheet) -> list[Shape]:
+    """Units at work, and the number of each stage on the middle one of its PCUs."""
+    shapes: list[Shape] = []
+    for label, places in plan.placement.units.pmus.items():
+        shapes += [_pmu(sheet, p, plan.buffers[label], f"PMU of buffer {label}, {p}") for p in places]
+    for row in plan.streams:
+        shapes += [_agcu(sheet, p, row.paint, f"AGCU of {row.name}, {p}") for p in plan.placement.units.agcus[row.name]]
+    for number, row in enumerate(plan.stages, 1):
+        places = plan.placement.units.pcus[row.name]
+        shapes += [_pcu(sheet, p, row.paint, f"PCU of stage {row.name}, {p}") for p in places]
+        x, y = sheet.centre(places[len(places) // 2])
+        if many := len(places) > 8:
+            shapes.append(Disc(x - PCU * 0.7, y, 10, Style("#ffffff", INK, 1.4)))
+        size, colour = (12.5, INK) if many else (9.5, "#ffffff")
+        shapes.append(Words(x - PCU * 0.7, y + 0.35 * size, str(number), size, Style(colour), "middle", bold=True))
+    return shapes
+
+
+def _pcu(sheet: _Sheet, place: Place, style: Style, title: str = "") -> Rectangle:
+    x, y = sheet.centre(place)
+    return Rectangle(x - PCU * 0.7 - PCU / 2, y - PCU / 2, PCU, PCU, style, title)  # not emulated: pixels
+
+
+def _pmu(sheet: _Sheet, place: Place, style: Style, title: str = "") -> Disc:
+    x, y = sheet.centre(place)
+    ring = style.width / 2  # not emulated: pixels
+    return Disc(x + PCU * 0.75, y, PMU + 0.4 - ring, style, title)
+
+
+def _agcu(sheet: _Sheet, place: Place, style: Style, title: str = "") -> Polygon:
+    """A triangle that points into the tile, from outside of its edge."""
+    x, y = sheet.centre(place)
+    side = -1 if place.column == 0 else 1
+    tip, base = x + side * (CELL_X / 2 + 2), x + side * (CELL_X / 2 + 12)  # not emulated: pixels
+    return Polygon(((tip, y), (base, y - 6), (base, y + 6)), style, title)
+
+
+def _legend(plan: Floorplan, x: float, y: float) -> tuple[list[Shape], float]:
+    """Streams and stages in order of the pipeline, shapes, and the scale of the wires; and where it ends."""
+    loads = [row for row in plan.streams if row.paint.stroke != "none"]
+    stores = [row for row in plan.streams if row not in loads]
+    shapes: list[Shape] = []
+    for row in [*loads, *plan.stages, *stores]:
+        if row in plan.stages:
+            number = plan.stages.index(row) + 1
+            shapes.append(Rectangle(x, y - 12, 16, 16, row.paint))
+            shapes.append(Words(x + 30, y, f"{number}", 12.5, Style(INK), "end", bold=True))
+        else:
+            shapes.append(Polygon(((x + 14, y - 5), (x + 3, y - 11), (x + 3, y + 1)), row.paint))
+        shapes.append(Words(x + 36, y, _short(row.name), 12.5, Style(INK), title=row.name))
+        shapes.append(Words(x + 36, y + 15, row.units, 11, Style("#6b7280")))
+        shapes += _bar(x + 150, y + 6, row)
+        y += 36
+    return shapes + _key(plan, x, y + 18), y + 18 + 7 * 22
+
+
+def _bar(x: float, y: float, row: Legend) -> list[Shape]:
+    width = 130.0
+    colour = row.paint.fill if row.paint.stroke == "none" else row.paint.stroke
+    return [
+        Rectangle(x, y, width, 9, Style("#eef0f3")),
+        Rectangle(x, y, width * min(1.0, row.busy), 9, Style(colour)),
+        Words(x + width + 8, y + 9, f"{row.busy:.0%} busy", 11, Style("#6b7280")),
+    ]
+
+
+def _key(plan: Floorplan, x: float, y: float) -> list[Shape]:
+    """What the shapes and the wires mean."""
+    grey = Style("#8b93a1")
+    shapes: list[Shape] = [
+        Rectangle(x, y - 11, 12, 12, grey), Words(x + 22, y, "PCU", 12, Style(INK)),
+        Disc(x + 86, y - 5, 5.4, grey), Words(x + 98, y, "PMU of a result", 12, Style(INK)),
+        Disc(x + 216, y - 5, 4.2, Style("#ffffff", "#8b93a1", 2.4)), Words(x + 228, y, "PMU of a load", 12, Style(INK)),
+        Polygon(((x + 11, y + 17), (x, y + 11), (x, y + 23)), grey), Words(x + 22, y + 22, "AGCU", 12, Style(INK)),
+        Words(x + 86, y + 22, "faint: free", 12, Style("#6b7280")),
+        Words(x, y + 58, "wires: share of a link that the flows take", 12, Style(INK)),
+    ]  # fmt: skip
+    for i, load in enumerate((0.1, 0.25, 0.5, 0.75, 1.0, 1.01)):
+        at = x + i * 52
+        shapes.append(Line(at, y + 76, at + 40, y + 76, _wire(load)))
+        shapes.append(Words(at + 20, y + 96, f"{load:.0%}" if load <= 1 else "more", 11, Style("#6b7280"), "middle"))
+    return shapes
+
+
+def _short(text: str, most: int = 40) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"

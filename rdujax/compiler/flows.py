@@ -1,0 +1,150 @@
+"""Who sends how much to whom while a kernel runs once: flows of vector packets between its PCUs, PMUs and AGCUs.
+
+    AGCUs --> PMUs of a load's buffer --> PCUs of each reader --> PMUs of the result's buffer --> AGCUs of a store
+
+The arrays of a fork take a vector of one operand per cycle on their rows and a narrower one of the other on their
+columns; those of a row of the fork need the same, and get it by multicast, and so do those of a column. Each copy of a
+chain gets its share of each operand once a turn, and passes it on from link to link. Units that share a tile hold
+blocks of it, in order, and talk only where their blocks overlap. Where a result is read in another order than it was
+written (under an access pattern, or as the right operand of a contraction), every PMU talks to every reader.
+
+Not modelled: sums of the splits of K within a fork, control tokens; ragged tiles count as whole ones.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
+
+import numpy as np
+
+from rdujax.estimate.pipeline import turn_extent
+from rdujax.graph.graph import Graph
+from rdujax.graph.plan import MemoryStream, PlannedKernel, Stage
+from rdujax.ledger.numbers import ceil_div
+from rdujax.machines.machine import Machine
+from rdujax.ops.contract import Contract
+from rdujax.units import pcu, systolic
+from rdujax.units.mesh import Port
+from rdujax.units.simd import Chain
+from rdujax.units.systolic import Fork
+
+Unit = TypeVar("Unit")
+
+
+@dataclass(frozen=True)
+class Units(Generic[Unit]):
+    """The units of a kernel, by whatever stands for one: PCUs by stage, PMUs by buffer, AGCUs by stream, each by label.
+
+    The PCUs of a stage are in the order of its share: of a fork row by row (split by split in each place of it), of a
+    chain copy by copy, link after link.
+    """
+
+    pcus: Mapping[str, tuple[Unit, ...]]
+    pmus: Mapping[str, tuple[Unit, ...]]
+    agcus: Mapping[str, tuple[Unit, ...]]
+
+
+@dataclass(frozen=True)
+class Flow(Generic[Unit]):
+    """Packets from units of one kind to units of another.
+
+    Each of the `groups` gets `packets` packets, and all units of a group get every one. in_blocks: all packets in order
+    of the groups come from the sources in blocks of equal size; otherwise each group's come from all sources in turn.
+    """
+
+    name: str
+    sources: tuple[Unit, ...]
+    source_port: Port
+    groups: tuple[tuple[Unit, ...], ...]
+    target_port: Port
+    packets: int
+    in_blocks: bool = True
+
+    @property
+    def sent(self) -> np.ndarray:
+        """int64 [groups, sources]: the packets that a group gets from each source."""
+        n_sources, n_groups = len(self.sources), len(self.groups)
+        ends = np.arange(n_groups + 1)[:, None] * self.packets
+        if self.in_blocks:
+            blocks = np.arange(n_sources + 1)[None, :] * n_groups * self.packets // n_sources
+            # Of all packets before the end of a group, those before the end of a block.
+            return np.diff(np.diff(np.minimum(ends, blocks), axis=0), axis=1)
+        return np.diff(-(-(ends - np.arange(n_sources)[None, :]) // n_sources), axis=0)
+
+
+def flows(graph: Graph, planned: PlannedKernel, units: Units[Unit], machine: Machine) -> list[Flow[Unit]]:
+    """All flows of one run of a kernel, in vector packets."""
+    vector_bytes, turns = int(machine.rdn.vector_bytes.value), planned.tiling.turns
+    buffers = {b.value: b for b in planned.buffers}
+    loads = set(planned.kernel.loads)
+    found = []
+    for stream in planned.streams:
+        agcus, pmus = units.agcus[stream.label], units.pmus[buffer_of(planned, stream)]
+        ends = ((pmus, Port.PMU), (agcus, Port.AGCU)) if stream.is_store else ((agcus, Port.AGCU), (pmus, Port.PMU))
+        found.append(_spread(stream.label, *ends, _vectors(stream.total_bytes, len(ends[1][0]), vector_bytes)))
+    for stage, share in zip(planned.kernel.stages, planned.shares, strict=True):
+        pcus, result = units.pcus[stage.label], buffers[stage.result]
+        for i, read in enumerate(stage.reads):
+            buffer = buffers[read.value]
+            groups = _groups(share, pcus, i)
+            if isinstance(share, Fork):
+                packets = _vectors(_fed_bytes(graph, planned, stage, share, machine, i), 1, vector_bytes) * turns
+            else:
+                packets = _vectors(buffer.tile_bytes, len(groups), vector_bytes) * turns
+            name = f"{buffer.label} -> {stage.label}"
+            in_order = read.value in loads or not (read.chain or (isinstance(stage.op, Contract) and i))
+            found.append(Flow(name, units.pmus[buffer.label], Port.PMU, groups, Port.PCU, packets, in_order))
+        if isinstance(share, Chain):
+            packets = _vectors(result.tile_bytes, share.copies, vector_bytes) * turns
+            for at in range(len(pcus) - 1):
+                if (at + 1) % share.links:
+                    found.append(_spread(stage.label, ((pcus[at],), Port.PCU), ((pcus[at + 1],), Port.PCU), packets))
+            pcus = pcus[share.links - 1 :: share.links]
+        packets = _vectors(result.tile_bytes, result.pmus, vector_bytes) * turns
+        name = f"{stage.label} -> {result.label}"
+        found.append(_spread(name, (pcus, Port.PCU), (units.pmus[result.label], Port.PMU), packets))
+    return found
+
+
+def buffer_of(planned: PlannedKernel, stream: MemoryStream) -> str:
+    """The buffer that a stream fills or empties."""
+    value = stream.value
+    if stream.is_store:
+        value = next(w.read.value for w in planned.kernel.writes if w.value == stream.value)
+    return next(b.label for b in planned.buffers if b.value == value)
+
+
+def _vectors(total_bytes: int, shares: int, vector_bytes: int) -> int:
+    return ceil_div(total_bytes, shares * vector_bytes)
+
+
+def _spread(
+    name: str, sources: tuple[tuple[Unit, ...], Port], targets: tuple[tuple[Unit, ...], Port], packets: int
+) -> Flow[Unit]:
+    """A flow that gives each target its own packets."""
+    return Flow(name, *sources, tuple((place,) for place in targets[0]), targets[1], packets)
+
+
+def _groups(share: Fork | Chain, pcus: Sequence[Unit], operand: int) -> tuple[tuple[Unit, ...], ...]:
+    """The PCUs that need the same part of an operand, for each part; of a chain, the first link of each copy."""
+    if isinstance(share, Chain):
+        return tuple((place,) for place in pcus[:: share.links])
+    rows, columns, splits = range(share.rows), range(share.columns), range(share.splits)
+
+    def at(row: int, column: int, split: int) -> Unit:
+        return pcus[(row * share.columns + column) * share.splits + split]
+
+    if (operand == 0) is not share.transposed:  # on the rows of the arrays
+        return tuple(tuple(at(r, c, s) for c in columns) for r in rows for s in splits)
+    return tuple(tuple(at(r, c, s) for r in rows) for c in columns for s in splits)
+
+
+def _fed_bytes(graph: Graph, planned: PlannedKernel, stage: Stage, share: Fork, machine: Machine, operand: int) -> int:
+    """Bytes of an operand that each array takes in a turn: the width that it is fed per cycle, for all its passes."""
+    rows, columns = pcu.array(machine.pcu, graph.types[stage.reads[0].value].fmt)
+    extent = turn_extent(graph, planned.tiling.tile, stage)
+    alone = replace(share, rows=1, columns=1, splits=1)
+    per_cycle = systolic.feeds(rows, columns, alone, planned.held(graph, stage.reads[operand].value))[operand]
+    on_rows, on_columns = (extent.n, extent.m) if share.transposed else (extent.m, extent.n)
+    passes = ceil_div(on_rows, rows * share.rows) * ceil_div(on_columns, columns * share.columns)
+    return per_cycle * passes * extent.batch * ceil_div(extent.k, share.splits)

@@ -1,0 +1,310 @@
+"""When every stage of a program turns: launches, turns, waits, what buffers hold and what the memory tiers move.
+
+    plan --pipeline of each kernel--> start and finish of every turn --> Timeline --save--> a file for ui.perfetto.dev
+
+The times are those that the price rests on: the recurrence of `ledger/timetable.py`, every turn of every stage. Nothing
+is sampled, so what is drawn adds up: the slices of a track to the cycles that the stage is busy, the samples of a
+buffer never pass its depth, a tier's counter integrates to the bytes that the cost counts, and the last slice ends
+where the cost ends.
+"""
+
+from collections import Counter as Tally
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from rdujax.base.errors import ArgumentError, describe
+from rdujax.compiler import tracefile
+from rdujax.compiler.report import counted
+from rdujax.compiler.tracefile import Counter, Group, Track
+from rdujax.estimate.pipeline import pipeline_of
+from rdujax.graph.graph import Graph
+from rdujax.graph.plan import BufferPlan, MemoryStream, Plan, PlannedKernel
+from rdujax.ledger.numbers import Exact, exact
+from rdujax.ledger.timetable import Schedule, schedule
+from rdujax.ledger.waits import Cause, expand
+from rdujax.machines.machine import Machine
+from rdujax.units import launch
+
+MOST_DRAWN, MOST_TIMED = 2_000_000, 50_000_000  # turns of stages
+GIGA, ROUNDING = 1e9, 1e-12
+WAITS = {Cause.TILE: "a tile of", Cause.SLOT: "a free slot, full for", Cause.SHARED: "the turn of"}
+
+
+@dataclass(frozen=True, eq=False)
+class KernelTimeline:
+    """One kernel of a program; its tracks and counters tell cycles from the kernel's first load on.
+
+    launch: cycles of the phases of its launch, in order (Fractions where the clock makes them so). begin_cycles: its
+    first load, from the start of the program. cycles: to its last store. hidden_turns: turns between the first and the
+    last ones that are left out of tracks and counters.
+    """
+
+    name: str
+    launch: dict[str, Exact]
+    begin_cycles: Exact
+    cycles: int
+    turns: int
+    hidden_turns: int
+    tracks: tuple[Track, ...]
+    buffers: tuple[Counter, ...]
+    tiers: tuple[Counter, ...]
+
+    @property
+    def launch_cycles(self) -> Exact:
+        """Cycles of the whole launch, before the first load."""
+        return exact(Fraction(sum(self.launch.values())))
+
+    def waits(self) -> dict[tuple[str, str], int]:
+        """Cycles that stages stood still before the turns drawn, by stage and by what they waited for; most first."""
+        found: dict[tuple[str, str], int] = {}
+        for track in self.tracks:
+            for cause, name in enumerate(track.causes):
+                if cycles := int(track.waited_cycles[track.cause == cause].sum()):
+                    found[track.name, name] = cycles
+        return dict(sorted(found.items(), key=lambda item: -item[1]))
+
+
+@dataclass(frozen=True, eq=False)
+class Timeline:
+    """The turns of all kernels of a program, one kernel after another. `str` is a summary with the longest waits."""
+
+    program: str
+    machine: str
+    clock_hz: Exact
+    kernels: tuple[KernelTimeline, ...]
+
+    @property
+    def cycles(self) -> Exact:
+        """Cycles of the whole program, launches included."""
+        return sum((k.launch_cycles + k.cycles for k in self.kernels), 0)
+
+    def groups(self) -> list[Group]:
+        """What a trace shows, in order: the launches and kernels with the tiers, then each kernel's own tracks."""
+        return [_program_group(self), *map(_kernel_group, self.kernels)]
+
+    def save(self, path: str | Path) -> Path:
+        """Writes a trace that ui.perfetto.dev opens, and returns its path.
+
+        The suffix chooses the format: .pftrace or .perfetto-trace is Perfetto's own (through the package `perfetto`),
+        .json or .json.gz the Chrome trace format. One microsecond of the trace is one cycle, so that whole cycles stay
+        whole; a slice names its true time beside. A file appears complete or not at all. Raises ArgumentError for
+        another suffix, for a missing package, and for a trace too long for the format's 64-bit nanoseconds.
+        """
+        return tracefile.write(self.groups(), Path(path), self.clock_hz)
+
+    def __str__(self) -> str:
+        us = float(Fraction(self.cycles) / self.clock_hz * 10**6)
+        slices = sum(track.turns.size for kernel in self.kernels for track in kernel.tracks)
+        kernels = counted(len(self.kernels), "kernel")
+        what = f"{kernels}, {_text(self.cycles)} cycles, {us:,.2f} us, {slices:,} turns of stages drawn"
+        return "\n".join([f"{self.program} on {self.machine}: {what}", *map(_summary, self.kernels)])
+
+
+def _summary(kernel: KernelTimeline) -> str:
+    hidden = f", {kernel.hidden_turns:,} of them not drawn" if kernel.hidden_turns else ""
+    launch = f"launched in {_text(kernel.launch_cycles)} cycles"
+    lines = [f"  kernel {kernel.name}: {launch}, {counted(kernel.turns, 'turn')} in {kernel.cycles:,}{hidden}"]
+    for (stage, cause), cycles in list(kernel.waits().items())[:3]:
+        lines.append(f"    {stage} waits {counted(cycles, 'cycle')} ({cycles / kernel.cycles:.0%}) for {cause}")
+    return "\n".join(lines)
+
+
+def _text(cycles: Exact) -> str:
+    return f"{cycles:,}" if isinstance(cycles, int) else f"{float(cycles):,.3f}"
+
+
+def timeline(plan: Plan, machine: Machine, name: str, turns: int | None = None) -> Timeline:
+    """The timeline of a planned program.
+
+    turns: of every kernel, only the first and the last so many turns are kept, and the gap is marked (all by default).
+    Raises ArgumentError for turns < 1, and for more turns of stages than a viewer shows, with what to pass instead;
+    ConcretenessError on a machine whose facts JAX traces.
+    """
+    clock = exact(machine.clock_hz.value, where="clock_hz")
+    _check_size(plan, turns)
+    phases = _launch_cycles(machine, plan.orchestration, clock)
+    kernels: list[KernelTimeline] = []
+    now: Exact = 0
+    for planned in plan.kernels:
+        now = exact(Fraction(now + sum(phases.values())))
+        kernels.append(_kernel(plan.graph, planned, machine, phases, now, turns))
+        now = exact(Fraction(now + kernels[-1].cycles))
+    return Timeline(name, machine.name, clock, tuple(kernels))
+
+
+def _check_size(plan: Plan, turns: int | None) -> None:
+    if turns is not None and (isinstance(turns, bool) or not isinstance(turns, int) or turns < 1):
+        raise ArgumentError(describe("turns to keep at each end", given=repr(turns), allowed="an int, 1 or more"))
+    stages = [len(k.streams) + len(k.kernel.stages) for k in plan.kernels]
+    every = [k.tiling.turns for k in plan.kernels]
+    kept = [t if turns is None else min(t, 2 * turns) for t in every]
+    drawn, timed = (sum(n * t for n, t in zip(stages, count, strict=True)) for count in (kept, every))
+    if drawn > MOST_DRAWN:
+        fit = MOST_DRAWN // (2 * sum(stages))
+        raise ArgumentError(
+            describe(
+                "a timeline with more turns of stages than a viewer shows",
+                given=f"{drawn:,}",
+                allowed=f"{MOST_DRAWN:,}",
+                do=f"keep the first and last turns of each kernel: turns={fit}" if fit else "draw fewer kernels",
+            )
+        )
+    if timed > MOST_TIMED:
+        raise ArgumentError(
+            describe(
+                "a timeline of more turns of stages than fit in memory",
+                given=f"{timed:,}",
+                allowed=f"{MOST_TIMED:,}",
+                do="draw a shorter stream of the same tiles: its turns repeat",
+            )
+        )
+
+
+def _launch_cycles(machine: Machine, orchestration: str, clock: Exact) -> dict[str, Exact]:
+    """Cycles of the phases before a kernel runs, in order."""
+    *before, _ = launch.timeline(machine.launch, [launch.Kernel("", 0)], orchestration)
+    return {phase.name: exact(Fraction((phase.end_s - phase.start_s) * clock)) for phase in before}
+
+
+def _kernel(
+    graph: Graph, planned: PlannedKernel, machine: Machine, phases: dict[str, Exact], begin: Exact, keep: int | None
+) -> KernelTimeline:
+    turns = planned.tiling.turns
+    times = schedule(pipeline_of(graph, planned, machine), turns)
+    shown = np.arange(turns) if keep is None or 2 * keep >= turns else np.r_[0:keep, turns - keep : turns]
+    streams = {s.label: f"{counted(s.agcus, 'AGCU')}, {s.tier}" for s in planned.streams}
+    stages = {s.label: counted(n.pcus, "PCU") for s, n in zip(planned.kernel.stages, planned.shares, strict=True)}
+    stores = {s.label for s in planned.streams if s.is_store}
+    order = [
+        *(label for label in streams if label not in stores),
+        *stages,
+        *(label for label in streams if label in stores),
+    ]
+    tracks = tuple(_track(times, label, (streams | stages)[label], shown) for label in order)
+    gaps = [track.gap for track in tracks]
+    gap = (0, 0) if None in gaps else (max(a for a, _ in gaps), min(b for _, b in gaps))  # type: ignore[misc]
+    counters = [_buffer(times, planned, plan) for plan in planned.buffers]
+    tiers = [_tier(times, planned, machine, tier) for tier in dict.fromkeys(s.tier for s in planned.streams)]
+    return KernelTimeline(
+        planned.kernel.name, phases, begin, times.makespan_cycles, turns, turns - len(shown), tracks,
+        tuple(_outside(counter, gap) for counter in counters), tuple(_outside(counter, gap) for counter in tiers),
+    )  # fmt: skip
+
+
+def _outside(counter: Counter, gap: tuple[int, int]) -> Counter:
+    """The samples of a counter that do not lie within a gap."""
+    drawn = (counter.times_cycles <= gap[0]) | (counter.times_cycles >= gap[1])
+    return replace(counter, times_cycles=counter.times_cycles[drawn], values=counter.values[drawn])
+
+
+def _track(times: Schedule, label: str, units: str, shown: np.ndarray) -> Track:
+    """The turns of one stage that take time, in the iterations `shown`, and what each of them waited for."""
+    start, finish = times.start[label], times.finish[label]
+    repeats = len(start) // times.iterations
+    waited = start - np.r_[0, finish[:-1]]
+    cause, causes = _causes(times, label, waited)
+    drawn = (shown[:, None] * repeats + np.arange(repeats)).ravel()
+    hidden, gap = len(start) - len(drawn), None
+    if hidden:
+        gap = int(finish[len(drawn) // 2 - 1]), int(start[-(len(drawn) // 2)])
+    drawn = drawn[finish[drawn] > start[drawn]]
+    return Track(label, units, drawn, start[drawn], finish[drawn], waited[drawn], cause[drawn], causes, gap, hidden)
+
+
+def _causes(times: Schedule, label: str, waited: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
+    """For each turn of a stage, which of the causes named beside ended when it began; -1 where it did not wait."""
+    form = expand(next(part for part in times.pipeline.parts if label in part.index))
+    stages = Tally(form.stages[stage] for stage, _ in form.turns)
+
+    def ends(node: int) -> np.ndarray:
+        stage, turn = form.turns[node]
+        name = form.stages[stage]
+        return times.finish[name][turn :: stages[name]]
+
+    cause = np.full(len(waited), -1)
+    causes: list[str] = []
+    for node in (node for node, (stage, _) in enumerate(form.turns) if form.stages[stage] == label):
+        own = slice(form.turns[node][1], None, stages[label])
+        for wait in form.waits[node][1:]:
+            back = wait.delay + form.lags[wait.on] - form.lags[node]
+            at = np.arange(times.iterations) - back
+            there = (at >= 0) & (at < times.iterations)
+            ended = np.where(there, ends(wait.on)[np.clip(at, 0, times.iterations - 1)], -1)
+            name = f"{WAITS[wait.cause]} {form.stages[form.turns[wait.on][0]]}"
+            causes += [name] * (name not in causes)
+            binds = (waited[own] > 0) & (cause[own] < 0) & (ended == times.start[label][own])
+            cause[own][binds] = causes.index(name)
+    return cause, tuple(causes)
+
+
+def _buffer(times: Schedule, planned: PlannedKernel, plan: BufferPlan) -> Counter:
+    """Tiles that a buffer holds, those in the making included: until the last of its readers gives a slot back."""
+    sources = {s.value: s.label for s in planned.streams if not s.is_store}
+    sources |= {s.result: s.label for s in planned.kernel.stages}
+    edges = [edge for edge in times.pipeline.edges if edge.producer == sources[plan.value]]
+    by_edge = [times.occupancy(edge) for edge in edges]
+    at = np.unique(np.concatenate([when for when, _ in by_edge]))
+    tiles = np.max([held[np.searchsorted(when, at, side="right") - 1] for when, held in by_edge], axis=0)
+    return _changes(f"buffer {plan.label}, of {plan.depth} tiles on {counted(plan.pmus, 'PMU')}", "tiles", at, tiles)
+
+
+def _tier(times: Schedule, planned: PlannedKernel, machine: Machine, tier: str) -> Counter:
+    """Bytes per second that the streams of a tier move; each turn's bytes are spread evenly over its cycles."""
+    config, clock = machine.tier(tier), float(exact(machine.clock_hz.value))
+    at, change = [], []
+    for stream in (s for s in planned.streams if s.tier == tier):
+        start, finish = times.start[stream.label], times.finish[stream.label]
+        moves = finish > start
+        rate = turn_bytes(stream, len(start))[moves] * (clock / GIGA) / (finish - start)[moves]
+        at += [start[moves], finish[moves]]
+        change += [rate, -rate]
+    when, where = np.unique(np.concatenate(at), return_inverse=True)
+    rates = np.zeros(len(when))
+    np.add.at(rates, where, np.concatenate(change))
+    reach = float(exact(config.bandwidth_bytes_per_s.value) * exact(config.efficiency.value)) / GIGA
+    rates = np.cumsum(rates)
+    rates[rates < ROUNDING * rates.max()] = 0  # sums of differences end near zero, not at it
+    return _changes(f"{tier}, reaches {reach:,.6g} GB/s", "GB/s", when, rates)
+
+
+def _changes(name: str, unit: str, at: np.ndarray, values: np.ndarray) -> Counter:
+    changed = np.r_[True, np.abs(values[1:] - values[:-1]) > ROUNDING * values.max()]
+    return Counter(name, unit, at[changed], values[changed])
+
+
+def turn_bytes(stream: MemoryStream, turns: int) -> np.ndarray:
+    """Bytes that a stream moves in each of its turns, int64 [turns]; they sum to the stream's total exactly.
+
+    A load's first turn brings the first tile whole, or all of what stays on chip; the rest is spread evenly.
+    """
+    first = stream.total_bytes if turns == 1 else 0 if stream.is_store else stream.first_bytes
+    even = turns if stream.is_store else max(turns - 1, 1)
+    rest = stream.total_bytes - first
+    shares = np.array([rest * (t + 1) // even - rest * t // even for t in range(even)], np.int64)
+    if turns == 1:
+        return np.array([first], np.int64)
+    return shares if stream.is_store else np.r_[np.int64(first), shares]
+
+
+def _program_group(timeline: Timeline) -> Group:
+    """Launches and kernels on one track, and the bandwidth of every tier over all kernels."""
+    tiers: dict[str, list[tuple[Exact, Counter]]] = {}
+    for kernel in timeline.kernels:
+        for counter in kernel.tiers:
+            tiers.setdefault(counter.name, []).append((kernel.begin_cycles, counter))
+    slices: list[tuple[str, Exact, Exact]] = []
+    for kernel in timeline.kernels:
+        now = kernel.begin_cycles - kernel.launch_cycles
+        for phase, cycles in (*kernel.launch.items(), ("run", kernel.cycles)):
+            slices.append((f"{phase} of kernel {kernel.name}", now, now + cycles))
+            now += cycles
+    title = f"{timeline.program} on {timeline.machine}: 1 us shown is 1 cycle"
+    return Group(title, 0, named=tuple(slices), counters=tuple((name, parts) for name, parts in tiers.items()))
+
+
+def _kernel_group(kernel: KernelTimeline) -> Group:
+    counters = tuple((counter.name, [(kernel.begin_cycles, counter)]) for counter in kernel.buffers)
+    return Group(f"kernel {kernel.name}", kernel.begin_cycles, tracks=kernel.tracks, counters=counters)

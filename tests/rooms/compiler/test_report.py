@@ -1,0 +1,126 @@
+"""Reports: every cycle has one owner, shares are shares, and the text says what the data say."""
+
+from fractions import Fraction
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import rdujax as rdu
+from rdujax.compiler.report import ROWS, busy_cycles, counted
+from rdujax.estimate.pipeline import pipeline_of
+from rdujax.ledger.timetable import schedule
+from tests.rooms.compiler.samples import samples, small
+
+
+def compiled(sample, fusion="streaming", machine=None, **choices):
+    return rdu.compile(sample.fn, *sample.args, machine=machine or small(), fusion=fusion, **choices)
+
+
+@pytest.mark.parametrize("clock_hz", [1_000_000, 1_234_567])
+@pytest.mark.parametrize("orchestration", ["hardware", "software"])
+@pytest.mark.parametrize("fusion", ["none", "streaming"])
+@pytest.mark.parametrize("sample", samples(), ids=str)
+def test_every_cycle_has_one_owner(sample, fusion, orchestration, clock_hz):
+    program = compiled(sample, fusion, small().replace({"clock_hz": clock_hz}), orchestration=orchestration)
+    cost, data = program.cost(), program.report().data
+    total = (cost.run_s + cost.launch_s) * clock_hz
+    assert sum(row["cycles"] for row in data["attribution"]) == total == data["total"]["cycles_with_launches"]
+    assert sum(row["share"] for row in data["attribution"]) == pytest.approx(1)
+    by_kind = {
+        kind: sum(r["cycles"] for r in data["attribution"] if r["kind"] == kind) for kind in ("launch", "tier", "stage")
+    }
+    assert by_kind["launch"] == cost.launch_s * clock_hz
+    assert by_kind["tier"] + by_kind["stage"] == cost.cycles
+    loads = {s.label for k in program.plan.kernels for s in k.streams}
+    assert by_kind["tier"] == sum(n for k in cost.kernels for label, n in k.critical.items() if label in loads)
+
+
+def test_a_tier_and_a_stage_are_told_apart_where_each_limits():
+    struct = jax.ShapeDtypeStruct((2**16, 64), jnp.bfloat16)
+    program = rdu.compile(lambda x: -x, struct, machine="sn40l")
+    rows = {row["name"]: row for row in program.report().data["attribution"]}
+    assert rows["hbm"]["kind"] == "tier" and rows["hbm"]["share"] > 0.5
+    starved = program.machine.replace({"pcu.count": 1})
+    rows = {row["name"]: row for row in program.replace(machine=starved).report().data["attribution"]}
+    assert rows["neg"]["kind"] == "stage" and rows["neg"]["share"] > 0.5
+
+
+@pytest.mark.parametrize("sample", samples(), ids=str)
+def test_busy_shares_are_those_of_the_schedule(sample):
+    program = compiled(sample)
+    for kernel, row in zip(program.plan.kernels, program.report().data["kernels"], strict=True):
+        pipeline = pipeline_of(program.graph, kernel, program.machine)
+        times = schedule(pipeline, kernel.tiling.turns)
+        for stage in row["stages"]:
+            busy = times.busy_cycles(stage["label"])
+            assert busy_cycles(pipeline, kernel.tiling.turns)[stage["label"]] == busy
+            assert stage["busy"] == busy / times.makespan_cycles <= 1
+
+
+def test_a_share_of_the_peak_is_work_over_cells_and_cycles():
+    program = compiled(samples()[0])
+    cells = program.machine.pcu.systolic_rows.value * program.machine.pcu.systolic_columns.value
+    seen = 0
+    for kernel, row in zip(program.plan.kernels, program.report().data["kernels"], strict=True):
+        macs = {
+            s.label: s.op.config.extent(*(r.shape(program.graph) for r in s.reads)).macs
+            for s in kernel.kernel.stages
+            if hasattr(s.op, "config")
+        }
+        for stage in row["stages"]:
+            if stage["label"] in macs:
+                seen += 1
+                assert stage["peak_share"] == macs[stage["label"]] / (stage["pcus"] * cells * row["cycles"])
+                assert 0 < stage["peak_share"] <= stage["busy"]
+            else:
+                assert stage["peak_share"] is None
+        assert row["peak_share"] == pytest.approx(row["flops"] / (row["run_us"] / 1e6 * program.machine.peak_flops()))
+    assert seen == 2
+
+
+def test_the_text_has_units_utilisation_and_owners():
+    program = compiled(samples()[0], "none")
+    text, data = str(program.report()), program.report().data
+    for kernel in data["kernels"]:
+        for stage in kernel["stages"]:
+            units = counted(stage["pcus"], "PCU") if stage["pcus"] else counted(stage["agcus"], "AGCU")
+            [line] = [
+                x
+                for x in text.splitlines()
+                if x.split("  ")[2:3] == [stage["label"]] and units in x and f"{stage['busy']:.1%}" in x
+            ][:1]
+            assert f"{stage['critical_cycles']:,}" in line
+    for row in data["attribution"]:
+        assert any(
+            row["name"] in line and f"{row['cycles']:,}" in line and f"{row['share']:.1%}" in line
+            for line in text.splitlines()
+        )
+    assert text.splitlines()[-1].split() == ["all", f"{data['total']['cycles_with_launches']:,}", "100.0%"]
+
+
+def test_a_long_attribution_is_cut_and_still_sums():
+    def chain(x):
+        for _ in range(10):
+            x = jnp.tanh(x @ x)
+        return x
+
+    program = rdu.compile(chain, jax.ShapeDtypeStruct((64, 64), jnp.bfloat16), machine="sn40l", fusion="none")
+    data, text = program.report().data, str(program.report())
+    assert len(data["attribution"]) > ROWS
+    shown = text[text.index("where the cycles go") :].splitlines()[1:]
+    assert len(shown) == ROWS + 2 and f"{len(data['attribution']) - ROWS} more" in shown[-2]
+    numbers = [
+        int(next(w for w in line.split()[::-1][1:] if w.replace(",", "").isdigit()).replace(",", "")) for line in shown
+    ]
+    assert sum(numbers[:-1]) == numbers[-1]
+
+
+def test_cycles_of_launches_may_be_fractions():
+    report = compiled(samples()[0], machine=small().replace({"clock_hz": 1_234_567})).report()
+    cycles = report.data["total"]["cycles_with_launches"]
+    assert isinstance(cycles, Fraction) and f"{float(cycles):,.3f}" in str(report)
+
+
+def test_things_are_counted_in_words():
+    assert [counted(n, "PCU") for n in (0, 1, 1040)] == ["0 PCUs", "1 PCU", "1,040 PCUs"]
