@@ -22,7 +22,7 @@ import numpy as np
 
 from benchmarks._timing import progress
 from rdujax.ledger import Edge, Pipeline, Shared, Stage, makespan_cycles, schedule
-from rdujax.units.systolic import Extent, Fork, cycles
+from rdujax.units.pcu.systolic import Extent, Fork, cycles
 from tests.oracles.pipeline_simulation import simulate
 
 GOAL = 100.0

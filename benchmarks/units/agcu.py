@@ -12,7 +12,8 @@ from rdujax.ledger.counts import total
 from rdujax.machines import sn40l
 from rdujax.numerics.formats import FP32
 from rdujax.streams.layout import Layout, tiled
-from rdujax.units import agcu, coalesce
+from rdujax.units import agcu
+from rdujax.units.agcu import coalesce
 
 COUNTER = "hbm.read_bytes"
 

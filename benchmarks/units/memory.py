@@ -12,8 +12,9 @@ from benchmarks.units.row import Row
 from rdujax.ledger.counts import total
 from rdujax.machines import sn40l
 from rdujax.numerics.formats import BF16
-from rdujax.units import contents, memory
-from rdujax.units.contents import Symbol
+from rdujax.units import memory
+from rdujax.units.memory import contents
+from rdujax.units.memory.contents import Symbol
 from rdujax.units.sharing import Flow
 
 

@@ -11,8 +11,8 @@ from benchmarks.units.row import Row
 from rdujax.ledger.counts import total
 from rdujax.machines import sn40l
 from rdujax.numerics.formats import FP32
-from rdujax.units import collective_times, collectives
-from rdujax.units.collective_traffic import ROUTES, Collective, predict
+from rdujax.units.p2p import collective_times, collectives
+from rdujax.units.p2p.collective_traffic import ROUTES, Collective, predict
 
 SOCKETS = 8
 CLOCK_HZ = int(sn40l().clock_hz.value)

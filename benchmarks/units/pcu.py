@@ -17,11 +17,11 @@ from benchmarks.units.row import Row
 from rdujax.numerics.formats import BF16, FP32
 from rdujax.streams import stream as streams
 from rdujax.streams.layout import tiled
-from rdujax.units import counters, lanes, parallel, tail
-from rdujax.units.counters import Counter, Nest
-from rdujax.units.lanes import Reducer
-from rdujax.units.systolic import Contraction, Fork
-from rdujax.units.tail import Tail
+from rdujax.units.pcu import counters, lanes, parallel, tail
+from rdujax.units.pcu.counters import Counter, Nest
+from rdujax.units.pcu.lanes import Reducer
+from rdujax.units.pcu.systolic import Contraction, Fork
+from rdujax.units.pcu.tail import Tail
 
 LANES = 32
 

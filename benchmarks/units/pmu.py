@@ -12,7 +12,7 @@ from benchmarks.units.row import Row
 from rdujax.ledger.counts import total
 from rdujax.machines import sn40l
 from rdujax.numerics.formats import BF16, FP32, Format
-from rdujax.units import address, alignment, banks, parts, scratchpad
+from rdujax.units.pmu import address, alignment, banks, parts, scratchpad
 
 CONFIG = sn40l().pmu
 

@@ -13,14 +13,15 @@ from rdujax.machines import sn40l
 from rdujax.numerics.formats import FP32
 from rdujax.streams.layout import tiled
 from rdujax.streams.stream import Stream
-from rdujax.units import packets, rdn
-from rdujax.units.loads import link_loads, route_loads
-from rdujax.units.mesh import Endpoint, Port
-from rdujax.units.routing import Route, flow_tables, multicast
-from rdujax.units.traffic import Flow, Traffic, simulate
+from rdujax.units import rdn
+from rdujax.units.rdn import packets
+from rdujax.units.rdn.loads import link_loads, route_loads
+from rdujax.units.rdn.mesh import Endpoint, Port
+from rdujax.units.rdn.routing import Route, flow_tables, multicast
+from rdujax.units.rdn.traffic import Flow, Traffic, simulate
 
 CONFIG = sn40l().rdn
-MESH = rdn.mesh(CONFIG)
+MESH = rdn.mesh_of(CONFIG)
 
 
 def rows(quick: bool) -> Iterator[Row]:

@@ -16,9 +16,10 @@ from rdujax.graph.graph import Graph
 from rdujax.graph.plan import BufferPlan, Kernel, MemoryStream, PlannedKernel, Stage, Tiling, held
 from rdujax.machines.machine import Machine
 from rdujax.ops.contract import Contract
-from rdujax.units import agcu, memory, pcu, pmu, simd, systolic
-from rdujax.units.simd import Chain
-from rdujax.units.systolic import Fork
+from rdujax.units import agcu, memory, pcu, pmu
+from rdujax.units.pcu import simd, systolic
+from rdujax.units.pcu.simd import Chain
+from rdujax.units.pcu.systolic import Fork
 
 Staircase = tuple[tuple[int, Fork | Chain], ...]
 
@@ -58,7 +59,7 @@ def _staircase(graph: Graph, tiling: Tiling, stage: Stage, machine: Machine) -> 
     else:
         expression = stage.op.expression
         least = simd.links(expression, int(config.simd_stages.value))
-        lanes = int(pcu.lanes(config, simd.widest(expression)))
+        lanes = int(pcu.lane_count(config, simd.widest(expression)))
         elements = turn_elements(graph, tiling.tile, stage)
         stairs = simd.chains(lanes, int(config.simd_stages.value), least, elements, most)
     if not stairs:

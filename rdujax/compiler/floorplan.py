@@ -25,7 +25,7 @@ from rdujax.graph.plan import PlannedKernel
 from rdujax.ledger.makespan import makespan_cycles
 from rdujax.ledger.numbers import exact
 from rdujax.machines.machine import Machine
-from rdujax.units.mesh import STEPS, Port
+from rdujax.units.rdn.mesh import STEPS, Port
 
 # Okabe and Ito's and Tol's colours, told apart with every kind of sight; then again, with the stage's number on it.
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#332288", "#999933", "#882255", "#44aa99")

@@ -23,10 +23,11 @@ from rdujax.graph.plan import MemoryStream, PlannedKernel, Stage
 from rdujax.ledger.numbers import ceil_div
 from rdujax.machines.machine import Machine
 from rdujax.ops.contract import Contract
-from rdujax.units import pcu, systolic
-from rdujax.units.mesh import Port
-from rdujax.units.simd import Chain
-from rdujax.units.systolic import Fork
+from rdujax.units import pcu
+from rdujax.units.pcu import systolic
+from rdujax.units.pcu.simd import Chain
+from rdujax.units.pcu.systolic import Fork
+from rdujax.units.rdn.mesh import Port
 
 Unit = TypeVar("Unit")
 

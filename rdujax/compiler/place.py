@@ -26,7 +26,7 @@ from rdujax.compiler.flows import Flow, Units, flows
 from rdujax.graph.graph import Graph
 from rdujax.graph.plan import PlannedKernel
 from rdujax.machines.machine import Machine
-from rdujax.units.mesh import Mesh
+from rdujax.units.rdn.mesh import Mesh
 
 TILES_PER_DIE = 2
 ORDERS = ("near", "counted")

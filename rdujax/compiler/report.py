@@ -14,8 +14,8 @@ from rdujax.ledger.pipeline import Pipeline
 from rdujax.machines.machine import Machine
 from rdujax.ops.contract import Contract
 from rdujax.units import pcu
-from rdujax.units.simd import Chain
-from rdujax.units.systolic import Fork
+from rdujax.units.pcu.simd import Chain
+from rdujax.units.pcu.systolic import Fork
 
 ROWS = 12  # of the attribution, in the printed form
 

@@ -10,7 +10,7 @@ from rdujax.graph.graph import NO_PINS, Graph, Node
 from rdujax.graph.plan import Kernel, Read, Stage, Write
 from rdujax.ops.map import Map
 from rdujax.ops.move import Move
-from rdujax.units.expression import compose, share
+from rdujax.units.pcu.expression import compose, share
 
 
 def form(graph: Graph, nodes: Sequence[Node], name: str, materialised: frozenset[int]) -> Kernel:

@@ -26,7 +26,7 @@ from rdujax.ledger.numbers import Exact, exact
 from rdujax.ledger.timetable import Schedule, schedule
 from rdujax.ledger.waits import Cause, expand
 from rdujax.machines.machine import Machine
-from rdujax.units import launch
+from rdujax.units.agcu import launch
 
 MOST_DRAWN, MOST_TIMED = 2_000_000, 50_000_000  # turns of stages
 GIGA, ROUNDING = 1e9, 1e-12

@@ -1,7 +1,7 @@
 """How loaded every link of the on-chip network is while a placed kernel runs once.
 
-Routes go along the row first and then along the column (`units/routing.py`); a multicast loads a shared link once. A
-flow to another tile leaves its own at the nearer edge of its row, crosses the top-level network, and comes in at an
+Routes go along the row first and then along the column (`units/rdn/routing.py`); a multicast loads a shared link once.
+A flow to another tile leaves its own at the nearer edge of its row, crosses the top-level network, and comes in at an
 edge again. Not modelled: the AGCUs that such crossings take.
 """
 
@@ -15,8 +15,8 @@ from rdujax.compiler.place import Grid, Place, Placement
 from rdujax.graph.graph import Graph
 from rdujax.graph.plan import PlannedKernel
 from rdujax.machines.machine import Machine
-from rdujax.units.loads import link_loads
-from rdujax.units.mesh import Port
+from rdujax.units.rdn.loads import link_loads
+from rdujax.units.rdn.mesh import Port
 
 
 @dataclass(frozen=True, eq=False)

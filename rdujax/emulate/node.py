@@ -9,8 +9,8 @@ from rdujax.ops.contract import Contract
 from rdujax.ops.map import Map
 from rdujax.streams import layout as layouts
 from rdujax.streams.stream import tile, untile
-from rdujax.units.simd import simd
-from rdujax.units.systolic import systolic
+from rdujax.units.pcu.simd import simd
+from rdujax.units.pcu.systolic import systolic
 
 
 def evaluate(

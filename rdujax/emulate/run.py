@@ -24,8 +24,8 @@ from rdujax.streams.layout import Layout
 from rdujax.streams.lift import Executor
 from rdujax.streams.stream import Stream, untile
 from rdujax.units import agcu, pmu
-from rdujax.units.simd import simd
-from rdujax.units.systolic import systolic
+from rdujax.units.pcu.simd import simd
+from rdujax.units.pcu.systolic import systolic
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["memory", "counts", "captured"], meta_fields=[])

@@ -12,9 +12,10 @@ from rdujax.ledger import pipeline as timing
 from rdujax.ledger.numbers import maximum
 from rdujax.machines.machine import Machine
 from rdujax.ops.contract import Contract
-from rdujax.units import agcu, memory, pcu, simd, systolic
-from rdujax.units.simd import Chain
-from rdujax.units.systolic import Extent, Fork
+from rdujax.units import agcu, memory, pcu
+from rdujax.units.pcu import simd, systolic
+from rdujax.units.pcu.simd import Chain
+from rdujax.units.pcu.systolic import Extent, Fork
 
 
 def pipeline_of(graph: Graph, planned: PlannedKernel, machine: Machine) -> timing.Pipeline:

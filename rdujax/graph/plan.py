@@ -13,8 +13,8 @@ from rdujax.numerics.formats import BF16, FP32, Format
 from rdujax.ops.contract import Contract
 from rdujax.ops.map import Map
 from rdujax.streams.access import Access, chain_shape
-from rdujax.units.simd import Chain
-from rdujax.units.systolic import Fork
+from rdujax.units.pcu.simd import Chain
+from rdujax.units.pcu.systolic import Fork
 
 BufferFormat = Literal["declared", "fp32"]
 

@@ -11,8 +11,9 @@ from rdujax.base import facts
 from rdujax.base.errors import ArgumentError, describe, unknown
 from rdujax.base.facts import Fact, record
 from rdujax.base.registry import Registry
-from rdujax.units import agcu, d2d, host_link, launch, memory, p2p, pcu, pmu, rdn, tln
-from rdujax.units.launch import ORCHESTRATIONS as ORCHESTRATIONS
+from rdujax.units import agcu, d2d, host_link, memory, p2p, pcu, pmu, rdn, tln
+from rdujax.units.agcu import launch
+from rdujax.units.agcu.launch import ORCHESTRATIONS as ORCHESTRATIONS
 
 MACHINES: Registry[Callable[[], "Machine"]] = Registry("machine")
 

@@ -9,7 +9,8 @@ A node of several sockets is this socket and its P2P links; nothing else of a no
 
 from rdujax.base.facts import Fact
 from rdujax.machines.machine import MACHINES, Machine
-from rdujax.units import agcu, d2d, host_link, launch, memory, p2p, pcu, pmu, rdn, tln
+from rdujax.units import agcu, d2d, host_link, memory, p2p, pcu, pmu, rdn, tln
+from rdujax.units.agcu import launch
 
 MICRO = "SN40L: Scaling the AI Memory Wall, MICRO 2024"
 KIB, GIB, TIB = 1024, 1024**3, 1024**4

@@ -2,7 +2,8 @@
 
 from rdujax.base.facts import Fact
 from rdujax.machines.machine import MACHINES, Machine
-from rdujax.units import agcu, d2d, host_link, launch, memory, p2p, pcu, pmu, rdn, tln
+from rdujax.units import agcu, d2d, host_link, memory, p2p, pcu, pmu, rdn, tln
+from rdujax.units.agcu import launch
 
 WHY = "chosen: small, so that tests reach the limit"
 

@@ -8,7 +8,7 @@ import numpy as np
 from rdujax.base.errors import FormatError, describe
 from rdujax.numerics.formats import INT32, Format
 from rdujax.ops.op import TensorType
-from rdujax.units.systolic import Contraction
+from rdujax.units.pcu.systolic import Contraction
 
 
 @dataclass(frozen=True)

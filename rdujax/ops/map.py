@@ -7,7 +7,7 @@ import numpy as np
 from rdujax.base.errors import FormatError, ShapeError, describe
 from rdujax.ops import reference
 from rdujax.ops.op import TensorType
-from rdujax.units.expression import IMMEDIATE, Expression
+from rdujax.units.pcu.expression import IMMEDIATE, Expression
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 from scipy import special
 
 from rdujax.numerics.formats import BOOL, INT32, Format
-from rdujax.units.expression import CONVERT, IMMEDIATE, Expression, Instruction
+from rdujax.units.pcu.expression import CONVERT, IMMEDIATE, Expression, Instruction
 
 FLOAT: dict[str, Callable[..., Any]] = {
     "add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide, "neg": np.negative, "abs": np.abs,

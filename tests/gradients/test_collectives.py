@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from rdujax.numerics.formats import BF16, FP32
-from rdujax.units import collectives
-from rdujax.units.collectives import Group
+from rdujax.units.p2p import collectives
+from rdujax.units.p2p.collectives import Group
 from tests.storeys.raw_equations import equations
 
 N, SHAPE = 4, (4, 8)

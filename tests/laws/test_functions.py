@@ -15,8 +15,8 @@ from rdujax.numerics.functions import FUNCTIONS, apply
 from rdujax.ops import reference
 from rdujax.streams.layout import tiled
 from rdujax.streams.stream import untile
-from rdujax.units.expression import TABLES, TAIL, Expression, Instruction
-from rdujax.units.simd import simd
+from rdujax.units.pcu.expression import TABLES, TAIL, Expression, Instruction
+from rdujax.units.pcu.simd import simd
 from tests.oracles import softfloat
 from tests.oracles.harness import assert_same_bits, patterns
 from tests.rooms.units.streams_of import carriers, stream_of

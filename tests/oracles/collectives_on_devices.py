@@ -19,8 +19,8 @@ import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from rdujax.numerics.formats import BF16, FP32, INT32
-from rdujax.units import collectives
-from rdujax.units.collectives import Group
+from rdujax.units.p2p import collectives
+from rdujax.units.p2p.collectives import Group
 from tests.oracles.composite import hashed, ordinary
 
 SOCKETS, SHAPE = 8, (8, 5)

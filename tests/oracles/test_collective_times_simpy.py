@@ -13,8 +13,8 @@ import pytest
 import simpy
 
 from rdujax.machines import sn40l, tiny
-from rdujax.units import collective_times as times
-from rdujax.units.collective_traffic import ROUTES, Collective
+from rdujax.units.p2p import collective_times as times
+from rdujax.units.p2p.collective_traffic import ROUTES, Collective
 
 CLOCK = {"sn40l": 1_600_000_000, "tiny": 1_000_000}
 

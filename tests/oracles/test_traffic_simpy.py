@@ -12,9 +12,9 @@ import pytest
 import simpy
 
 from rdujax.units import rdn
-from rdujax.units.mesh import Endpoint, Link, Mesh, Port
-from rdujax.units.traffic import ARBITRATIONS, Flow, simulate
-from tests.rooms.units.network_of import network, random_flows, units_of
+from rdujax.units.rdn.mesh import Endpoint, Link, Mesh, Port
+from rdujax.units.rdn.traffic import ARBITRATIONS, Flow, simulate
+from tests.rooms.units.rdn.network_of import network, random_flows, units_of
 
 CYCLE, ROUND, LOOK, ACT = 1000, 20, 5, 10
 ENTERS_AT = {Port.NORTH: Port.SOUTH, Port.SOUTH: Port.NORTH, Port.EAST: Port.WEST, Port.WEST: Port.EAST}

@@ -4,7 +4,7 @@ from rdujax.base import compat
 from rdujax.frontend.rule import Site, rule
 from rdujax.numerics.formats import format_of
 from rdujax.ops.contract import Contract
-from rdujax.units.systolic import Contraction
+from rdujax.units.pcu.systolic import Contraction
 
 
 @rule("dot_general")

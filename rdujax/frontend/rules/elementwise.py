@@ -10,7 +10,7 @@ from rdujax.numerics.functions import FUNCTIONS
 from rdujax.ops.map import Map
 from rdujax.ops.move import Move
 from rdujax.streams.access import Broadcast
-from rdujax.units.expression import CONVERT, IMMEDIATE, Expression, Instruction
+from rdujax.units.pcu.expression import CONVERT, IMMEDIATE, Expression, Instruction
 
 # JAX's name of a primitive -> the machine's name of the function. Operands in the same order.
 SAME_ORDER = {

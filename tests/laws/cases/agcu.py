@@ -7,8 +7,9 @@ from rdujax.machines import tiny
 from rdujax.numerics.formats import BF16, FP32
 from rdujax.streams.layout import tiled
 from rdujax.streams.stream import Stream, cut
-from rdujax.units import agcu, coalesce
-from rdujax.units.coalesce import Nest
+from rdujax.units import agcu
+from rdujax.units.agcu import coalesce
+from rdujax.units.agcu.coalesce import Nest
 from tests.laws.cases.case import Case
 
 LAYOUT = tiled((5, 6), (2, 4), (1, 0))

@@ -5,8 +5,8 @@ import numpy as np
 from rdujax.ledger.counts import Counts
 from rdujax.machines import tiny
 from rdujax.numerics.formats import BF16, FP32, INT32
-from rdujax.units import contents
-from rdujax.units.contents import Symbol
+from rdujax.units.memory import contents
+from rdujax.units.memory.contents import Symbol
 from tests.laws.cases.case import Case
 
 EXPERT = {"weights": Symbol((4, 3), BF16, read_only=True), "scale": Symbol((5,), FP32)}

@@ -6,7 +6,8 @@ from rdujax.ledger.counts import Counts
 from rdujax.numerics.formats import BF16, FP32, INT32
 from rdujax.streams.layout import tiled
 from rdujax.streams.stream import Stream, tile
-from rdujax.units import collectives, p2p
+from rdujax.units import p2p
+from rdujax.units.p2p import collectives
 from tests.laws.cases.case import Case
 from tests.oracles import sockets
 

@@ -12,14 +12,14 @@ from rdujax.machines import tiny
 from rdujax.numerics.formats import BF16, FP32, INT32
 from rdujax.streams import stream as streams
 from rdujax.streams.layout import tiled, whole
-from rdujax.units import counters, header, lanes, tail
-from rdujax.units.counters import Counter, Nest
-from rdujax.units.expression import Expression, Instruction
-from rdujax.units.lanes import Reducer
-from rdujax.units.parallel import Split, data_parallel
-from rdujax.units.simd import simd
-from rdujax.units.systolic import Contraction, systolic
-from rdujax.units.tail import Tail
+from rdujax.units.pcu import counters, header, lanes, tail
+from rdujax.units.pcu.counters import Counter, Nest
+from rdujax.units.pcu.expression import Expression, Instruction
+from rdujax.units.pcu.lanes import Reducer
+from rdujax.units.pcu.parallel import Split, data_parallel
+from rdujax.units.pcu.simd import simd
+from rdujax.units.pcu.systolic import Contraction, systolic
+from rdujax.units.pcu.tail import Tail
 from tests.laws.cases.case import Case
 from tests.oracles import softfloat
 from tests.oracles import threefry_reference as threefry

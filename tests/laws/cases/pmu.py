@@ -6,8 +6,8 @@ import numpy as np
 from rdujax.ledger.counts import Counts
 from rdujax.machines import tiny
 from rdujax.numerics.formats import BF16, FP32, INT32
-from rdujax.units import address, alignment, banks, nbuffer, parts, scratchpad
-from rdujax.units.address import Generator, Loop, counter
+from rdujax.units.pmu import address, alignment, banks, nbuffer, parts, scratchpad
+from rdujax.units.pmu.address import Generator, Loop, counter
 from tests.laws.cases.case import Case
 from tests.oracles.harness import patterns
 from tests.rooms.units.streams_of import carriers

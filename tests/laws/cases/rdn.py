@@ -6,11 +6,11 @@ from rdujax.ledger.counts import Counts
 from rdujax.numerics.formats import BF16, FP32
 from rdujax.streams.layout import Layout, tiled
 from rdujax.streams.stream import Stream
-from rdujax.units.mesh import Endpoint, Mesh, Port
-from rdujax.units.packets import many_to_one, send
-from rdujax.units.routing import multicast
+from rdujax.units.rdn.mesh import Endpoint, Mesh, Port
+from rdujax.units.rdn.packets import many_to_one, send
+from rdujax.units.rdn.routing import multicast
 from tests.laws.cases.case import Case
-from tests.rooms.units.network_of import network
+from tests.rooms.units.rdn.network_of import network
 
 CONFIG = network()  # 4 x 4 switches, 8 bytes per vector packet
 SOURCE, NEAR, FAR = Endpoint(0, 0, Port.PMU), Endpoint(0, 1, Port.PCU), Endpoint(2, 1, Port.PMU)

@@ -10,7 +10,7 @@ from rdujax.graph.graph import Graph
 from rdujax.numerics.formats import BF16, Format
 from rdujax.ops.contract import Contract
 from rdujax.ops.move import Move
-from rdujax.units.expression import IMMEDIATE, Instruction
+from rdujax.units.pcu.expression import IMMEDIATE, Instruction
 
 UNIT = {"bf16": 2.0**-8, "fp32": 2.0**-24}
 SMALLEST = 2.0**-126

@@ -8,7 +8,7 @@ import rdujax as rdu
 from rdujax.compiler.flows import Units
 from rdujax.compiler.place import Grid, Place, Placement, check_placement, grid_of, neighbours, place
 from rdujax.compiler.wires import wires
-from rdujax.units.mesh import Mesh
+from rdujax.units.rdn.mesh import Mesh
 from tests.rooms.compiler.samples import mlp, monarch, samples, small
 
 

@@ -11,7 +11,7 @@ import rdujax as rdu
 from rdujax.compiler.flows import Flow, flows
 from rdujax.compiler.place import Grid, Place, place
 from rdujax.compiler.wires import loads_of, wires
-from rdujax.units.mesh import Mesh, Port
+from rdujax.units.rdn.mesh import Mesh, Port
 from tests.rooms.compiler.samples import mlp, samples, small
 
 GRID = Grid(2, Mesh(3, 4), 24, 24, 0)

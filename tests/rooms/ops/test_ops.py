@@ -11,8 +11,8 @@ from rdujax.ops.map import Map
 from rdujax.ops.move import Move
 from rdujax.ops.op import TensorType
 from rdujax.streams.access import Broadcast, Reshape, Transpose
-from rdujax.units.expression import Expression, Instruction
-from rdujax.units.systolic import Contraction
+from rdujax.units.pcu.expression import Expression, Instruction
+from rdujax.units.pcu.systolic import Contraction
 
 MATMUL = Contraction((1,), (0,))
 

@@ -13,8 +13,9 @@ from rdujax.ledger.counts import Counts, total
 from rdujax.machines import sn40l, tiny
 from rdujax.numerics.formats import BF16, FORMATS, FP32, INT32
 from rdujax.streams.layout import tiled
-from rdujax.units import agcu, contents, host_link
-from rdujax.units.contents import Symbol
+from rdujax.units import agcu, host_link
+from rdujax.units.memory import contents
+from rdujax.units.memory.contents import Symbol
 from rdujax.units.sharing import Flow
 from tests.oracles.harness import assert_same_bits, patterns, raw
 from tests.rooms.units.streams_of import carriers, stream_of

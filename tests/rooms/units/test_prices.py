@@ -8,10 +8,11 @@ import pytest
 from rdujax.ledger.numbers import is_exact
 from rdujax.machines import sn40l, tiny
 from rdujax.numerics.formats import BF16, BOOL, FP32, INT32
-from rdujax.units import pcu, simd, systolic
-from rdujax.units.expression import Expression, Instruction
-from rdujax.units.simd import Chain
-from rdujax.units.systolic import Extent, Fork
+from rdujax.units import pcu
+from rdujax.units.pcu import simd, systolic
+from rdujax.units.pcu.expression import Expression, Instruction
+from rdujax.units.pcu.simd import Chain
+from rdujax.units.pcu.systolic import Extent, Fork
 
 EXTENTS = [Extent(1, 7, 5, 9), Extent(1, 1, 1, 1), Extent(3, 4, 2, 8), Extent(2, 13, 6, 5), Extent(1, 3, 17, 2)]
 ARRAYS = [(4, 2), (32, 6), (1, 1)]
@@ -161,4 +162,4 @@ def test_formats_other_than_bf16_are_contracted_on_the_simd_pipeline():
     config = sn40l().pcu
     assert pcu.array(config, BF16) == (32, 6)
     assert pcu.array(config, FP32) == pcu.array(config, INT32) == (16, 3)
-    assert (pcu.lanes(config, BF16), pcu.lanes(config, FP32)) == (32, 16)
+    assert (pcu.lane_count(config, BF16), pcu.lane_count(config, FP32)) == (32, 16)

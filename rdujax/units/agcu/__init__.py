@@ -1,0 +1,277 @@
+"""AGCU: address generation and coalescing unit, the bridge between a tile and everything outside of it.
+
+What it is     The unit at the edge of a tile that generates addresses for off-chip memory, translates them, coalesces
+               requests and streams vectors in and out; it holds no SRAM (MICRO 2024, section IV-D).
+
+                                       counters -> addresses -> segments -> requests
+                   HBM, DDR, host --------load, load_strided, gather---------> tile stream -- ...
+                   ... -- tile stream ----store, store_strided---------------> HBM, DDR, host
+                   ... -- tile stream ----to_tile----------------------------> AGCU of another tile -> tile stream
+
+The law        A load delivers the tiles of a tensor in the order of a loop nest; a tile that the nest asks for again is
+               moved again. Moving never changes a bit. Asked bytes = valid elements of all tiles x bytes per element.
+               Programs keep tensors at rest tile by tile, packed: a tile is one run, and moved bytes = asked bytes.
+               Other patterns are coalesced (coalesce.py): moved bytes = granules touched. An address out of bounds is
+               refused, or, where it is a value of the program, delivers poison.
+               cycles = max(ceil(bytes / port), ceil(requests / addresses per cycle)), beside those of the tier.
+Modelled       tile order with repeats, ragged tails, counters, segments (virtual.py), coalescing, asked and moved
+               bytes per tier, port width, number of units, other sockets' memory, streams from tile to tile.
+Not modelled   the order in which requests come back, bytes that share a granule with another AGCU's.
+Sources        MICRO 2024, section IV-D; number and widths of the units are assumptions of the machine.
+"""
+
+from math import prod
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rdujax.base.errors import ArgumentError, FormatError, ShapeError, describe
+from rdujax.base.facts import Fact, record
+from rdujax.ledger.counts import Counts, declare
+from rdujax.ledger.numbers import Priced, ceil_div, exact, maximum
+from rdujax.numerics import convert
+from rdujax.numerics.formats import BF16, Format
+from rdujax.streams import stream as streams
+from rdujax.streams.layout import Layout
+from rdujax.streams.lift import Executor, must_fit_int32
+from rdujax.streams.stream import Stream
+from rdujax.units import capacity, p2p
+from rdujax.units.agcu import coalesce
+from rdujax.units.agcu.coalesce import Nest, Sizes
+from rdujax.units.memory import TIERS  # noqa: F401  (declares the counters of the tiers)
+from rdujax.units.tally import tile_bytes
+from rdujax.units.unit import UNITS, Unit
+
+declare(
+    "agcu.tiles", unit="tile", doc="tiles that AGCUs loaded, stored or passed on; free, their bytes and requests cost"
+)
+COUNTERS = ("agcu.tiles", "agcu.requests", "agcu.asked_bytes", "agcu.moved_bytes")
+
+
+@record()
+class Config:
+    """Facts of the AGCUs of one socket.
+
+    count: AGCUs per socket. port_bytes_per_cycle: width of one port. segments: translations that one AGCU holds.
+    request_bytes: the largest request that it coalesces. granule_bytes: the smallest access of a memory tier.
+    addresses_per_cycle: requests that one AGCU can send.
+    """
+
+    count: Fact
+    port_bytes_per_cycle: Fact
+    segments: Fact
+    request_bytes: Fact
+    granule_bytes: Fact
+    addresses_per_cycle: Fact
+
+    @property
+    def sizes(self) -> Sizes:
+        """Of a request and a granule; raises ArgumentError where requests are not whole granules."""
+        return Sizes(int(self.request_bytes.value), int(self.granule_bytes.value))
+
+
+def to_rest(x: jax.Array, fmt: Format) -> jax.Array:
+    """Carriers -> words at rest: uint16 for BF16, unchanged otherwise. Not differentiable in the words."""
+    return convert.pack(x) if fmt is BF16 else x
+
+
+def load(
+    words: jax.Array,
+    layout: Layout,
+    fmt: Format,
+    tier: str,
+    visits: np.ndarray | None = None,
+    how: Executor = "whole",
+    tally: bool = True,
+    remote: bool = False,
+) -> tuple[Stream, Counts]:
+    """Streams a tensor from a tier, where its tiles rest packed.
+
+    words: [*shape], words at rest or carriers. layout: the tiles. visits: int [n_visits], the tiles that the loop
+    nest asks for, as indices in order of arrival, repeats included (default: each once). remote: the tier is another
+    socket's, over P2P, which counts each tile as a message. Returns the stream (each tile once, in order of arrival)
+    and the counts, one entry per visit (none without `tally`). Derivatives pass to carriers unchanged.
+
+    >>> from rdujax.ledger import total
+    >>> from rdujax.numerics.formats import FP32
+    >>> from rdujax.streams.layout import tiled
+    >>> stream, counts = load(jnp.ones((3, 4), jnp.float32), tiled((3, 4), (2, 4)), FP32, "hbm", how="scan")
+    >>> total(counts)
+    Counts:
+      agcu.asked_bytes  48 byte
+      agcu.moved_bytes  48 byte
+      agcu.tiles         2 tile
+      hbm.read_bytes    48 byte
+    """
+    stream = Stream(streams.cut(words, layout, fmt), layout, fmt)
+    return stream, _moved(layout, fmt, f"{tier}.read_bytes", visits, how, remote) if tally else Counts()
+
+
+def store(
+    stream: Stream, tier: str, how: Executor = "whole", tally: bool = True, remote: bool = False
+) -> tuple[jax.Array, Counts]:
+    """Streams a tensor to a tier: ([*shape] carriers, counts per tile). Ragged tails are cut off."""
+    counter = f"{tier}.written_bytes"
+    moved = _moved(stream.layout, stream.fmt, counter, None, how, remote) if tally else Counts()
+    return streams.untile(stream), moved
+
+
+def predict(size_bytes: int, tiles: int, counter: str, sweeps: int = 1, remote: bool = False) -> Counts:
+    """The counts of moving a tensor of `size_bytes`, cut into `tiles`, `sweeps` times, from its shape alone."""
+    moved = size_bytes * sweeps
+    counts = Counts(
+        {"agcu.tiles": tiles * sweeps, "agcu.asked_bytes": moved, "agcu.moved_bytes": moved, counter: moved}
+    )
+    return counts + (p2p.predict(moved, tiles * sweeps) if remote else Counts())
+
+
+def to_tile(stream: Stream, how: Executor = "whole", remote: bool = False) -> tuple[Stream, Counts]:
+    """Streams tiles from an AGCU of one tile to one of another, without memory: (the same stream, counts per tile).
+
+    remote: the other tile is on another socket. Both AGCUs count the tile and its bytes; no tier does.
+    """
+    moved = tile_bytes(stream.layout, stream.fmt, how)
+    must_fit_int32(2 * prod(stream.layout.tile) * stream.fmt.width_bytes, "bytes that two AGCUs move for a tile")
+    both = Counts({"agcu.asked_bytes": moved, "agcu.moved_bytes": moved, "agcu.tiles": jnp.ones_like(moved)}) * 2
+    stream, sent = p2p.send(stream, how, tally=remote)
+    return stream, both + sent
+
+
+def predict_to_tile(size_bytes: int, tiles: int, remote: bool = False) -> Counts:
+    """The counts of `to_tile`, from shapes alone."""
+    moved = 2 * size_bytes
+    counts = Counts({"agcu.tiles": 2 * tiles, "agcu.asked_bytes": moved, "agcu.moved_bytes": moved})
+    return counts + (p2p.predict(size_bytes, tiles) if remote else Counts())
+
+
+def load_strided(
+    config: Config, words: jax.Array, nest: Nest, fmt: Format, tier: str, rest_bytes: int = 0
+) -> tuple[jax.Array, Counts]:
+    """One tile under any affine pattern of addresses: a column, a diagonal, a window, one element again and again.
+
+    words: [n], a symbol at rest (or carriers) in row-major order. nest: its addresses, in bytes from the symbol's
+    start. rest_bytes: where in the tier the symbol begins. Returns ([*trips, elements of a run], counts as scalars),
+    predicted by `coalesce.predict`. The derivative of an element that is read several times is the sum of theirs.
+    Raises ArgumentError for addresses beyond the symbol or within an element.
+    """
+    index = _elements(words, nest, fmt)
+    tile = jnp.take(words, index.reshape(-1), axis=0).reshape(index.shape)
+    return tile, coalesce.tally(config.sizes, nest.moved(rest_bytes), f"{tier}.read_bytes")
+
+
+def store_strided(
+    config: Config, words: jax.Array, tile: jax.Array, nest: Nest, fmt: Format, tier: str, rest_bytes: int = 0
+) -> tuple[jax.Array, Counts]:
+    """Writes one tile under an affine pattern, the mirror of `load_strided`: (words, counts).
+
+    tile: [*trips, elements of a run], of the kind of `words`. Words that the nest does not name stay as they are.
+    Raises ArgumentError for a nest that may write a byte twice, ShapeError for a tile of another shape.
+    """
+    index = _elements(words, nest, fmt)
+    if not nest.never_overlaps:
+        raise ArgumentError(describe("a store that may write a byte twice", given=nest, do="store in several nests"))
+    if tile.shape != index.shape or tile.dtype != words.dtype:
+        raise ShapeError(
+            describe(
+                "a tile that does not fit its nest",
+                given=f"{tile.dtype.name}{list(tile.shape)}",
+                allowed=f"{words.dtype.name}{list(index.shape)}",
+            )
+        )
+    counts = coalesce.tally(config.sizes, nest.moved(rest_bytes), f"{tier}.written_bytes")
+    return words.at[index].set(tile), counts
+
+
+def gather(config: Config, words: jax.Array, rows: jax.Array, fmt: Format, tier: str) -> tuple[jax.Array, Counts]:
+    """Rows of a table whose numbers are values of the program: ([n, *row], counts per row, int32 [n]).
+
+    words: [n_rows, *row]. rows: int32 [n]. Rows rest padded to whole requests, so that counts follow from shapes
+    (`predict_gather`). A row below 0 or beyond the table is poison, and counts as any other. Derivatives pass to the
+    rows that were read. Raises FormatError for numbers that are not int32.
+    """
+    if rows.dtype != jnp.int32 or rows.ndim != 1:
+        raise FormatError(
+            describe(
+                "numbers of rows", given=f"{rows.dtype.name}{list(rows.shape)}", allowed="int32[n]", where="gather"
+            )
+        )
+    known = (rows >= 0) & (rows < words.shape[0])
+    found = jnp.take(words, jnp.where(known, rows, 0), axis=0)
+    poison = streams.POISON_WORD if words.dtype == jnp.uint16 else streams.POISON[fmt]
+    mask = known.reshape(-1, *[1] * (words.ndim - 1))
+    tile = jnp.where(mask, found, jnp.asarray(poison, words.dtype))
+    return tile, _gathered(config, words, rows, fmt, tier)
+
+
+def predict_gather(config: Config, row_bytes: int, rows: int, tier: str) -> Counts:
+    """The counts of `gather`, from shapes alone."""
+    row = coalesce.predict(config.sizes, Nest(0, (), (), row_bytes), f"{tier}.read_bytes")
+    return (row + Counts({"agcu.tiles": 1})) * rows
+
+
+def _gathered(config: Config, words: jax.Array, rows: jax.Array, fmt: Format, tier: str) -> Counts:
+    row = Nest(0, (), (), prod(words.shape[1:]) * fmt.width_bytes)
+
+    def step(_: jax.Array) -> Counts:
+        return coalesce.tally(config.sizes, row, f"{tier}.read_bytes") + Counts({"agcu.tiles": jnp.ones((), jnp.int32)})
+
+    return jax.vmap(step)(rows)
+
+
+def _elements(words: jax.Array, nest: Nest, fmt: Format) -> jax.Array:
+    """int32 [*trips, elements of a run]: the elements that a nest names."""
+    width, there = fmt.width_bytes, words.size * fmt.width_bytes
+    numbers = (nest.base_bytes, nest.run_bytes, *nest.strides_bytes)
+    if words.ndim != 1 or nest.end_bytes > there or any(number % width for number in numbers):
+        raise ArgumentError(
+            describe(
+                "addresses beyond the symbol, or within an element",
+                given=f"{nest}, bytes {nest.first_bytes} to {nest.end_bytes}",
+                allowed=f"multiples of {width} below {there:,}, of a symbol of one axis (here {words.shape})",
+                where=f"{fmt} at rest",
+            )
+        )
+    must_fit_int32(words.size, "elements of a symbol")
+    index = jnp.int32(nest.base_bytes // width) + jnp.arange(nest.run_bytes // width, dtype=jnp.int32)
+    for n, stride in zip(reversed(nest.trips), reversed(nest.strides_bytes), strict=True):
+        outer = jnp.arange(n, dtype=jnp.int32) * jnp.int32(stride // width if n > 1 else 0)
+        index = outer.reshape(-1, *[1] * index.ndim) + index[None]
+    return index
+
+
+def _moved(layout: Layout, fmt: Format, counter: str, visits: np.ndarray | None, how: Executor, remote: bool) -> Counts:
+    moved = tile_bytes(layout, fmt, how, visits)
+    counts = {"agcu.tiles": jnp.ones_like(moved), "agcu.asked_bytes": moved, "agcu.moved_bytes": moved, counter: moved}
+    if remote:
+        counts |= {"p2p.messages": jnp.ones_like(moved), "p2p.sent_bytes": moved}
+    return Counts(counts)
+
+
+def cycles(config: Config, own_bytes: Any, units: int) -> Any:
+    """Cycles that a stream of `own_bytes` occupies the ports of its AGCUs; exact, or differentiable in the facts."""
+    return ceil_div(own_bytes, config.port_bytes_per_cycle.value * units)
+
+
+def price(config: Config, counts: Counts, clock_hz: Any) -> Priced:
+    """Cycles that one AGCU would need for what was counted: the slowest of asking, moving and addressing.
+
+    Exact on plain facts, differentiable in them.
+    """
+    port, rate = config.port_bytes_per_cycle.value, config.addresses_per_cycle.value
+    asked, moved = (ceil_div(counts[f"agcu.{side}_bytes"], port) for side in ("asked", "moved"))
+    return maximum(asked, moved, ceil_div(counts["agcu.requests"], rate))
+
+
+def units_for(config: Config, bytes_per_turn: int, turn_cycles: Any) -> int:
+    """AGCUs that one stream needs so that its ports carry `bytes_per_turn` within `turn_cycles`."""
+    return max(1, ceil_div(bytes_per_turn, exact(config.port_bytes_per_cycle.value) * turn_cycles))
+
+
+def check(config: Config, needs: dict[str, int], where: str) -> None:
+    """Refuses more AGCUs than the socket has, with the list of what is needed (law L6)."""
+    capacity.check("AGCU", needs, int(config.count.value), where=where, do="cut the kernel into several")
+
+
+UNIT = UNITS.add("agcu", Unit("agcu", Config, COUNTERS, price))

@@ -1,0 +1,138 @@
+"""Launches: who waits for what, against a simulation by events, and the sum that programs are priced with."""
+
+from fractions import Fraction
+
+import jax
+import jax.numpy as jnp
+import pytest
+import simpy
+
+import rdujax as rdu
+from rdujax.base.errors import ArgumentError, UnknownNameError
+from rdujax.machines import sn40l, tiny
+from rdujax.units.agcu.launch import ORCHESTRATIONS, Kernel, end_s, launch_s, timeline
+
+CONFIG = tiny().launch
+FACTS = ("host_s", "program_load_s", "argument_load_s", "execute_s")
+PHASES = ("host", "program", "argument", "execute", "run")
+HOST, PROGRAM, ARGUMENT, EXECUTE = (Fraction(str(getattr(CONFIG, name).value)) for name in FACTS)
+MODES = [("software", False), ("hardware", False), ("hardware", True)]
+RUNS = {
+    "short": [Fraction(1, 10**6)] * 4,
+    "long": [Fraction(1, 100), Fraction(0), Fraction(3, 1000), Fraction(1, 10**7)],
+    "one": [Fraction(1, 3)],
+    "none": [],
+}
+
+
+def simulate(runs: list[Fraction], orchestration: str, prefetch: bool) -> list[tuple[str, str, Fraction, Fraction]]:
+    """A loader and a tile as processes; the host, where it is asked, sends the next kernel once the last is done."""
+    env = simpy.Environment(initial_time=Fraction(0))
+    programs = simpy.Store(env)
+    executing = [env.event() for _ in runs]
+    done = [env.event() for _ in runs]
+    found = []
+
+    def phase(kernel, name, seconds):
+        start = env.now
+        yield env.timeout(seconds)
+        found.append((kernel, name, start, env.now))
+
+    def loader():
+        for i in range(len(runs)):
+            if i and not prefetch:
+                yield done[i - 1]
+            if i and prefetch:
+                yield executing[i - 1]
+            if orchestration == "software":
+                yield from phase(f"k{i}", "host", HOST)
+            yield from phase(f"k{i}", "program", PROGRAM)
+            yield programs.put(i)
+
+    def tile():
+        for _ in runs:
+            i = yield programs.get()
+            yield from phase(f"k{i}", "argument", ARGUMENT)
+            executing[i].succeed()
+            yield from phase(f"k{i}", "execute", EXECUTE)
+            yield from phase(f"k{i}", "run", runs[i])
+            done[i].succeed()
+
+    env.process(loader())
+    env.process(tile())
+    env.run()
+    return sorted(found, key=lambda p: (int(p[0][1:]), PHASES.index(p[1])))
+
+
+@pytest.mark.parametrize("runs", RUNS.values(), ids=RUNS)
+@pytest.mark.parametrize(("orchestration", "prefetch"), MODES)
+def test_phases_are_those_of_the_simulation(runs, orchestration, prefetch):
+    kernels = [Kernel(f"k{i}", run) for i, run in enumerate(runs)]
+    phases = timeline(CONFIG, kernels, orchestration, prefetch=prefetch)
+    assert [(p.kernel, p.name, p.start_s, p.end_s) for p in phases] == simulate(runs, orchestration, prefetch)
+    assert end_s(phases) == (phases[-1].end_s if runs else 0)
+    if not prefetch:
+        assert end_s(phases) == sum(runs) + len(runs) * launch_s(CONFIG, orchestration)
+
+
+def test_a_launch_costs_ten_and_a_hundred_microseconds():
+    config = sn40l().launch
+    assert launch_s(config, "hardware") == Fraction(10, 10**6) and launch_s(config, "software") == Fraction(100, 10**6)
+    assert [sn40l().launch_s(o) for o in ORCHESTRATIONS] == [launch_s(config, o) for o in ORCHESTRATIONS]
+
+
+def test_a_kernel_begins_exactly_when_what_it_waits_for_has_ended():
+    """The next argument load waits for the later of two things; at a run of PROGRAM - EXECUTE they end together."""
+    even = PROGRAM - EXECUTE
+    tick = Fraction(1, 10**9)
+    for run, wait in ((even - tick, tick), (even, 0), (even + tick, 0)):
+        phases = timeline(CONFIG, [Kernel("a", run), Kernel("b", 0)], "hardware", prefetch=True)
+        start = {(p.kernel, p.name): p.start_s for p in phases}
+        ends = {(p.kernel, p.name): p.end_s for p in phases}
+        assert start["b", "program"] == start["a", "execute"]
+        assert start["b", "argument"] == max(ends["a", "run"], ends["b", "program"]) == ends["a", "run"] + wait
+    plain = timeline(CONFIG, [Kernel("a", even), Kernel("b", 0)], "hardware")
+    assert plain[4].start_s == plain[3].end_s and (plain[4].kernel, plain[4].name) == ("b", "program")
+
+
+def test_prefetch_hides_the_program_load_behind_a_long_run_and_never_harms():
+    for runs in RUNS.values():
+        kernels = [Kernel(f"k{i}", run) for i, run in enumerate(runs)]
+        ahead = end_s(timeline(CONFIG, kernels, "hardware", prefetch=True))
+        assert ahead <= end_s(timeline(CONFIG, kernels, "hardware"))
+    long = [Kernel(f"k{i}", Fraction(1, 100)) for i in range(5)]
+    saved = end_s(timeline(CONFIG, long, "hardware")) - end_s(timeline(CONFIG, long, "hardware", prefetch=True))
+    assert saved == 4 * PROGRAM
+
+
+@pytest.mark.parametrize("orchestration", ORCHESTRATIONS)
+def test_a_program_is_priced_as_its_timeline(orchestration):
+    def layer(x, w):
+        return jnp.tanh(x @ w)
+
+    shapes = (jax.ShapeDtypeStruct((8, 8), jnp.bfloat16), jax.ShapeDtypeStruct((8, 8), jnp.bfloat16))
+    cost = rdu.compile(layer, *shapes, machine="tiny", fusion="none", orchestration=orchestration).cost()
+    kernels = [Kernel(kernel.name, kernel.run_s) for kernel in cost.kernels]
+    assert len(kernels) > 1 and end_s(timeline(CONFIG, kernels, orchestration)) == cost.total_s
+
+
+def test_times_are_differentiable_in_the_facts():
+    config = jax.tree.map(jnp.float32, CONFIG)
+
+    def end(c, prefetch):
+        return end_s(timeline(c, [Kernel("a", 1e-6), Kernel("b", 1e-6)], "hardware", prefetch=prefetch))
+
+    plain, ahead = (jax.grad(end)(config, prefetch) for prefetch in (False, True))
+    assert float(end(config, False)) == pytest.approx(float(2 * launch_s(CONFIG, "hardware")) + 2e-6, rel=1e-6)
+    assert [getattr(plain, name).value for name in FACTS] == [0, 2, 2, 2]
+    # Runs are short: the second program load is what the second kernel waits for, and it begins with the first execute.
+    assert [getattr(ahead, name).value for name in FACTS] == [0, 2, 2, 1]
+
+
+def test_bad_schedules_are_refused():
+    with pytest.raises(ArgumentError, match="cannot be loaded ahead of a launch(.|\n)*orchestration 'software'"):
+        timeline(CONFIG, [], "software", prefetch=True)
+    with pytest.raises(UnknownNameError, match="unknown orchestration(.|\n)*did you mean 'hardware'"):
+        timeline(CONFIG, [], "hardwired")
+    with pytest.raises(ArgumentError, match="cannot run for less than no time\n  given:   -1 s\n  where:   a"):
+        timeline(CONFIG, [Kernel("a", -1)], "hardware")
