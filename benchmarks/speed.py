@@ -69,7 +69,7 @@ class Row:
 
     def as_json(self) -> str:
         """The row as one JSON object."""
-        return json.dumps({"benchmark": "speed", "kind": "measured", "published": None, **self.__dict__})
+        return json.dumps({"benchmark": "speed", "kind": "measured", "published": None, "ratio": None, **self.__dict__})
 
     def as_text(self) -> str:
         """The row of a table."""

@@ -1,6 +1,7 @@
 """Finds a benchmark by its name and runs it, or lists them all."""
 
 import ast
+import os
 import runpy
 import sys
 from pathlib import Path
@@ -35,7 +36,10 @@ def main(arguments: list[str]) -> int:
         print(error, file=sys.stderr)
         return 2
     sys.argv = [f"./scripts/bench {name}", *rest]
-    runpy.run_module(f"benchmarks.{name}", run_name="__main__", alter_sys=False)
+    try:
+        runpy.run_module(f"benchmarks.{name}", run_name="__main__", alter_sys=False)
+    except BrokenPipeError:  # the reader has seen enough, as in `./scripts/bench units | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 

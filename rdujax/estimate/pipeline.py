@@ -4,6 +4,7 @@ Every memory tier is shared statically: in each turn a tier moves the bytes of a
 for as long as all of them together take. Before the first turn, what stays on chip is loaded at full bandwidth.
 """
 
+from dataclasses import replace
 from typing import Any
 
 from rdujax.graph.graph import Graph
@@ -23,10 +24,25 @@ def pipeline_of(graph: Graph, planned: PlannedKernel, machine: Machine) -> timin
     stages = [_stream_stage(planned, stream, machine) for stream in planned.streams]
     for stage, share in zip(planned.kernel.stages, planned.shares, strict=True):
         stages.append(timing.Stage(stage.label, stage_cycles(graph, planned, stage, share, machine)))
-    return timing.Pipeline(tuple(stages), tuple(edges(planned)))
+    pipeline = timing.Pipeline(tuple(stages), tuple(_edges(planned)))
+    return replace(pipeline, edges=tuple(_unhindered(pipeline, planned)))
 
 
-def edges(planned: PlannedKernel) -> list[timing.Edge]:
+def _unhindered(pipeline: timing.Pipeline, planned: PlannedKernel) -> list[timing.Edge]:
+    """The edges, those of loads that stay on chip deep enough that no reader holds up another.
+
+    Such a buffer has one slot, which is filled once and never given back: its readers do not wait for one another. In
+    the pipeline it is filled anew every turn, in no time, and so it gets the depth with which that costs nothing.
+    """
+    level = dict(zip((stage.name for stage in pipeline.stages), pipeline.levels, strict=True))
+    stays = {s.label for s in planned.streams if not s.is_store and s.value in planned.tiling.resident}
+    return [
+        replace(e, depth=level[e.consumer] - level[e.producer] + 1) if e.producer in stays else e
+        for e in pipeline.edges
+    ]
+
+
+def _edges(planned: PlannedKernel) -> list[timing.Edge]:
     """One edge per buffer and reader, with the buffer's depth."""
     source = {s.value: s.label for s in planned.streams if not s.is_store}
     source |= {s.result: s.label for s in planned.kernel.stages}

@@ -22,6 +22,7 @@ from rdujax.ledger.numbers import common, is_exact, is_relaxed, ratio
 from rdujax.machines.machine import Machine
 from rdujax.ops.contract import Contract
 from rdujax.ops.map import Map
+from rdujax.streams.layout import tiled
 from rdujax.units import agcu
 from rdujax.units.memory import TIERS
 
@@ -158,22 +159,22 @@ def _sum(parts: Any) -> Any:
     return total
 
 
-def predict(plan: Plan) -> Counts:
-    """What the units will count when the program executes, from shapes alone (law L3)."""
+def predict(plan: Plan, machine: Machine) -> Counts:
+    """What the units will count when the program executes on a machine, from shapes alone (law L3)."""
     total = Counts()
     for planned in plan.kernels:
-        total = total + _predict_kernel(plan, planned)
+        total = total + _predict_kernel(plan, planned, machine)
     return total
 
 
-def _predict_kernel(plan: Plan, planned: PlannedKernel) -> Counts:
+def _predict_kernel(plan: Plan, planned: PlannedKernel, machine: Machine) -> Counts:
     graph, counts = plan.graph, Counts()
     for stream in planned.streams:
         kind = graph.types[stream.value]
         side = "written" if stream.is_store else "read"
         sweeps = 1 if stream.is_store else planned.tiling.sweeps(stream.value)
-        tiles = prod(_grid(planned, stream.value, kind.shape))
-        counts = counts + agcu.predict(kind.size_bytes, tiles, f"{stream.tier}.{side}_bytes", sweeps)
+        layout = tiled(kind.shape, planned.tiling.tile(stream.value, kind.shape))
+        counts = counts + agcu.predict(machine.agcu, layout, kind.fmt, f"{stream.tier}.{side}_bytes", sweeps)
     for stage in planned.kernel.stages:
         result = graph.types[stage.result]
         counts = counts + Counts({"pmu.written_bytes": result.elements * planned.held(graph, stage.result).width_bytes})

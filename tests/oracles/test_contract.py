@@ -16,9 +16,16 @@ from tests.oracles.harness import assert_same_bits, raw
 LENGTHS = (1, 2, 15, 16, 17, 31, 33, 100)
 FACES = ((1, 1), (1, 33), (5, 1), (3, 7), (16, 16), (17, 40))
 EDGE = "roots of the smallest"
-QUICK = [(*FACES[(2 * i + j) % len(FACES)], k) for i, k in enumerate(LENGTHS) for j in (0, 1)]
+QUICK = [(*FACES[i % len(FACES)], k) for i, k in enumerate(LENGTHS)]
 REST = [(m, n, k) for m, n in FACES for k in LENGTHS if (m, n, k) not in QUICK]
-SHAPES = QUICK + [pytest.param(*shape, marks=pytest.mark.full) for shape in REST]
+
+
+def in_full(*values):
+    """Parameters of the same test that only the full run tries."""
+    return [pytest.param(*(v if isinstance(v, tuple) else (v,)), marks=pytest.mark.full) for v in values]
+
+
+SHAPES = QUICK + in_full(*REST)
 
 
 def _operands(kind: str, m: int, n: int, k: int, *, batch: tuple[int, ...] = (), fmt: str = "fp32"):
@@ -73,7 +80,7 @@ ROADS = {
 }
 
 
-@pytest.mark.parametrize("k", [1, 2, 16, 33])
+@pytest.mark.parametrize("k", [16, *in_full(1, 2, 33)])
 @pytest.mark.parametrize("road", ROADS)
 def test_roads(road: str, k: int):
     """The same bits however XLA meets the operands; a one-trip loop (K <= 16) is the treacherous one."""
@@ -82,7 +89,7 @@ def test_roads(road: str, k: int):
         assert_same_bits(ROADS[road](contract, raw(a), raw(b)), sf.contract(a, b), note=f"{kind} {fmt}")
 
 
-@pytest.mark.parametrize("k", [7, 16, 50])
+@pytest.mark.parametrize("k", [16, *in_full(7, 50)])
 def test_batch_axes(k: int):
     """No, one and two leading axes; a batch of one; batching of one operand only, over any axis."""
     for batch in ((), (1,), (4,), (2, 3)):
@@ -99,7 +106,7 @@ def test_batch_axes(k: int):
     assert_same_bits(moved, np.moveaxis(sf.contract(a, b), 0, 1), note="inner batch axes")
 
 
-@pytest.mark.parametrize("k", [15, 64, 100])
+@pytest.mark.parametrize("k", [64, *in_full(15, 100)])
 def test_slices(k: int):
     """Rows, columns and blocks alone equal those of the whole: the bits do not depend on M, N or the batch."""
     a, b = _operands("normal", 33, 48, k)
@@ -116,7 +123,7 @@ def test_slices(k: int):
         assert_same_bits(part, whole[slice(*rows), slice(*columns)], note=f"{rows} {columns}")
 
 
-@pytest.mark.parametrize("k", [1, 16, 35])
+@pytest.mark.parametrize("k", [35, *in_full(1, 16)])
 def test_words_at_rest(k: int):
     """uint16 words for either operand or both give the bits of the carriers."""
     for kind in ("normal", "bits", EDGE):
@@ -130,7 +137,7 @@ def test_words_at_rest(k: int):
         assert_same_bits(harness.last_constant(contract, left[0], right[0]), want[0], note="constant")
 
 
-@pytest.mark.parametrize("tile", [1, 5, 16, 24])
+@pytest.mark.parametrize("tile", [5, 16, *in_full(1, 24)])
 def test_continuing_an_accumulator(tile: int):
     """k-tiles one after another, each continuing the last sum, are one call; also from any first accumulator."""
     k = 48
@@ -160,8 +167,10 @@ def _segments(k: int, splits: int) -> tuple[int, ...]:
     return tuple(min(size, k - start) for start in range(0, k, size))
 
 
-@pytest.mark.parametrize("splits", [1, 2, 3, 7])
-@pytest.mark.parametrize("k", [7, 16, 33, 100])
+@pytest.mark.parametrize(
+    ("k", "splits"),
+    [(7, 7), (16, 3), (33, 1), (33, 7), (100, 2), *in_full(*((k, s) for k in (7, 16, 33, 100) for s in (1, 2, 3, 7)))],
+)
 def test_k_splits(k: int, splits: int):
     """Declared segments, each a chain from +0, then the partial sums as a chain."""
     op = jax.jit(partial(contract, k_splits=splits))

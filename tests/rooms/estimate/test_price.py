@@ -93,6 +93,28 @@ def test_a_price_is_differentiable_in_the_machine():
     assert slope * (-0.2 * at) == pytest.approx(slower - exact, rel=0.5)
 
 
+def chained(x, *weights):
+    """x through one matrix after another."""
+    for w in weights:
+        x = x @ w
+    return x
+
+
+def test_readers_of_what_stays_on_chip_do_not_wait_for_one_another():
+    """One matrix used four times takes no longer than four; a bias at both ends of a pipeline costs its load alone."""
+    x, w = jax.ShapeDtypeStruct((4096, 256), "bfloat16"), jax.ShapeDtypeStruct((256, 256), "bfloat16")
+    bias = jax.ShapeDtypeStruct((1, 256), "bfloat16")
+    tied = rdu.compile(lambda x, w: chained(x, w, w, w, w), x, w)
+    untied = rdu.compile(chained, x, w, w, w, w)
+    twice = rdu.compile(lambda x, v, w, b: (x @ v + b) @ w + b, x, w, w, bias)
+    apart = rdu.compile(lambda x, v, w, b, c: (x @ v + b) @ w + c, x, w, w, bias, bias)
+    for once, more in ((tied, untied), (twice, apart)):
+        assert len(once.plan.kernels) == 1 and turns(once.plan)[0] > 1
+        assert once.cost().cycles <= more.cost().cycles
+        relaxed = float(once.cost(once.machine.relaxed()).run_s)
+        assert relaxed == pytest.approx(float(once.cost().run_s), rel=1e-5)
+
+
 def test_a_price_has_a_derivative_by_every_fact_of_the_machine():
     """Zero by the facts that it does not rest on, and by all at once on a relaxed machine."""
     sample = samples()[0]
