@@ -29,7 +29,9 @@ def rows(quick: bool) -> Iterator[Row]:
 def _tiles(layout: Layout) -> Row:
     """Every element of every tile."""
     x = np.random.default_rng(1).normal(size=layout.shape).astype(np.float32)
-    load = compiled(lambda words: agcu.load(words, layout, FP32, "hbm", how="scan")[0].data, jnp.asarray(x))
+    load = compiled(
+        lambda words: agcu.load(sn40l().agcu, words, layout, FP32, "hbm", how="scan")[0].data, jnp.asarray(x)
+    )
     got, wrong, compared = np.asarray(load.run(x)), 0, 0
     for tile, at in zip(got, layout.arrivals, strict=True):
         want = x[tuple(slice(i * t, (i + 1) * t) for i, t in zip(at, layout.tile, strict=True))]

@@ -104,9 +104,10 @@ def conflicts(rng: np.random.Generator, count: int) -> Row:
     """Cycles of the banks for random vectors, against a count of each vector's words by sets."""
     pad = scratchpad.pad(CONFIG, FP32)
     at = rng.integers(0, pad.elements, (count, pad.lanes)).astype(np.int32)
-    got, seconds = timed(lambda at: scratchpad.vector_cycles(pad, at), at)
+    words, everywhere = at // pad.word_elements, jnp.ones(at.shape, bool)
+    got, seconds = timed(lambda words: banks.bank_cycles(pad.banking, (words, everywhere)), words)
     want = []
-    for vector in (at // pad.word_elements).tolist():
+    for vector in words.tolist():
         each = [word % pad.geometry.banks for word in set(vector)]
         want.append(max(map(each.count, each)))
     wrong = int((np.asarray(got) != want).sum())

@@ -167,9 +167,9 @@ def cost_table(rows: Sequence[dict[str, Any]]) -> str:
         ("pipeline stages on PCUs", lambda r: f"{r['stages']}"),
         ("PCUs, largest kernel", lambda r: f"{r['pcus']:,}"),
         ("PMUs, largest kernel", lambda r: f"{r['pmus']:,}"),
-        ("SRAM held, largest kernel", lambda r: _size(r["sram_bytes"])),
-        ("HBM read", lambda r: _size(r["read_bytes"].get("hbm", 0))),
-        ("HBM written", lambda r: _size(r["written_bytes"].get("hbm", 0))),
+        ("SRAM held, largest kernel", _sizes(rows, lambda r: r["sram_bytes"])),
+        ("HBM read", _sizes(rows, lambda r: r["read_bytes"].get("hbm", 0))),
+        ("HBM written", _sizes(rows, lambda r: r["written_bytes"].get("hbm", 0))),
         ("FLOP", lambda r: f"{r['flops']:,}"),
         ("cycles", lambda r: f"{r['cycles']:,}"),
         ("time running (us)", lambda r: f"{r['run_s'] * 1e6:,.2f}"),
@@ -187,8 +187,11 @@ def cost_table(rows: Sequence[dict[str, Any]]) -> str:
     return table(["", *(r["partition"] for r in rows)], kept, indent="  ", right=True)
 
 
-def _size(count_bytes: int) -> str:
-    return f"{count_bytes / MIB:,.2f} MiB" if count_bytes >= MIB // 16 else f"{count_bytes / 1024:,.2f} KiB"
+def _sizes(rows: Sequence[dict[str, Any]], size_bytes: Callable[[dict[str, Any]], int]) -> Callable[..., str]:
+    """How a size is shown: in MiB, or in KiB for all rows where one of them has too little for MiB."""
+    least = min(filter(None, map(size_bytes, rows)), default=0)
+    unit, name = (MIB, "MiB") if least >= MIB // 16 else (1024, "KiB")
+    return lambda row: f"{size_bytes(row) / unit:,.2f} {name}"
 
 
 def _number(value: float | None, digits: int = 2) -> str:
@@ -261,12 +264,12 @@ def show(job: Job, machine: Machine, args: argparse.Namespace) -> bool:
 
 def write_files(job: Job, machine: Machine, args: argparse.Namespace) -> None:
     """Writes the trace and the picture of the fused job that the options ask for, and says so on standard error."""
-    if not (args.timeline or args.floorplan):
+    if args.timeline is None and args.floorplan is None:
         return
     program = compiled(job, machine, args.orchestration)["fully fused"]
-    if args.timeline:
+    if args.timeline is not None:
         print(f"wrote {program.timeline().save(args.timeline)}: open it in ui.perfetto.dev", file=sys.stderr)
-    if args.floorplan:
+    if args.floorplan is not None:
         print(f"wrote {program.floorplan().save(args.floorplan)}", file=sys.stderr)
 
 

@@ -12,10 +12,13 @@ from typing import IO, Any
 from xml.sax.saxutils import escape
 
 from rdujax.base.errors import ArgumentError, describe
-from rdujax.compiler.files import with_whole_file
+from rdujax.compiler.files import path_of, with_whole_file
 
 FONT = "Helvetica, Arial, sans-serif"
 DPI, POINTS = 96, 0.75  # pixels per inch, and points (1/72 inch) per pixel
+# Widths of letters in ems, never less than in DejaVu Sans, which is wider than the fonts above; others as wide as most.
+NARROW, WIDE, WIDEST = "fijlrtI.,:;'|!()[]/ -\"", "wACDGHKNOQRUVXY+=#<>~&^", "mMW@%…—"
+EMS, BOLD = {**dict.fromkeys(NARROW, 0.46), **dict.fromkeys(WIDE, 0.84), **dict.fromkeys(WIDEST, 1.0)}, 1.14
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,20 @@ class Words:
     title: str = ""
 
 
+def width_of(text: str, size: float, bold: bool = False) -> float:
+    """Pixels that a line of text takes at most: fonts differ, and so this is no measure but what to keep free."""
+    ems = sum(EMS.get(letter, 0.7 if letter.isascii() else 1.0) for letter in text)
+    return ems * size * (BOLD if bold else 1)
+
+
+def fitted(text: str, room: float, size: float, bold: bool = False) -> str:
+    """The text, or as much of it as fits into `room` pixels with an ellipsis."""
+    if width_of(text, size, bold) <= room:
+        return text
+    most = next((n for n in range(len(text), 0, -1) if width_of(f"{text[:n]}…", size, bold) <= room), 0)
+    return f"{text[:most]}…"
+
+
 Shape = Rectangle | Disc | Polygon | Line | Words
 
 
@@ -108,12 +125,14 @@ class Drawing:
     def save(self, path: str | Path) -> Path:
         """Writes the drawing as .svg, or as .png (through matplotlib), and returns the path.
 
-        The file appears complete or not at all. Raises ArgumentError for another suffix and for a missing package.
+        The file appears complete or not at all. Raises ArgumentError for another suffix, for a missing package, and
+        as `with_whole_file`.
         """
-        path = Path(path)
-        if path.suffix == ".svg":
+        path = path_of(path)
+        suffix = path.suffix.lower()
+        if suffix == ".svg":
             with_whole_file(path, lambda file: file.write(self.svg().encode()))
-        elif path.suffix == ".png":
+        elif suffix == ".png":
             with_whole_file(path, self._write_png)
         else:
             raise ArgumentError(

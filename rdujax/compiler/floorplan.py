@@ -2,26 +2,28 @@
 
     placement + link loads --draw--> Floorplan --save--> .svg | .png
 
-Squares are PCUs, discs beside them PMUs, triangles at the edges AGCUs. Colour is the stage: its PCUs and the PMUs of
-its result are filled with it; PMUs and AGCUs of a load are rings in the colour of the first stage that reads it. Wires
+Squares are PCUs, discs beside them PMUs, triangles at the edges AGCUs. Colour is the stage: its PCUs, the PMUs of its
+result and the AGCUs that store it are filled with it; PMUs and AGCUs of a load are rings in the colour of the first
+stage that reads it. A stage's number, that of the legend, is on the middle one of its PCUs. Wires
 are as thick and dark as the fuller of their two directions; those that would have to carry more than a link can, if
 the kernel is to run in the cycles that it is priced at, are red. (The price does not know the network.)
 """
 
 from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from rdujax.compiler.drawing import Disc, Drawing, Line, Polygon, Rectangle, Shape, Style, Words
+from rdujax.compiler.drawing import Disc, Drawing, Line, Polygon, Rectangle, Shape, Style, Words, fitted, width_of
 from rdujax.compiler.flows import buffer_of
 from rdujax.compiler.place import Grid, Place, Placement, neighbours, place
-from rdujax.compiler.report import busy_cycles, counted
+from rdujax.compiler.report import counted, worked_cycles
 from rdujax.compiler.wires import Wires, wires
 from rdujax.estimate.pipeline import pipeline_of
 from rdujax.graph.graph import Graph
-from rdujax.graph.plan import PlannedKernel
+from rdujax.graph.plan import MemoryStream, PlannedKernel
 from rdujax.ledger.makespan import makespan_cycles
 from rdujax.ledger.numbers import exact
 from rdujax.machines.machine import Machine
@@ -29,9 +31,12 @@ from rdujax.units.rdn.mesh import STEPS, Port
 
 # Okabe and Ito's and Tol's colours, told apart with every kind of sight; then again, with the stage's number on it.
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#332288", "#999933", "#882255", "#44aa99")
-INK, FAINT, GROUND, FULL = "#222222", "#e3e6ea", "#f7f8fa", "#d7191c"
+INK, GREY, MARK = "#222222", "#6b7280", "#8b93a1"
+FAINT, GROUND, FULL = "#e3e6ea", "#f7f8fa", "#d7191c"
 CELL_X, CELL_Y, PCU, PMU = 34.0, 20.0, 11.0, 5.0
-GAP, MARGIN, HEAD, LEGEND = 56.0, 40.0, 108.0, 380.0
+GAP, MARGIN, HEAD, LINE, SMALL = 56.0, 40.0, 108.0, 13.0, 11.0
+UNITS, BAR = 114.0, 130.0  # widths in the legend
+MANY = 9  # PCUs of a stage, from which on its number is larger than one of them
 
 
 @dataclass(frozen=True)
@@ -88,7 +93,7 @@ def floorplan(graph: Graph, planned: PlannedKernel, machine: Machine, name: str)
     placement = place(graph, planned, machine)
     pipeline, turns = pipeline_of(graph, planned, machine), planned.tiling.turns
     cycles = makespan_cycles(pipeline, turns)
-    busy = {label: own / cycles for label, own in busy_cycles(pipeline, turns).items()}  # not emulated: sizes
+    busy = {label: own / cycles for label, own in worked_cycles(pipeline, turns).items()}  # not emulated: sizes
     colours = {s.label: COLOURS[i % len(COLOURS)] for i, s in enumerate(planned.kernel.stages)}
     buffers = {label: _paint_of(label, planned, colours) for label in placement.units.pmus}
     stages = tuple(
@@ -96,9 +101,10 @@ def floorplan(graph: Graph, planned: PlannedKernel, machine: Machine, name: str)
         for s, share in zip(planned.kernel.stages, planned.shares, strict=True)
     )
     streams = tuple(
-        Legend(s.label, buffers[buffer_of(planned, s)], f"{counted(s.agcus, 'AGCU')}, {s.tier}", busy[s.label])
+        Legend(s.label, _paint_of_stream(s, buffers[buffer_of(planned, s)]),
+               f"{counted(s.agcus, 'AGCU')}, {s.tier}", busy[s.label])
         for s in planned.streams
-    )
+    )  # fmt: skip
     capacity = float(exact(machine.rdn.packets_per_cycle.value))
     title = f"{name}: kernel {planned.kernel.name}"
     loads = wires(graph, planned, placement, machine)
@@ -112,6 +118,11 @@ def _paint_of(buffer: str, planned: PlannedKernel, colours: dict[str, str]) -> S
     stages = writer or neighbours(planned)[buffer]
     colour = colours[stages[0]] if stages else INK
     return Style(colour) if writer else Style("#ffffff", colour, 2.4)
+
+
+def _paint_of_stream(stream: MemoryStream, buffer: Style) -> Style:
+    """As the buffer that it fills, or filled in the colour of the one that it empties."""
+    return buffer if not stream.is_store or buffer.stroke == "none" else Style(buffer.stroke)
 
 
 def _units(plan: Floorplan) -> str:
@@ -135,16 +146,29 @@ def _network(plan: Floorplan) -> str:
 
 @dataclass(frozen=True)
 class _Sheet:
-    """Where places are on the paper."""
+    """Where places are on the paper. captions: the lines above each tile."""
 
     grid: Grid
+    captions: tuple[tuple[str, ...], ...]
+
+    @cached_property
+    def head(self) -> float:
+        """Where the first tiles begin, below their captions."""
+        return HEAD + LINE * (max(map(len, self.captions)) - 1)
+
+    @cached_property
+    def gap(self) -> float:
+        """What is left free between dies: the AGCUs of both, and what captions are wider than tiles."""
+        widest = max(width_of(line, SMALL) for lines in self.captions for line in lines)
+        return max(GAP, widest + 8 - self.grid.mesh.columns * CELL_X)
 
     def centre(self, place: Place) -> tuple[float, float]:
         """The switch of a place."""
         row, column = self.grid.spot(place)
         top, left = self.grid.corner(place.tile)
         across, down = left // self.grid.mesh.columns, top // self.grid.mesh.rows
-        return MARGIN + column * CELL_X + across * GAP + CELL_X / 2, HEAD + row * CELL_Y + down * GAP + CELL_Y / 2
+        x = MARGIN + column * CELL_X + across * self.gap + CELL_X / 2
+        return x, self.head + row * CELL_Y + down * GAP + CELL_Y / 2
 
     def tile(self, tile: int) -> tuple[float, float, float, float]:
         """x, y, width and height of a tile."""
@@ -159,32 +183,52 @@ class _Sheet:
 
 
 def _draw(plan: Floorplan) -> Drawing:
-    sheet = _Sheet(plan.placement.grid)
+    captions, key = _captions(plan)
+    sheet = _Sheet(plan.placement.grid, captions)
     right, bottom = sheet.size
     title = _short(plan.title, 90)
-    shapes: list[Shape] = [*_tiles(plan, sheet), *_links(plan, sheet), *_free(plan, sheet), *_used(plan, sheet)]
-    shapes += [
+    head = [
         Words(MARGIN, 32, title, 19, Style(INK), bold=True, title=plan.title),
         Words(MARGIN, 54, _units(plan), 12.5, Style(INK)),
         Words(MARGIN, 72, _network(plan), 12.5, Style(INK)),
     ]
-    legend, legend_bottom = _legend(plan, right + MARGIN + 14, HEAD + 12)
-    width = max(right + MARGIN + 14 + LEGEND, 2 * MARGIN + 11.5 * len(title))  # letters of the title are about so wide
-    return Drawing(width, max(bottom, legend_bottom) + MARGIN, (*shapes, *legend))
+    shapes = [*_tiles(sheet), *_links(plan, sheet), *_free(plan, sheet), *_used(plan, sheet), *head]
+    left = right + MARGIN + 14
+    rows, legend_right, y = _legend(plan, left, sheet.head + 12)
+    meaning, y = _key(left, y + 18, key)
+    width = max(legend_right, *(MARGIN + width_of(words.text, words.size, words.bold) for words in head))
+    return Drawing(width + MARGIN, max(bottom, y) + MARGIN, (*shapes, *rows, *meaning))
 
 
-def _tiles(plan: Floorplan, sheet: _Sheet) -> list[Shape]:
-    """The tiles, and what they exchange with other tiles."""
-    shapes: list[Shape] = []
+def _captions(plan: Floorplan) -> tuple[tuple[tuple[str, ...], ...], str]:
+    """The lines above every tile: its number, and what it exchanges with others; and what the key says of them.
+
+    In words where tiles are wide enough, and otherwise below each other.
+    """
     out, home = (plan.wires.crossings.sum(axis, dtype=np.int64) / plan.cycles for axis in (1, 0))  # not emulated: sizes
-    for tile in range(sheet.grid.tiles):
+    rates = list(zip(out.tolist(), home.tolist(), strict=True))
+    wide = [
+        f"tile {tile}: {sent:.2f} packets/cycle to other tiles, {got:.2f} from them" if sent or got else f"tile {tile}"
+        for tile, (sent, got) in enumerate(rates)
+    ]
+    room = plan.placement.grid.mesh.columns * CELL_X + GAP - 8
+    if all(width_of(line, SMALL) <= room for line in wide):
+        return tuple((line,) for line in wide), ""
+    narrow = tuple(
+        (f"tile {tile}", f"{sent:.2f} out", f"{got:.2f} in") if sent or got else (f"tile {tile}",)
+        for tile, (sent, got) in enumerate(rates)
+    )
+    return narrow, "out, in: packets/cycle to and from other tiles"
+
+
+def _tiles(sheet: _Sheet) -> list[Shape]:
+    """The tiles with their captions."""
+    shapes: list[Shape] = []
+    for tile, lines in enumerate(sheet.captions):
         x, y, width, height = sheet.tile(tile)
-        sent, got = float(out[tile]), float(home[tile])
-        name = f"tile {tile}"
-        if sent or got:
-            name += f": {sent:.2f} packets/cycle to other tiles, {got:.2f} from them"
         shapes.append(Rectangle(x, y, width, height, Style(GROUND, "#c3c8cf", 1)))
-        shapes.append(Words(x + width / 2, y - 6, name, 11, Style("#6b7280"), "middle"))
+        for above, line in enumerate(reversed(lines)):
+            shapes.append(Words(x + width / 2, y - 6 - above * LINE, line, SMALL, Style(GREY), "middle"))
     return shapes
 
 
@@ -240,10 +284,7 @@ def _used(plan: Floorplan, sheet: _Sheet) -> list[Shape]:
         places = plan.placement.units.pcus[row.name]
         shapes += [_pcu(sheet, p, row.paint, f"PCU of stage {row.name}, {p}") for p in places]
         x, y = sheet.centre(places[len(places) // 2])
-        if many := len(places) > 8:
-            shapes.append(Disc(x - PCU * 0.7, y, 10, Style("#ffffff", INK, 1.4)))
-        size, colour = (12.5, INK) if many else (9.5, "#ffffff")
-        shapes.append(Words(x - PCU * 0.7, y + 0.35 * size, str(number), size, Style(colour), "middle", bold=True))
+        shapes += _number(x - PCU * 0.7, y, number, len(places), row.paint.fill)
     return shapes
 
 
@@ -266,52 +307,83 @@ def _agcu(sheet: _Sheet, place: Place, style: Style, title: str = "") -> Polygon
     return Polygon(((tip, y), (base, y - 6), (base, y + 6)), style, title)
 
 
-def _legend(plan: Floorplan, x: float, y: float) -> tuple[list[Shape], float]:
-    """Streams and stages in order of the pipeline, shapes, and the scale of the wires; and where it ends."""
+def _legend(plan: Floorplan, x: float, y: float) -> tuple[list[Shape], float, float]:
+    """Streams and stages in order of the pipeline; and where they end, to the right and below."""
     loads = [row for row in plan.streams if row.paint.stroke != "none"]
     stores = [row for row in plan.streams if row not in loads]
+    number_end = x + 22 + width_of(str(len(plan.stages)), 12.5, bold=True)
+    name_x, bar_x = number_end + 8, number_end + 8 + UNITS
+    right = bar_x + BAR + 8 + width_of("100% busy", SMALL)
     shapes: list[Shape] = []
     for row in [*loads, *plan.stages, *stores]:
         if row in plan.stages:
-            number = plan.stages.index(row) + 1
+            number = f"{plan.stages.index(row) + 1}"
             shapes.append(Rectangle(x, y - 12, 16, 16, row.paint))
-            shapes.append(Words(x + 30, y, f"{number}", 12.5, Style(INK), "end", bold=True))
+            shapes.append(Words(number_end, y, number, 12.5, Style(INK), "end", bold=True))
         else:
             shapes.append(Polygon(((x + 14, y - 5), (x + 3, y - 11), (x + 3, y + 1)), row.paint))
-        shapes.append(Words(x + 36, y, _short(row.name), 12.5, Style(INK), title=row.name))
-        shapes.append(Words(x + 36, y + 15, row.units, 11, Style("#6b7280")))
-        shapes += _bar(x + 150, y + 6, row)
+        shapes.append(Words(name_x, y, fitted(row.name, right - name_x, 12.5), 12.5, Style(INK), title=row.name))
+        shapes.append(Words(name_x, y + 15, fitted(row.units, UNITS - 6, SMALL), SMALL, Style(GREY), title=row.units))
+        shapes += _bar(bar_x, y + 6, row)
         y += 36
-    return shapes + _key(plan, x, y + 18), y + 18 + 7 * 22
+    return shapes, right, y
 
 
 def _bar(x: float, y: float, row: Legend) -> list[Shape]:
-    width = 130.0
     colour = row.paint.fill if row.paint.stroke == "none" else row.paint.stroke
     return [
-        Rectangle(x, y, width, 9, Style("#eef0f3")),
-        Rectangle(x, y, width * min(1.0, row.busy), 9, Style(colour)),
-        Words(x + width + 8, y + 9, f"{row.busy:.0%} busy", 11, Style("#6b7280")),
+        Rectangle(x, y, BAR, 9, Style("#eef0f3")),
+        Rectangle(x, y, BAR * min(1.0, row.busy), 9, Style(colour)),
+        Words(x + BAR + 8, y + 9, f"{row.busy:.0%} busy", SMALL, Style(GREY)),
     ]
 
 
-def _key(plan: Floorplan, x: float, y: float) -> list[Shape]:
-    """What the shapes and the wires mean."""
-    grey = Style("#8b93a1")
+def _key(x: float, y: float, more: str) -> tuple[list[Shape], float]:
+    """What the shapes, the captions and the wires mean; and where that ends."""
+    filled, ring, ink = Style(MARK), Style("#ffffff", MARK, 2.4), Style(INK)
+    right = x + 170
     shapes: list[Shape] = [
-        Rectangle(x, y - 11, 12, 12, grey), Words(x + 22, y, "PCU", 12, Style(INK)),
-        Disc(x + 86, y - 5, 5.4, grey), Words(x + 98, y, "PMU of a result", 12, Style(INK)),
-        Disc(x + 216, y - 5, 4.2, Style("#ffffff", "#8b93a1", 2.4)), Words(x + 228, y, "PMU of a load", 12, Style(INK)),
-        Polygon(((x + 11, y + 17), (x, y + 11), (x, y + 23)), grey), Words(x + 22, y + 22, "AGCU", 12, Style(INK)),
-        Words(x + 86, y + 22, "faint: free", 12, Style("#6b7280")),
-        Words(x, y + 58, "wires: share of a link that the flows take", 12, Style(INK)),
+        Rectangle(x, y - 11, 12, 12, filled), Words(x + 22, y, "PCU of a stage", 12, ink),
+        Rectangle(right, y - 11, 12, 12, filled),
+        *_number(right + 6, y - 5, 1, 1, MARK), *_number(right + 27, y - 5, 1, MANY, MARK),
+        Words(right + 43, y, "number of a stage", 12, ink),
+        Disc(x + 6, y + 17, 5.4, filled), Words(x + 22, y + 22, "PMU of a result", 12, ink),
+        Disc(right + 6, y + 17, 4.2, ring), Words(right + 22, y + 22, "PMU of a load", 12, ink),
+        Polygon(((x + 12, y + 39), (x + 1, y + 33), (x + 1, y + 45)), filled),
+        Words(x + 22, y + 44, "AGCU of a store", 12, ink),
+        Polygon(((right + 12, y + 39), (right + 1, y + 33), (right + 1, y + 45)), ring),
+        Words(right + 22, y + 44, "AGCU of a load", 12, ink),
+        Words(x, y + 66, "faint: free", 12, Style(GREY)),
     ]  # fmt: skip
+    if more:
+        y += 22
+        shapes.append(Words(x, y + 66, more, 12, Style(GREY)))
+    shapes.append(Words(x, y + 98, "wires: share of a link that the flows take", 12, ink))
     for i, load in enumerate((0.1, 0.25, 0.5, 0.75, 1.0, 1.01)):
         at = x + i * 52
-        shapes.append(Line(at, y + 76, at + 40, y + 76, _wire(load)))
-        shapes.append(Words(at + 20, y + 96, f"{load:.0%}" if load <= 1 else "more", 11, Style("#6b7280"), "middle"))
-    return shapes
+        shapes.append(Line(at, y + 114, at + 40, y + 114, _wire(load)))
+        shapes.append(Words(at + 20, y + 132, f"{load:.0%}" if load <= 1 else "more", SMALL, Style(GREY), "middle"))
+    return shapes, y + 132
 
 
-def _short(text: str, most: int = 40) -> str:
+def _number(x: float, y: float, number: int, pcus: int, colour: str) -> list[Shape]:
+    """A stage's number on one of its PCUs, at its centre: in a circle where the stage has many of them."""
+    text, digits = str(number), len(str(number))
+    if pcus < MANY:
+        size = min(9.5, PCU / (0.7 * digits))  # not emulated: pixels
+        return [Words(x, y + 0.35 * size, text, size, Style(_ink_on(colour)), "middle", bold=True)]
+    size = min(12.5, 19 / (0.75 * digits))  # not emulated: pixels
+    return [
+        Disc(x, y, 10, Style("#ffffff", INK, 1.4)),
+        Words(x, y + 0.35 * size, text, size, Style(INK), "middle", bold=True),
+    ]
+
+
+def _ink_on(colour: str) -> str:
+    """Dark or white, whichever is read better on a colour."""
+    red, green, blue = (int(colour[at : at + 2], 16) for at in (1, 3, 5))
+    return INK if 0.299 * red + 0.587 * green + 0.114 * blue > 139 else "#ffffff"
+
+
+def _short(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"

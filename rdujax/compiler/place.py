@@ -51,7 +51,7 @@ class Place(NamedTuple):
 class Grid:
     """The places of a socket: `tiles` meshes of rows x columns. Units exist on the first so many places of the curve.
 
-    Raises CapacityError where the socket has more units of a kind than places.
+    Raises CapacityError where the socket has more units of a kind than places, or edges, to put them at.
     """
 
     tiles: int
@@ -68,6 +68,13 @@ class Grid:
                     describe(f"more {kind} than places on the grid", given=f"{count:,}", allowed=f"{places:,}, {self}",
                              do="replace rdn.tiles, rdn.rows or rdn.columns of the machine too")
                 )  # fmt: skip
+        ports = len(self.mesh.agcus())
+        if self.agcus > ports * self.tiles:
+            raise CapacityError(
+                describe("more AGCUs than switches at the west and east edges of the tiles", given=f"{self.agcus:,}",
+                         allowed=f"{ports * self.tiles:,}, {self}",
+                         do="replace rdn.tiles or rdn.rows of the machine too")
+            )  # fmt: skip
 
     @cached_property
     def curve(self) -> tuple[Place, ...]:
@@ -139,7 +146,7 @@ def place(graph: Graph, planned: PlannedKernel, machine: Machine, order: str = "
     streams = [(s.label, s.agcus) for s in planned.streams]
     if order == "counted":
         every = (stages, grid.curve), (buffers, grid.curve), (streams, grid.agcu_places)
-        return Placement(grid, Units(*(_counted(needs, places) for needs, places in every)))
+        return check_placement(planned, Placement(grid, Units(*(_counted(needs, places) for needs, places in every))))
     pcus = _along_curve(stages, _pmus_beside(planned), grid)
     names = Units(*({label: tuple((kind, label, i) for i in range(n)) for label, n in needs}
                     for kind, needs in (("PCU", stages), ("PMU", buffers), ("AGCU", streams))))  # fmt: skip
@@ -148,8 +155,9 @@ def place(graph: Graph, planned: PlannedKernel, machine: Machine, order: str = "
     for kind, places in ((names.pmus, grid.curve[: grid.pmus]), (names.agcus, grid.agcu_places)):
         units = [unit for own in kind.values() for unit in own]
         _nearest(grid, sorted(units, key=lambda unit: -sum(partners[unit].values())), list(places), partners, at)
-    return Placement(grid, Units(pcus, *({label: tuple(at[unit] for unit in own) for label, own in kind.items()}
-                                         for kind in (names.pmus, names.agcus))))  # fmt: skip
+    pmus, agcus = ({label: tuple(at[unit] for unit in own) for label, own in kind.items()}
+                   for kind in (names.pmus, names.agcus))  # fmt: skip
+    return check_placement(planned, Placement(grid, Units(pcus, pmus, agcus)))
 
 
 def _partners(every: Sequence[Flow[Name]]) -> dict[Name, dict[Name, int]]:
@@ -175,8 +183,8 @@ def neighbours(planned: PlannedKernel) -> dict[str, tuple[str, ...]]:
     }
 
 
-def check_placement(planned: PlannedKernel, placement: Placement) -> None:
-    """Refuses a placement that does not fit the kernel: ArgumentError for wrong counts and for a unit used twice."""
+def check_placement(planned: PlannedKernel, placement: Placement) -> Placement:
+    """The placement itself; raises ArgumentError where it has other numbers of units than the kernel, or one twice."""
     stages = {s.label: share.pcus for s, share in zip(planned.kernel.stages, planned.shares, strict=True)}
     grid = placement.grid
     for kind, needs, given, there in (
@@ -195,6 +203,7 @@ def check_placement(planned: PlannedKernel, placement: Placement) -> None:
                     f"{kind}s that are not there, or used twice", given=", ".join(map(str, wrong)), allowed=str(grid)
                 )
             )
+    return placement
 
 
 def _check_counts(planned: PlannedKernel, grid: Grid) -> None:

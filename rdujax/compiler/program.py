@@ -59,7 +59,7 @@ class Program:
         The tails of ragged tiles hold NaN as poison, which jax_debug_nans takes for an accident.
         """
         flat = self._checked(args)
-        result = run(self.plan, self._operands(flat), how=executor)
+        result = run(self.plan, self.machine, self._operands(flat), how=executor)
         return jax.tree.unflatten(self.traced.out_tree, self._leave(result))
 
     def tally(self, *args: Any, executor: Executor = "scan") -> Counts:
@@ -83,7 +83,7 @@ class Program:
 
     def predicted_counts(self) -> Counts:
         """What the units will count, from shapes alone."""
-        return predict(self.plan)
+        return predict(self.plan, self.machine)
 
     def cost(self, machine: Machine | None = None) -> ProgramCost:
         """Cycles, seconds and bytes per tier, per kernel and in total; on another machine's facts if one is given.
@@ -155,7 +155,7 @@ class Program:
     @cached_property
     def _run(self) -> Callable[..., list[jax.Array]]:
         def units(flat: Sequence[jax.Array], constants: Sequence[jax.Array]) -> list[jax.Array]:
-            return self._leave(run(self.plan, self._operands(flat, constants)))
+            return self._leave(run(self.plan, self.machine, self._operands(flat, constants)))
 
         def through_units(flat: Sequence[jax.Array], constants: Sequence[jax.Array]) -> list[jax.Array]:
             # Explicit axes ask each reshape and slice how it is laid out, which is no part of a program's meaning.
@@ -168,13 +168,13 @@ class Program:
     @cached_property
     def _counting(self) -> dict[str, Callable[..., tuple[Counts, ...]]]:
         def counting(how: Executor) -> Callable[..., tuple[Counts, ...]]:
-            return jax.jit(lambda xs: run(self.plan, self._operands(xs), how=how, tally=True).counts)
+            return jax.jit(lambda xs: run(self.plan, self.machine, self._operands(xs), how=how, tally=True).counts)
 
         return {how: counting(how) for how in EXECUTORS[1:]}
 
     @cached_property
     def _capturing(self) -> Callable[..., Result]:
-        return jax.jit(lambda xs: run(self.plan, self._operands(xs), capture=True))
+        return jax.jit(lambda xs: run(self.plan, self.machine, self._operands(xs), capture=True))
 
     def _operands(
         self, flat: Sequence[jax.Array], constants: Sequence[jax.Array] | None = None

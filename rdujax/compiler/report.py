@@ -27,6 +27,10 @@ class Report:
     data["attribution"] says where every cycle of the program goes: rows of kind "launch", "tier" (the streams of a
     memory tier on the critical path) or "stage", whose cycles sum to data["total"]["cycles_with_launches"] exactly.
     Both are ints, or Fractions where a launch takes no whole number of cycles.
+
+    Of each kernel, "critical" names the stage with most cycles on the critical path. Where several paths are critical
+    it is one of them, always the same, and the first of stages with equally many. A stage is busy for its
+    "first_cycles" and, in each further turn, its "cycles"; "busy" is their share of the kernel's cycles.
     """
 
     data: dict[str, Any]
@@ -70,10 +74,10 @@ def _kernel_text(k: dict[str, Any]) -> list[str]:
     lines = [
         f"kernel {k['name']}",
         f"  {counted(k['turns'], 'turn')} ({loops})  {k['cycles']:,} cycles  {k['run_us']:,.3f} us  "
-        f"slowest: {k['critical']}",
+        f"most critical: {k['critical']}",
         f"  {pcus}  {pmus}  {agcus}  {k['sram_bytes']:,} bytes of stage buffers  {k['peak_share']:.1%} of peak FLOP/s",
         table(
-            ["stage", "units", "cycles/turn", "busy", "critical", "of peak", "what"],
+            ["stage", "units", "first turn", "cycles/turn", "busy", "critical", "of peak", "what"],
             [_stage_text(s) for s in k["stages"]],
         ),
         table(
@@ -87,7 +91,8 @@ def _kernel_text(k: dict[str, Any]) -> list[str]:
 def _stage_text(s: dict[str, Any]) -> list[str]:
     units = counted(s["pcus"], "PCU") if s["pcus"] else counted(s["agcus"], "AGCU")
     peak = "" if s["peak_share"] is None else f"{s['peak_share']:.1%}"
-    return [s["label"], units, f"{s['cycles']:,}", f"{s['busy']:.1%}", f"{s['critical_cycles']:,}", peak, s["what"]]
+    turns = f"{s['first_cycles']:,}", f"{s['cycles']:,}"
+    return [s["label"], units, *turns, f"{s['busy']:.1%}", f"{s['critical_cycles']:,}", peak, s["what"]]
 
 
 def counted(number: int, thing: str) -> str:
@@ -129,13 +134,13 @@ def report(plan: Plan, machine: Machine, cost: ProgramCost, name: str) -> Report
             "orchestration": plan.orchestration,
             "stage_buffer_format": plan.buffer_format,
             "kernels": kernels,
-            "attribution": attribution(plan, machine, cost),
+            "attribution": owners(plan, machine, cost),
             "total": total,
         }
     )
 
 
-def attribution(plan: Plan, machine: Machine, cost: ProgramCost) -> list[dict[str, Any]]:
+def owners(plan: Plan, machine: Machine, cost: ProgramCost) -> list[dict[str, Any]]:
     """Where the cycles of a program go, launches included: one row per tier, per stage and for all launches.
 
     A stage or stream has the cycles that it is busy on the critical path of its kernel, on which nothing waits; the
@@ -156,7 +161,7 @@ def attribution(plan: Plan, machine: Machine, cost: ProgramCost) -> list[dict[st
     ]
 
 
-def busy_cycles(pipeline: Pipeline, turns: int) -> dict[str, int]:
+def worked_cycles(pipeline: Pipeline, turns: int) -> dict[str, int]:
     """Cycles in which each stage works, over all turns; what remains of the makespan it waits."""
     return {s.name: int(exact(s.first_cycles)) + (turns - 1) * int(exact(s.service_cycles)) for s in pipeline.stages}
 
@@ -171,10 +176,11 @@ def _kernel(graph: Graph, planned: PlannedKernel, cost: KernelCost, machine: Mac
         for stage, share in zip(planned.kernel.stages, planned.shares, strict=True)
     ]
     rows = [*loads, *computed, *stores]
-    busy = busy_cycles(timing, turns)
+    worked = worked_cycles(timing, turns)
     for row in rows:
-        row["cycles"] = int(exact(timing.stages[timing.index[row["label"]]].service_cycles))
-        row["busy"] = busy[row["label"]] / cost.cost.cycles  # not emulated: sizes
+        stage = timing.stages[timing.index[row["label"]]]
+        row["first_cycles"], row["cycles"] = int(exact(stage.first_cycles)), int(exact(stage.service_cycles))
+        row["busy"] = worked[row["label"]] / cost.cost.cycles  # not emulated: sizes
         row["critical_cycles"] = cost.critical.get(row["label"], 0)
     return {
         "name": planned.kernel.name,

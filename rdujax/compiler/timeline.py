@@ -5,10 +5,12 @@
 The times are those that the price rests on: the recurrence of `ledger/timetable.py`, every turn of every stage. Nothing
 is sampled, so what is drawn adds up: the slices of a track to the cycles that the stage is busy, the samples of a
 buffer never pass its depth, a tier's counter integrates to the bytes that the cost counts, and the last slice ends
-where the cost ends.
+where the cost ends. Where only the first and last turns are drawn, the gap between them is a slice of its own, on
+every track and under the name "not drawn", and counters stand at 0 in it.
 """
 
 from collections import Counter as Tally
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -17,6 +19,7 @@ import numpy as np
 
 from rdujax.base.errors import ArgumentError, describe
 from rdujax.compiler import tracefile
+from rdujax.compiler.files import path_of
 from rdujax.compiler.report import counted
 from rdujax.compiler.tracefile import Counter, Group, Track
 from rdujax.estimate.pipeline import pipeline_of
@@ -30,6 +33,7 @@ from rdujax.units.agcu import launch
 
 MOST_DRAWN, MOST_TIMED = 2_000_000, 50_000_000  # turns of stages
 GIGA, ROUNDING = 1e9, 1e-12
+NOT_DRAWN = "not drawn"
 WAITS = {Cause.TILE: "a tile of", Cause.SLOT: "a free slot, full for", Cause.SHARED: "the turn of"}
 
 
@@ -39,7 +43,7 @@ class KernelTimeline:
 
     launch: cycles of the phases of its launch, in order (Fractions where the clock makes them so). begin_cycles: its
     first load, from the start of the program. cycles: to its last store. hidden_turns: turns between the first and the
-    last ones that are left out of tracks and counters.
+    last ones that are left out of the tracks. gap: from and to which cycle counters are left out with them.
     """
 
     name: str
@@ -51,6 +55,7 @@ class KernelTimeline:
     tracks: tuple[Track, ...]
     buffers: tuple[Counter, ...]
     tiers: tuple[Counter, ...]
+    gap: tuple[int, int] | None = None
 
     @property
     def launch_cycles(self) -> Exact:
@@ -58,12 +63,16 @@ class KernelTimeline:
         return exact(Fraction(sum(self.launch.values())))
 
     def waits(self) -> dict[tuple[str, str], int]:
-        """Cycles that stages stood still before the turns drawn, by stage and by what they waited for; most first."""
-        found: dict[tuple[str, str], int] = {}
-        for track in self.tracks:
-            for cause, name in enumerate(track.causes):
-                if cycles := int(track.waited_cycles[track.cause == cause].sum()):
-                    found[track.name, name] = cycles
+        """Cycles that stages stood still, by stage and by what they waited for; most first.
+
+        All turns count, whether they are drawn or not; those of a load that stays on chip only while it is loaded.
+        """
+        found = {
+            (track.name, cause): cycles
+            for track in self.tracks
+            for cause, cycles in zip(track.causes, track.waits_cycles, strict=True)
+            if cycles
+        }
         return dict(sorted(found.items(), key=lambda item: -item[1]))
 
 
@@ -91,9 +100,10 @@ class Timeline:
         The suffix chooses the format: .pftrace or .perfetto-trace is Perfetto's own (through the package `perfetto`),
         .json or .json.gz the Chrome trace format. One microsecond of the trace is one cycle, so that whole cycles stay
         whole; a slice names its true time beside. A file appears complete or not at all. Raises ArgumentError for
-        another suffix, for a missing package, and for a trace too long for the format's 64-bit nanoseconds.
+        another suffix, for a missing package, for a trace too long for the format's 64-bit nanoseconds, and for a path
+        that no file can be written to.
         """
-        return tracefile.write(self.groups(), Path(path), self.clock_hz)
+        return tracefile.write(self.groups(), path_of(path), self.clock_hz)
 
     def __str__(self) -> str:
         us = float(Fraction(self.cycles) / self.clock_hz * 10**6)
@@ -184,20 +194,38 @@ def _kernel(
         *(label for label in streams if label in stores),
     ]
     tracks = tuple(_track(times, label, (streams | stages)[label], shown) for label in order)
-    gaps = [track.gap for track in tracks]
-    gap = (0, 0) if None in gaps else (max(a for a, _ in gaps), min(b for _, b in gaps))  # type: ignore[misc]
+    gap = _common_gap(tracks)
     counters = [_buffer(times, planned, plan) for plan in planned.buffers]
     tiers = [_tier(times, planned, machine, tier) for tier in dict.fromkeys(s.tier for s in planned.streams)]
     return KernelTimeline(
         planned.kernel.name, phases, begin, times.makespan_cycles, turns, turns - len(shown), tracks,
-        tuple(_outside(counter, gap) for counter in counters), tuple(_outside(counter, gap) for counter in tiers),
+        tuple(_outside(counter, gap) for counter in counters), tuple(_outside(counter, gap) for counter in tiers), gap,
     )  # fmt: skip
 
 
-def _outside(counter: Counter, gap: tuple[int, int]) -> Counter:
-    """The samples of a counter that do not lie within a gap."""
-    drawn = (counter.times_cycles <= gap[0]) | (counter.times_cycles >= gap[1])
-    return replace(counter, times_cycles=counter.times_cycles[drawn], values=counter.values[drawn])
+def _common_gap(tracks: Sequence[Track]) -> tuple[int, int] | None:
+    """The cycles in which no track has a turn that is drawn; None where there are none such."""
+    gaps = [track.gap for track in tracks if track.gap is not None]
+    if len(gaps) < len(tracks):
+        return None
+    begin, end = max(a for a, _ in gaps), min(b for _, b in gaps)
+    return (begin, end) if begin < end else None
+
+
+def _outside(counter: Counter, gap: tuple[int, int] | None) -> Counter:
+    """A counter without its samples in a gap: there it is 0."""
+    if gap is None:
+        return counter
+    times, values = counter.times_cycles, counter.values
+    before, after = times < gap[0], times > gap[1]
+    # What it stands at when the gap ends; a counter whose first sample comes later has not begun.
+    [at_end] = values[np.searchsorted(times, gap[1:], side="right") - 1] if times[0] <= gap[1] else [0]
+    edges = np.array([0, at_end], values.dtype)
+    return replace(
+        counter,
+        times_cycles=np.concatenate([times[before], np.array(gap, times.dtype), times[after]]),
+        values=np.concatenate([values[before], edges, values[after]]),
+    )
 
 
 def _track(times: Schedule, label: str, units: str, shown: np.ndarray) -> Track:
@@ -210,8 +238,12 @@ def _track(times: Schedule, label: str, units: str, shown: np.ndarray) -> Track:
     hidden, gap = len(start) - len(drawn), None
     if hidden:
         gap = int(finish[len(drawn) // 2 - 1]), int(start[-(len(drawn) // 2)])
-    drawn = drawn[finish[drawn] > start[drawn]]
-    return Track(label, units, drawn, start[drawn], finish[drawn], waited[drawn], cause[drawn], causes, gap, hidden)
+    works = finish > start
+    waits = tuple(int(waited[works & (cause == each)].sum()) for each in range(len(causes)))
+    drawn = drawn[works[drawn]]
+    return Track(
+        label, units, drawn, start[drawn], finish[drawn], waited[drawn], cause[drawn], causes, gap, hidden, waits
+    )
 
 
 def _causes(times: Schedule, label: str, waited: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -241,14 +273,21 @@ def _causes(times: Schedule, label: str, waited: np.ndarray) -> tuple[np.ndarray
 
 
 def _buffer(times: Schedule, planned: PlannedKernel, plan: BufferPlan) -> Counter:
-    """Tiles that a buffer holds, those in the making included: until the last of its readers gives a slot back."""
+    """Tiles that a buffer holds, those in the making included: until the last of its readers gives a slot back.
+
+    What stays on chip is loaded once and held until its last reader ends, whatever turns the pipeline gives it.
+    """
     sources = {s.value: s.label for s in planned.streams if not s.is_store}
     sources |= {s.result: s.label for s in planned.kernel.stages}
+    name = f"buffer {plan.label}, of {counted(plan.depth, 'tile')} on {counted(plan.pmus, 'PMU')}"
     edges = [edge for edge in times.pipeline.edges if edge.producer == sources[plan.value]]
+    if plan.value in planned.tiling.resident:
+        ends = times.start[sources[plan.value]][0], max(times.finish[edge.consumer][-1] for edge in edges)
+        return Counter(name, "tiles", np.array(ends, np.int64), np.array([plan.depth, 0], np.int64))
     by_edge = [times.occupancy(edge) for edge in edges]
     at = np.unique(np.concatenate([when for when, _ in by_edge]))
     tiles = np.max([held[np.searchsorted(when, at, side="right") - 1] for when, held in by_edge], axis=0)
-    return _changes(f"buffer {plan.label}, of {plan.depth} tiles on {counted(plan.pmus, 'PMU')}", "tiles", at, tiles)
+    return _changes(name, "tiles", at, tiles)
 
 
 def _tier(times: Schedule, planned: PlannedKernel, machine: Machine, tier: str) -> Counter:
@@ -296,15 +335,27 @@ def _program_group(timeline: Timeline) -> Group:
         for counter in kernel.tiers:
             tiers.setdefault(counter.name, []).append((kernel.begin_cycles, counter))
     slices: list[tuple[str, Exact, Exact]] = []
+    gaps: list[tuple[str, Exact, Exact]] = []
     for kernel in timeline.kernels:
+        gaps += _gap(kernel)
         now = kernel.begin_cycles - kernel.launch_cycles
         for phase, cycles in (*kernel.launch.items(), ("run", kernel.cycles)):
             slices.append((f"{phase} of kernel {kernel.name}", now, now + cycles))
             now += cycles
     title = f"{timeline.program} on {timeline.machine}: 1 us shown is 1 cycle"
-    return Group(title, 0, named=tuple(slices), counters=tuple((name, parts) for name, parts in tiers.items()))
+    named = {"kernels": slices} | ({NOT_DRAWN: gaps} if gaps else {})
+    return Group(title, 0, named=named, counters=tuple((name, parts) for name, parts in tiers.items()))
+
+
+def _gap(kernel: KernelTimeline) -> list[tuple[str, Exact, Exact]]:
+    """The slice that says where the counters of a kernel are left out, if they are."""
+    if kernel.gap is None:
+        return []
+    name = f"{counted(kernel.hidden_turns, 'turn')} of kernel {kernel.name} not drawn, counters at 0"
+    return [(name, kernel.begin_cycles + kernel.gap[0], kernel.begin_cycles + kernel.gap[1])]
 
 
 def _kernel_group(kernel: KernelTimeline) -> Group:
     counters = tuple((counter.name, [(kernel.begin_cycles, counter)]) for counter in kernel.buffers)
-    return Group(f"kernel {kernel.name}", kernel.begin_cycles, tracks=kernel.tracks, counters=counters)
+    named = {NOT_DRAWN: gap} if (gap := _gap(kernel)) else {}
+    return Group(f"kernel {kernel.name}", kernel.begin_cycles, kernel.tracks, counters, named)

@@ -9,7 +9,7 @@ formats (the Chrome format counts in them, and its readers truncate fractions), 
 import gzip
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import floor
 from pathlib import Path
@@ -32,6 +32,7 @@ class Track:
     name, units: as reports call it, and what it runs on. turns, start_cycles, finish_cycles, waited_cycles: int64
     [slices], in order of time; a stage waited for `waited_cycles` before the turn. cause: [slices], what for, as an
     index into `causes`, or -1. gap: from and to which cycle turns are left out, and `hidden_turns` how many.
+    waits_cycles: for each of `causes`, the cycles waited for it before all turns, those left out too.
     """
 
     name: str
@@ -44,11 +45,7 @@ class Track:
     causes: tuple[str, ...] = ()
     gap: tuple[int, int] | None = None
     hidden_turns: int = 0
-
-    @property
-    def busy_cycles(self) -> int:
-        """Cycles of all slices."""
-        return int((self.finish_cycles - self.start_cycles).sum())
+    waits_cycles: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,15 +62,15 @@ class Counter:
 class Group:
     """Tracks and counters that are shown together, `begin_cycles` after the trace begins.
 
-    named: further slices on a track of their own, as (name, from, to) in cycles of the trace. counters: by name the
-    parts that follow one another, each with the cycle at which it begins.
+    named: further tracks by title, shown first, their slices as (name, from, to) in cycles of the trace. counters: by
+    name the parts that follow one another, each with the cycle at which it begins.
     """
 
     title: str
     begin_cycles: Exact
     tracks: tuple[Track, ...] = ()
     counters: tuple[tuple[str, list[tuple[Exact, Counter]]], ...] = ()
-    named: tuple[tuple[str, Exact, Exact], ...] = field(default=())
+    named: Mapping[str, Sequence[tuple[str, Exact, Exact]]] = field(default_factory=dict)
 
 
 class _Slice(NamedTuple):
@@ -95,7 +92,7 @@ def write(groups: list[Group], path: Path, clock_hz: Exact) -> Path:
         ".json": _write_chrome,
         ".json.gz": _write_chrome_zipped,
     }
-    suffix = next((s for s in formats if path.name.endswith(s)), None)
+    suffix = next((s for s in formats if path.name.lower().endswith(s)), None)
     if suffix is None:
         raise ArgumentError(
             describe("no trace format has this suffix", given=repr(path.name), allowed=", ".join(formats))
@@ -136,12 +133,12 @@ def _slice(begin: Exact, name: str, start: Exact, finish: Exact, args: dict[str,
 
 def _rows(group: Group, ns_per_cycle: float) -> Iterator[tuple[str, Iterator[_Slice]]]:
     """The tracks of a group by title, named slices first."""
-    if group.named:
+    for title, slices in group.named.items():
         yield (
-            "kernels",
+            title,
             (
                 _slice(0, name, a, b, {"cycles": str(b - a), "ns": round(float(b - a) * ns_per_cycle, 3)})
-                for name, a, b in group.named
+                for name, a, b in slices
             ),
         )
     for track in group.tracks:

@@ -16,6 +16,7 @@ import numpy as np
 from rdujax.graph.graph import Graph
 from rdujax.graph.plan import Plan, PlannedKernel, Read, Stage, Tiling
 from rdujax.ledger.counts import Counts
+from rdujax.machines.machine import Machine
 from rdujax.numerics import convert
 from rdujax.numerics.formats import Format
 from rdujax.ops.contract import Contract
@@ -40,20 +41,22 @@ class Result:
 
 def run(
     plan: Plan,
+    machine: Machine,
     operands: Mapping[int, jax.Array],
     *,
     how: Executor = "whole",
     tally: bool = False,
     capture: bool = False,
 ) -> Result:
-    """Executes all kernels. operands: carriers of the graph's inputs and constants, by value number.
+    """Executes all kernels on the machine that they were planned for.
 
-    tally: also return what the units counted, per kernel. capture: also return every stage's result (FP32 where a
-    stage buffer keeps it wide). Pure: jit, vmap and grad pass through.
+    operands: carriers of the graph's inputs and constants, by value number. tally: also return what the units counted,
+    per kernel. capture: also return every stage's result (FP32 where a stage buffer keeps it wide). Pure: jit, vmap and
+    grad pass through.
     """
     memory, counts, captured = dict(operands), [], {}
     for planned in plan.kernels:
-        kernel = _Kernel(plan, planned, how, tally)
+        kernel = _Kernel(plan, planned, machine, how, tally)
         with jax.named_scope(f"kernel_{planned.kernel.name.split(':')[0]}"):
             memory |= kernel.run(memory)
         counts.append(kernel.counted)
@@ -64,8 +67,9 @@ def run(
 class _Kernel:
     """One launch: the streams that are alive while it runs."""
 
-    def __init__(self, plan: Plan, planned: PlannedKernel, how: Executor, tally: bool):
+    def __init__(self, plan: Plan, planned: PlannedKernel, machine: Machine, how: Executor, tally: bool):
         self.graph, self.plan, self.planned, self.tally = plan.graph, plan, planned, tally
+        self.agcu = machine.agcu
         self.how: Executor = how
         self.streams: dict[int, Stream] = {}
         self.results: dict[int, jax.Array] = {}
@@ -84,14 +88,15 @@ class _Kernel:
             stream = self._read(write.read, self._layout(write.value), self.graph.types[write.value].fmt)
             if self.tally:
                 self._count(pmu.read(stream.layout, self.planned.held(self.graph, write.read.value), self.how))
-            written[write.value], counts = agcu.store(stream, self.plan.tiers[write.value], self.how, self.tally)
+            tier = self.plan.tiers[write.value]
+            written[write.value], counts = agcu.store(self.agcu, stream, tier, self.how, self.tally)
             self._count(counts)
         return written
 
     def _load(self, value: int, carriers: jax.Array) -> None:
         fmt, tier, layout = self.graph.types[value].fmt, self.plan.tiers[value], self._layout(value)
         order = visits(self.planned.tiling, value, layout) if self.tally else None
-        self.streams[value], counts = agcu.load(carriers, layout, fmt, tier, order, self.how, self.tally)
+        self.streams[value], counts = agcu.load(self.agcu, carriers, layout, fmt, tier, order, self.how, self.tally)
         self._count(counts)
 
     def _stage(self, stage: Stage) -> None:

@@ -42,11 +42,11 @@ def gemm(
         _check_stream(s, f"gemm, {name}")
         if len(s.shape) != 2:
             raise ShapeError(describe("gemm takes matrices", given=f"{name} of shape {s.shape}", allowed="two axes"))
-    config = Contraction((1,), (0,), k_splits=k_splits)
-    shape = config.shape_of(a.shape, b.shape)
     k = a.shape[1]
     if isinstance(k_splits, bool) or not isinstance(k_splits, int) or not 1 <= k_splits <= k:
         raise ArgumentError(describe("k_splits", given=repr(k_splits), allowed=f"1 to K = {k}", where="gemm"))
+    config = Contraction((1,), (0,), k_splits=k_splits)
+    shape = config.shape_of(a.shape, b.shape)
     if config.segments(k) != k_splits:
         raise ArgumentError(
             describe(

@@ -10,13 +10,15 @@ The law        A packet carries link bytes per cycle, the last one of a tile may
                cycle. Packet i (from 0) of a stream over l links that enters in cycle 0 is across at the end of cycle
                latency + floor(i / l) + 1, a whole stream after latency + ceil(packets / l) cycles.
                The links are given to flows; those that share some of them divide their rate fairly (see sharing.py).
+               Packets and bytes of both directions are counted together: the price of counts that go both ways is the
+               time of all of them one way, at most twice that of both ways at once. Where it matters, count and price
+               each direction by itself.
 Modelled       packets of each tile, links as a resource of flows, rate and latency each way, sharing.
 Not modelled   which row of the mesh a link belongs to, credits across the cut (the rate is never limited by them).
 Sources        MICRO 2024 states the link and no number; links, width and latency are assumptions of the machine.
 """
 
 from collections.abc import Sequence
-from math import prod
 from typing import Any
 
 import jax
@@ -25,17 +27,17 @@ import jax.numpy as jnp
 from rdujax.base.errors import ArgumentError, describe
 from rdujax.base.facts import Fact, record
 from rdujax.ledger.counts import Counts, declare
-from rdujax.ledger.numbers import Exact, Number, Priced, ceil_div, common, exact, is_exact, maximum
+from rdujax.ledger.numbers import Exact, Number, Priced, ceil_div, common, exact, is_exact, maximum, whole
 from rdujax.numerics.formats import Format
 from rdujax.streams.layout import Layout
 from rdujax.streams.lift import Executor
 from rdujax.streams.stream import Stream
 from rdujax.units import capacity
-from rdujax.units.sharing import Flow, finish_cycles
-from rdujax.units.tally import tile_bytes
+from rdujax.units.sharing import Flow, finish_cycles, unless_nothing
+from rdujax.units.tally import tile_bytes, tile_sizes
 from rdujax.units.unit import UNITS, Unit
 
-declare("d2d.bytes", unit="byte", doc="bytes that streams carried from one die to the other")
+declare("d2d.bytes", unit="byte", doc="bytes that streams carried from one die to the other, either way")
 declare("d2d.packets", unit="packet", doc="vector packets that they filled, the last one of a tile perhaps in part")
 
 
@@ -76,28 +78,31 @@ def predict(config: Config, layout: Layout, fmt: Format) -> Counts:
       d2d.packets     18 packet
     """
     width = exact(config.link_bytes_per_cycle.value)
-    sizes_bytes = [fmt.width_bytes * prod(extent) for extent in layout.extents.tolist()]
-    return Counts({"d2d.bytes": sum(sizes_bytes), "d2d.packets": sum(ceil_div(size, width) for size in sizes_bytes)})
+    sizes = list(tile_sizes(layout, fmt))
+    packets = sum(tiles * ceil_div(size, width) for tiles, size in sizes)
+    return Counts({"d2d.bytes": sum(tiles * size for tiles, size in sizes), "d2d.packets": packets})
 
 
 def crossing_cycles(config: Config, packets: Number, links: int = 1) -> Priced:
     """Cycles until the last of `packets`, sent over `links` links without a pause, is across.
 
-    Exact, or differentiable in the facts; no packets take no time. Raises ArgumentError for links that are not there.
+    Exact, or differentiable in the facts; no packets take no time. Raises ArgumentError for links that are not there
+    and for a negative number of packets.
 
     >>> from rdujax.machines import sn40l
     >>> [crossing_cycles(sn40l().d2d, packets, links=4) for packets in (0, 1, 4, 5)]
     [0, 9, 9, 10]
     """
     _check_links(config, links)
-    if is_exact(packets) and packets == 0:
-        return 0
-    return ceil_div(packets, links) + config.latency_cycles.value
+    count = whole(packets, what="packets")
+    latency, entering = common(config.latency_cycles.value, ceil_div(count, links))
+    return unless_nothing(count, latency + entering)
 
 
 def links_for(config: Config, bytes_per_turn: int, turn_cycles: Number) -> int:
     """Links that a stream needs so that a turn's bytes cross within the cycles of a turn."""
-    return max(1, ceil_div(ceil_div(bytes_per_turn, exact(config.link_bytes_per_cycle.value)), turn_cycles))
+    size = whole(bytes_per_turn, what="bytes_per_turn")
+    return max(1, ceil_div(ceil_div(size, exact(config.link_bytes_per_cycle.value)), turn_cycles))
 
 
 def shared_cycles(config: Config, flows: Sequence[Flow], links: int = 1) -> dict[str, Exact]:
@@ -125,7 +130,7 @@ def check(config: Config, needs: dict[str, int], where: str) -> None:
 
 
 def price(config: Config, counts: Counts, clock_hz: Any) -> Priced:
-    """Cycles for which the packets, or the bytes if those weigh more, keep all links of one direction busy."""
+    """Cycles for which the packets, or the bytes if those weigh more, keep all links busy, as if all went one way."""
     packets, size, links, width = common(
         counts["d2d.packets"], counts["d2d.bytes"], config.links.value, config.link_bytes_per_cycle.value
     )

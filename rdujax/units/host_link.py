@@ -8,7 +8,8 @@ What it is     The port over which the host fills the memory of a socket and fet
 
 The law        Entering the device reads denormals as zeros of their sign and makes every NaN the one NaN (N11); nothing
                else changes a bit, and leaving changes none. Cycles of a transfer, alone = ceil((latency + bytes /
-               bandwidth) x clock); both directions run at the same time, transfers of one direction share it fairly.
+               bandwidth) x clock), and none for no bytes; both directions run at the same time, transfers of one
+               direction share it fairly.
 Modelled       both directions, latency, bandwidth, sharing, bytes of the link and of both tiers.
 Not modelled   PCIe packets and their headers, page tables of the host, interrupts.
 Sources        MICRO 2024, section IV and Figure 5; width and latency are assumptions of the machine.
@@ -20,9 +21,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from rdujax.base.errors import unknown
 from rdujax.base.facts import Fact, record
 from rdujax.ledger.counts import Amount, Counts, declare
-from rdujax.ledger.numbers import Exact, Number, Priced, ceil_div, common, exact, maximum, ratio
+from rdujax.ledger.numbers import Exact, Number, Priced, ceil_div, common, exact, maximum, ratio, whole
 from rdujax.numerics import convert
 from rdujax.numerics.formats import Format
 from rdujax.streams import stream as streams
@@ -30,8 +32,8 @@ from rdujax.streams.layout import Layout
 from rdujax.streams.lift import Executor
 from rdujax.streams.stream import Stream
 from rdujax.units import sharing, tally
-from rdujax.units.memory import TIERS  # noqa: F401  (declares the counters of the tiers)
-from rdujax.units.sharing import Flow
+from rdujax.units.memory import check_tier
+from rdujax.units.sharing import Flow, unless_nothing
 from rdujax.units.unit import UNITS, Unit
 
 declare("host_link.in_bytes", unit="byte", doc="bytes that the host link carried into the device")
@@ -39,6 +41,7 @@ declare("host_link.out_bytes", unit="byte", doc="bytes that the host link carrie
 declare(
     "host_link.transfers", unit="transfer", doc="transfers over the host link; free, their latency keeps nothing busy"
 )
+DIRECTIONS = ("in", "out")
 COUNTERS = ("host_link.in_bytes", "host_link.out_bytes", "host_link.transfers")
 
 
@@ -56,14 +59,18 @@ class Config:
 def to_device(x: jax.Array, fmt: Format, tier: str) -> tuple[jax.Array, Counts]:
     """A public array into a tier of the device: (carriers [*shape], counts in pieces of 1 GiB).
 
-    Straight-through derivative. Raises FormatError where `x` is not of the public dtype of `fmt`.
+    Straight-through derivative. Raises FormatError where `x` is not of the public dtype of `fmt`, UnknownNameError for
+    a tier that does not exist.
     """
     carriers = convert.enter(x, fmt)
     return carriers, _carried("in", tally.piece_bytes(carriers, fmt), tier)
 
 
 def to_host(carriers: jax.Array, fmt: Format, tier: str) -> tuple[jax.Array, Counts]:
-    """Carriers from a tier of the device to the host: (public array [*shape], counts in pieces of 1 GiB); exact."""
+    """Carriers from a tier of the device to the host: (public array [*shape], counts in pieces of 1 GiB); exact.
+
+    Raises UnknownNameError for a tier that does not exist, FormatError for anything but carriers of `fmt`.
+    """
     return convert.leave(carriers, fmt), _carried("out", tally.piece_bytes(carriers, fmt), tier)
 
 
@@ -81,31 +88,42 @@ def from_tile(stream: Stream, how: Executor = "whole") -> tuple[jax.Array, Count
 
 
 def predict(direction: str, amount_bytes: int, tier: str | None = None) -> Counts:
-    """The counts of one transfer "in" or "out", from or to a tier of the device, or a tile where there is none."""
+    """The counts of one transfer "in" or "out", from or to a tier of the device, or a tile where there is none.
+
+    Raises UnknownNameError for another direction and for a tier that does not exist.
+    """
     return _carried(direction, amount_bytes, tier)
 
 
 def _carried(direction: str, amount: Amount, tier: str | None) -> Counts:
     """One transfer, whatever its number of pieces: the tally of `transfers` is 1 for the first, 0 for the others."""
+    if direction not in DIRECTIONS:
+        raise unknown("direction of the host link", direction, DIRECTIONS)
+    if tier is not None:
+        check_tier(tier, where="host_link")
     once = 1 if isinstance(amount, int) else jnp.zeros_like(amount).at[0].set(1)
     here, there = ("read", "written") if direction == "in" else ("written", "read")
     counts = Counts({f"host_link.{direction}_bytes": amount, "host_link.transfers": once, f"host.{here}_bytes": amount})
-    return counts + (Counts({f"{tier}.{there}_bytes": amount}) if tier else Counts())
+    return counts + (Counts() if tier is None else Counts({f"{tier}.{there}_bytes": amount}))
 
 
 def cycles(config: Config, clock_hz: Number, amount_bytes: Number) -> Priced:
     """Cycles from the start of a transfer until its last byte has arrived, alone on the link, rounded up once.
 
-    Exact on plain facts and amounts, differentiable in the facts.
+    No bytes take no time. Exact on plain facts and amounts, differentiable in the facts. Raises ArgumentError for a
+    negative amount.
 
     >>> from rdujax.machines import tiny
     >>> [cycles(tiny().host_link, 1_000_000, amount) for amount in (0, 1, 7)]
-    [10, 11, 17]
+    [0, 11, 17]
     """
     latency, amount, clock, bandwidth = common(
-        config.latency_s.value, amount_bytes, clock_hz, config.bandwidth_bytes_per_s.value
+        config.latency_s.value,
+        whole(amount_bytes, what="amount_bytes"),
+        clock_hz,
+        config.bandwidth_bytes_per_s.value,
     )
-    return ceil_div((latency * bandwidth + amount) * clock, bandwidth)
+    return unless_nothing(amount, ceil_div((latency * bandwidth + amount) * clock, bandwidth))
 
 
 def finish_cycles(config: Config, clock_hz: Number, flows: Sequence[Flow]) -> dict[str, Exact]:

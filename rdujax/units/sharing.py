@@ -12,8 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+import jax.numpy as jnp
+
 from rdujax.base.errors import ArgumentError, describe
-from rdujax.ledger.numbers import Exact, Number, exact, whole
+from rdujax.ledger.numbers import Exact, Number, Priced, common, exact, is_exact, whole
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,20 @@ class Flow:
                     where=where,
                 )
             )
+
+
+def unless_nothing(amount: Number, cycles: Number) -> Priced:
+    """`cycles`, and none where the amount that takes them is zero: what does not move does not wait for a latency.
+
+    Exact on exact numbers; on JAX values the derivative is that of `cycles` above zero, and zero at it.
+
+    >>> [unless_nothing(amount, 7 + amount) for amount in (0, 1)]
+    [0, 8]
+    """
+    moved, time = common(amount, cycles)
+    if is_exact(moved):
+        return time if moved else 0
+    return jnp.where(moved > 0, time, jnp.zeros_like(time))
 
 
 def finish_cycles(flows: Sequence[Flow], bytes_per_cycle: Number, latency_cycles: Number = 0) -> dict[str, Exact]:

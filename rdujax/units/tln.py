@@ -9,7 +9,9 @@ What it is     The network on the die between AGCUs on one side and memory contr
 
 The law        cycles of a transfer, alone = latency + ceil(bytes / bytes per cycle); nothing for no bytes.
                Concurrent streams share the network max-min fairly, each limited by the ports that it enters through.
-               Moving never changes a bit.
+               Moving never changes a bit. Bytes of both directions are counted together: the price of counts that go
+               both ways is the time of all of them one way, at most twice that of both ways at once. Where it matters,
+               count and price each direction by itself.
 Modelled       one bandwidth per direction for all ports together, latency, sharing between streams, bytes.
 Not modelled   topology, arbitration, packets: where they are not public, ports are taken to be joined without conflict.
 Sources        MICRO 2024, section IV; bandwidth and latency are assumptions of the machine.
@@ -20,14 +22,14 @@ from typing import Any
 
 from rdujax.base.facts import Fact, record
 from rdujax.ledger.counts import Counts, declare
-from rdujax.ledger.numbers import Exact, Number, Priced, ceil_div, common, is_exact
+from rdujax.ledger.numbers import Exact, Number, Priced, ceil_div, common, whole
 from rdujax.streams.lift import Executor
 from rdujax.streams.stream import Stream
 from rdujax.units import sharing, tally
-from rdujax.units.sharing import Flow
+from rdujax.units.sharing import Flow, unless_nothing
 from rdujax.units.unit import UNITS, Unit
 
-declare("tln.bytes", unit="byte", doc="bytes that the top-level network carried")
+declare("tln.bytes", unit="byte", doc="bytes that the top-level network carried, either way")
 
 
 @record()
@@ -54,16 +56,16 @@ def predict(amount_bytes: int) -> Counts:
 def cycles(config: Config, amount_bytes: Number) -> Priced:
     """Cycles from the first byte's entry to the last byte's exit, alone on the network.
 
-    Exact on plain facts and amounts, differentiable in the facts.
+    Exact on plain facts and amounts, differentiable in the facts; no bytes take no time. Raises ArgumentError for a
+    negative amount.
 
     >>> from rdujax.machines import tiny
     >>> [cycles(tiny().tln, amount) for amount in (0, 1, 48, 49)]
     [0, 5, 5, 6]
     """
-    if is_exact(amount_bytes) and amount_bytes == 0:
-        return 0
-    latency, moving = common(config.latency_cycles.value, ceil_div(amount_bytes, config.bytes_per_cycle.value))
-    return latency + moving
+    amount = whole(amount_bytes, what="amount_bytes")
+    latency, moving = common(config.latency_cycles.value, ceil_div(amount, config.bytes_per_cycle.value))
+    return unless_nothing(amount, latency + moving)
 
 
 def finish_cycles(config: Config, flows: Sequence[Flow]) -> dict[str, Exact]:
@@ -72,7 +74,7 @@ def finish_cycles(config: Config, flows: Sequence[Flow]) -> dict[str, Exact]:
 
 
 def price(config: Config, counts: Counts, clock_hz: Any) -> Priced:
-    """Cycles for which the counted bytes keep one direction busy; the latency keeps nothing busy."""
+    """Cycles for which the counted bytes, as if all went one way, keep it busy; the latency keeps nothing busy."""
     return ceil_div(counts["tln.bytes"], config.bytes_per_cycle.value)
 
 

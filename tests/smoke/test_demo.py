@@ -51,6 +51,25 @@ def test_at_the_papers_size_traffic_is_what_the_shapes_say(capsys):
     assert by_name["fully fused"]["published_flop_per_byte"] == 410.4
 
 
+def test_sizes_of_a_row_have_one_unit():
+    def shown(*sizes):
+        rows = [{"n": n} for n in sizes]
+        return [demo._sizes(rows, lambda row: row["n"])(row) for row in rows]
+
+    assert shown(43 * 1024, 80 * 1024, 2 * 1024**2) == ["43.00 KiB", "80.00 KiB", "2,048.00 KiB"]
+    assert shown(80 * 1024, 1024**2, 0) == ["0.08 MiB", "1.00 MiB", "0.00 MiB"]
+    assert shown(0, 0) == ["0.00 KiB", "0.00 KiB"]
+
+
+def test_sizes_are_printed_in_one_unit_a_row():
+    machine, job = demo.machine_named("sn40l"), demo.pipeline_job(128, 100, 40)
+    priced = demo.rows_of(job, demo.compiled(job, machine, "hardware"), machine)
+    sizes = [row["sram_bytes"] for row in priced]
+    assert min(sizes) < demo.MIB // 16 <= max(sizes)  # a row in which each size by itself has another unit
+    [held] = [line for line in demo.cost_table(priced).splitlines() if line.strip().startswith("SRAM held")]
+    assert held.split()[4:] == [text for size in sizes for text in (f"{size / 1024:,.2f}", "KiB")]
+
+
 def test_nine_pcus_are_shared_as_the_paper_draws_them():
     job = demo.pipeline_job(*demo.PUBLISHED_SHAPES)
     assert "finds 4, 1 and 4" in demo.drawing_note(job, demo.machine_named("sn40l"))
@@ -86,6 +105,8 @@ def test_the_trace_and_the_floorplan_are_those_of_the_fused_pipeline(capsys, tmp
         (["--machine", "sn40"], "did you mean 'sn40l'?"),
         (["--orchestration", "hardwar"], "did you mean 'hardware'?"),
         (["--timeline", "trace.txt"], "no trace format has this suffix"),
+        (["--timeline", ""], "no path to write a file to"),
+        (["--floorplan", ""], "no path to write a file to"),
         (["--floorplan", "/nowhere/at/all.svg"], "no folder to write the file into"),
         (["--machine", "tiny"], "the symbols of the program do not fit into hbm"),
     ],

@@ -10,13 +10,17 @@ What it is     The unit at the edge of a tile that generates addresses for off-c
 
 The law        A load delivers the tiles of a tensor in the order of a loop nest; a tile that the nest asks for again is
                moved again. Moving never changes a bit. Asked bytes = valid elements of all tiles x bytes per element.
-               Programs keep tensors at rest tile by tile, packed: a tile is one run, and moved bytes = asked bytes.
+               Programs keep a tensor at rest tile by tile, packed, in the order of its tiles: each begins at the byte
+               at which the one before ends. So a tile is one run, consecutive tiles join, and neighbours may share a
+               granule, of which each is charged its own bytes: moved bytes = asked bytes. A request begins with its
+               tile and never spans two: requests of a tile = ceil(bytes / request).
                Other patterns are coalesced (coalesce.py): moved bytes = granules touched. An address out of bounds is
                refused, or, where it is a value of the program, delivers poison.
                cycles = max(ceil(bytes / port), ceil(requests / addresses per cycle)), beside those of the tier.
 Modelled       tile order with repeats, ragged tails, counters, segments (virtual.py), coalescing, asked and moved
                bytes per tier, port width, number of units, other sockets' memory, streams from tile to tile.
-Not modelled   the order in which requests come back, bytes that share a granule with another AGCU's.
+Not modelled   the order in which requests come back, bytes that share a granule with another AGCU's; the rest of the
+               granules at both ends of a packed tile that is fetched without its neighbours.
 Sources        MICRO 2024, section IV-D; number and widths of the units are assumptions of the machine.
 """
 
@@ -30,7 +34,7 @@ import numpy as np
 from rdujax.base.errors import ArgumentError, FormatError, ShapeError, describe
 from rdujax.base.facts import Fact, record
 from rdujax.ledger.counts import Counts, declare
-from rdujax.ledger.numbers import Priced, ceil_div, exact, maximum
+from rdujax.ledger.numbers import Priced, ceil_div, exact, maximum, whole
 from rdujax.numerics import convert
 from rdujax.numerics.formats import BF16, Format
 from rdujax.streams import stream as streams
@@ -39,9 +43,9 @@ from rdujax.streams.lift import Executor, must_fit_int32
 from rdujax.streams.stream import Stream
 from rdujax.units import capacity, p2p
 from rdujax.units.agcu import coalesce
-from rdujax.units.agcu.coalesce import Nest, Sizes
-from rdujax.units.memory import TIERS  # noqa: F401  (declares the counters of the tiers)
-from rdujax.units.tally import tile_bytes
+from rdujax.units.agcu.coalesce import Sizes, Walk
+from rdujax.units.memory import check_tier, contents
+from rdujax.units.tally import check_visits, tile_bytes, tile_sizes
 from rdujax.units.unit import UNITS, Unit
 
 declare(
@@ -78,6 +82,7 @@ def to_rest(x: jax.Array, fmt: Format) -> jax.Array:
 
 
 def load(
+    config: Config,
     words: jax.Array,
     layout: Layout,
     fmt: Format,
@@ -92,39 +97,54 @@ def load(
     words: [*shape], words at rest or carriers. layout: the tiles. visits: int [n_visits], the tiles that the loop
     nest asks for, as indices in order of arrival, repeats included (default: each once). remote: the tier is another
     socket's, over P2P, which counts each tile as a message. Returns the stream (each tile once, in order of arrival)
-    and the counts, one entry per visit (none without `tally`). Derivatives pass to carriers unchanged.
+    and the counts, one entry per visit (none without `tally`). Derivatives pass to carriers unchanged. Raises
+    FormatError for an array that holds no `fmt`, UnknownNameError for another tier, ArgumentError for a visit of no
+    tile.
 
     >>> from rdujax.ledger import total
+    >>> from rdujax.machines import tiny
     >>> from rdujax.numerics.formats import FP32
     >>> from rdujax.streams.layout import tiled
-    >>> stream, counts = load(jnp.ones((3, 4), jnp.float32), tiled((3, 4), (2, 4)), FP32, "hbm", how="scan")
+    >>> rows = tiled((3, 4), (2, 4))
+    >>> stream, counts = load(tiny().agcu, jnp.ones((3, 4), jnp.float32), rows, FP32, "hbm", how="scan")
     >>> total(counts)
     Counts:
       agcu.asked_bytes  48 byte
       agcu.moved_bytes  48 byte
+      agcu.requests      3 request
       agcu.tiles         2 tile
       hbm.read_bytes    48 byte
     """
+    _check(words, fmt, tier, "load")
+    check_visits(layout, visits)
     stream = Stream(streams.cut(words, layout, fmt), layout, fmt)
-    return stream, _moved(layout, fmt, f"{tier}.read_bytes", visits, how, remote) if tally else Counts()
+    return stream, _moved(config, layout, fmt, f"{tier}.read_bytes", visits, how, remote) if tally else Counts()
 
 
 def store(
-    stream: Stream, tier: str, how: Executor = "whole", tally: bool = True, remote: bool = False
+    config: Config, stream: Stream, tier: str, how: Executor = "whole", tally: bool = True, remote: bool = False
 ) -> tuple[jax.Array, Counts]:
-    """Streams a tensor to a tier: ([*shape] carriers, counts per tile). Ragged tails are cut off."""
+    """Streams a tensor to a tier: ([*shape] carriers or words, counts per tile). Ragged tails are cut off.
+
+    Raises FormatError for a stream that does not hold its format, UnknownNameError for another tier.
+    """
+    _check(stream.data, stream.fmt, tier, "store")
     counter = f"{tier}.written_bytes"
-    moved = _moved(stream.layout, stream.fmt, counter, None, how, remote) if tally else Counts()
+    moved = _moved(config, stream.layout, stream.fmt, counter, None, how, remote) if tally else Counts()
     return streams.untile(stream), moved
 
 
-def predict(size_bytes: int, tiles: int, counter: str, sweeps: int = 1, remote: bool = False) -> Counts:
-    """The counts of moving a tensor of `size_bytes`, cut into `tiles`, `sweeps` times, from its shape alone."""
-    moved = size_bytes * sweeps
-    counts = Counts(
-        {"agcu.tiles": tiles * sweeps, "agcu.asked_bytes": moved, "agcu.moved_bytes": moved, counter: moved}
-    )
-    return counts + (p2p.predict(moved, tiles * sweeps) if remote else Counts())
+def predict(config: Config, layout: Layout, fmt: Format, counter: str, sweeps: int = 1, remote: bool = False) -> Counts:
+    """The counts of moving every tile of a packed tensor, `sweeps` times, from its shape alone; exact at any size.
+
+    counter: that of the tier, for example "hbm.read_bytes".
+    """
+    sizes, request = list(tile_sizes(layout, fmt)), config.sizes.request_bytes
+    moved = sum(tiles * size for tiles, size in sizes)
+    requests = sum(tiles * -(-size // request) for tiles, size in sizes)
+    counts = {"agcu.tiles": layout.n_tiles, "agcu.requests": requests, "agcu.asked_bytes": moved}
+    counts |= {"agcu.moved_bytes": moved, counter: moved}
+    return (Counts(counts) + (p2p.predict(moved, layout.n_tiles) if remote else Counts())) * sweeps
 
 
 def to_tile(stream: Stream, how: Executor = "whole", remote: bool = False) -> tuple[Stream, Counts]:
@@ -147,50 +167,79 @@ def predict_to_tile(size_bytes: int, tiles: int, remote: bool = False) -> Counts
 
 
 def load_strided(
-    config: Config, words: jax.Array, nest: Nest, fmt: Format, tier: str, rest_bytes: int = 0
+    config: Config,
+    words: jax.Array,
+    walk: Walk,
+    fmt: Format,
+    tier: str,
+    rest_bytes: int = 0,
+    remote: bool = False,
 ) -> tuple[jax.Array, Counts]:
     """One tile under any affine pattern of addresses: a column, a diagonal, a window, one element again and again.
 
-    words: [n], a symbol at rest (or carriers) in row-major order. nest: its addresses, in bytes from the symbol's
-    start. rest_bytes: where in the tier the symbol begins. Returns ([*trips, elements of a run], counts as scalars),
-    predicted by `coalesce.predict`. The derivative of an element that is read several times is the sum of theirs.
-    Raises ArgumentError for addresses beyond the symbol or within an element.
+    words: [n], a symbol at rest (or carriers) in row-major order. walk: its addresses, in bytes from the symbol's
+    start. rest_bytes: where in the tier the symbol begins. remote: the tier is another socket's; the granules that are
+    moved cross as one message. Returns ([*trips, elements of a run], counts as scalars), predicted by
+    `predict_strided`. The derivative of an element that is read several times is the sum of theirs. Raises
+    ArgumentError for addresses beyond the symbol or within an element, FormatError and UnknownNameError as `load`.
     """
-    index = _elements(words, nest, fmt)
+    _check(words, fmt, tier, "load_strided")
+    index = _elements(words, walk, fmt)
     tile = jnp.take(words, index.reshape(-1), axis=0).reshape(index.shape)
-    return tile, coalesce.tally(config.sizes, nest.moved(rest_bytes), f"{tier}.read_bytes")
+    counts = coalesce.tally(config.sizes, walk.moved(rest_bytes), f"{tier}.read_bytes")
+    return tile, _sent(counts) if remote else counts
 
 
 def store_strided(
-    config: Config, words: jax.Array, tile: jax.Array, nest: Nest, fmt: Format, tier: str, rest_bytes: int = 0
+    config: Config,
+    words: jax.Array,
+    tile: jax.Array,
+    walk: Walk,
+    fmt: Format,
+    tier: str,
+    rest_bytes: int = 0,
+    remote: bool = False,
 ) -> tuple[jax.Array, Counts]:
     """Writes one tile under an affine pattern, the mirror of `load_strided`: (words, counts).
 
-    tile: [*trips, elements of a run], of the kind of `words`. Words that the nest does not name stay as they are.
-    Raises ArgumentError for a nest that may write a byte twice, ShapeError for a tile of another shape.
+    tile: [*trips, elements of a run], of the kind of `words`. Words that the walk does not name stay as they are.
+    Raises ArgumentError for a walk that may write a byte twice, ShapeError for a tile of another shape, and as
+    `load_strided`.
     """
-    index = _elements(words, nest, fmt)
-    if not nest.never_overlaps:
-        raise ArgumentError(describe("a store that may write a byte twice", given=nest, do="store in several nests"))
+    _check(words, fmt, tier, "store_strided")
+    index = _elements(words, walk, fmt)
+    if not walk.never_overlaps:
+        raise ArgumentError(describe("a store that may write a byte twice", given=walk, do="store in several walks"))
     if tile.shape != index.shape or tile.dtype != words.dtype:
         raise ShapeError(
             describe(
-                "a tile that does not fit its nest",
+                "a tile that does not fit its walk",
                 given=f"{tile.dtype.name}{list(tile.shape)}",
                 allowed=f"{words.dtype.name}{list(index.shape)}",
             )
         )
-    counts = coalesce.tally(config.sizes, nest.moved(rest_bytes), f"{tier}.written_bytes")
-    return words.at[index].set(tile), counts
+    counts = coalesce.tally(config.sizes, walk.moved(rest_bytes), f"{tier}.written_bytes")
+    return words.at[index].set(tile), _sent(counts) if remote else counts
 
 
-def gather(config: Config, words: jax.Array, rows: jax.Array, fmt: Format, tier: str) -> tuple[jax.Array, Counts]:
+def predict_strided(config: Config, walk: Walk, counter: str, rest_bytes: int = 0, remote: bool = False) -> Counts:
+    """The counts of `load_strided` and `store_strided`, from the walk alone; counter: that of the tier."""
+    counts = coalesce.predict(config.sizes, walk.moved(rest_bytes), counter)
+    return _sent(counts) if remote else counts
+
+
+def gather(
+    config: Config, words: jax.Array, rows: jax.Array, fmt: Format, tier: str, remote: bool = False
+) -> tuple[jax.Array, Counts]:
     """Rows of a table whose numbers are values of the program: ([n, *row], counts per row, int32 [n]).
 
     words: [n_rows, *row]. rows: int32 [n]. Rows rest padded to whole requests, so that counts follow from shapes
-    (`predict_gather`). A row below 0 or beyond the table is poison, and counts as any other. Derivatives pass to the
-    rows that were read. Raises FormatError for numbers that are not int32.
+    (`predict_gather`). A row below 0 or beyond the table is poison, and counts as any other. remote: the tier is
+    another socket's; each row is a message of the granules that are moved. Derivatives pass to the rows that were
+    read. Raises FormatError for numbers that are not int32 and for a table that holds no `fmt`, UnknownNameError for
+    another tier.
     """
+    _check(words, fmt, tier, "gather")
     if rows.dtype != jnp.int32 or rows.ndim != 1:
         raise FormatError(
             describe(
@@ -202,56 +251,85 @@ def gather(config: Config, words: jax.Array, rows: jax.Array, fmt: Format, tier:
     poison = streams.POISON_WORD if words.dtype == jnp.uint16 else streams.POISON[fmt]
     mask = known.reshape(-1, *[1] * (words.ndim - 1))
     tile = jnp.where(mask, found, jnp.asarray(poison, words.dtype))
-    return tile, _gathered(config, words, rows, fmt, tier)
+    return tile, _gathered(config, words, rows, fmt, tier, remote)
 
 
-def predict_gather(config: Config, row_bytes: int, rows: int, tier: str) -> Counts:
+def predict_gather(config: Config, row_bytes: int, rows: int, tier: str, remote: bool = False) -> Counts:
     """The counts of `gather`, from shapes alone."""
-    row = coalesce.predict(config.sizes, Nest(0, (), (), row_bytes), f"{tier}.read_bytes")
+    row = predict_strided(config, Walk(0, (), (), row_bytes), f"{tier}.read_bytes", remote=remote)
     return (row + Counts({"agcu.tiles": 1})) * rows
 
 
-def _gathered(config: Config, words: jax.Array, rows: jax.Array, fmt: Format, tier: str) -> Counts:
-    row = Nest(0, (), (), prod(words.shape[1:]) * fmt.width_bytes)
+def _gathered(config: Config, words: jax.Array, rows: jax.Array, fmt: Format, tier: str, remote: bool) -> Counts:
+    row = Walk(0, (), (), prod(words.shape[1:]) * fmt.width_bytes)
 
     def step(_: jax.Array) -> Counts:
-        return coalesce.tally(config.sizes, row, f"{tier}.read_bytes") + Counts({"agcu.tiles": jnp.ones((), jnp.int32)})
+        counts = coalesce.tally(config.sizes, row, f"{tier}.read_bytes")
+        return (_sent(counts) if remote else counts) + Counts({"agcu.tiles": jnp.ones((), jnp.int32)})
 
     return jax.vmap(step)(rows)
 
 
-def _elements(words: jax.Array, nest: Nest, fmt: Format) -> jax.Array:
-    """int32 [*trips, elements of a run]: the elements that a nest names."""
+def _sent(counts: Counts) -> Counts:
+    """Those of a tile, and of the message between sockets that its granules are."""
+    moved = counts["agcu.moved_bytes"]
+    one = 1 if isinstance(moved, int) else jnp.ones_like(moved)
+    return counts + Counts({"p2p.messages": one, "p2p.sent_bytes": moved})
+
+
+def _check(words: jax.Array, fmt: Format, tier: str, where: str) -> None:
+    contents.check_words(words, fmt, where)
+    check_tier(tier, where)
+
+
+def _elements(words: jax.Array, walk: Walk, fmt: Format) -> jax.Array:
+    """int32 [*trips, elements of a run]: the elements that a walk names."""
     width, there = fmt.width_bytes, words.size * fmt.width_bytes
-    numbers = (nest.base_bytes, nest.run_bytes, *nest.strides_bytes)
-    if words.ndim != 1 or nest.end_bytes > there or any(number % width for number in numbers):
+    # The stride of a counter that never moves is no part of any address.
+    strides = [stride for n, stride in zip(walk.trips, walk.strides_bytes, strict=True) if n > 1]
+    numbers = (walk.base_bytes, walk.run_bytes, *strides)
+    if words.ndim != 1 or walk.end_bytes > there or any(number % width for number in numbers):
         raise ArgumentError(
             describe(
                 "addresses beyond the symbol, or within an element",
-                given=f"{nest}, bytes {nest.first_bytes} to {nest.end_bytes}",
+                given=f"{walk}, bytes {walk.first_bytes} to {walk.end_bytes}",
                 allowed=f"multiples of {width} below {there:,}, of a symbol of one axis (here {words.shape})",
                 where=f"{fmt} at rest",
             )
         )
     must_fit_int32(words.size, "elements of a symbol")
-    index = jnp.int32(nest.base_bytes // width) + jnp.arange(nest.run_bytes // width, dtype=jnp.int32)
-    for n, stride in zip(reversed(nest.trips), reversed(nest.strides_bytes), strict=True):
+    index = jnp.int32(walk.base_bytes // width) + jnp.arange(walk.run_bytes // width, dtype=jnp.int32)
+    for n, stride in zip(reversed(walk.trips), reversed(walk.strides_bytes), strict=True):
         outer = jnp.arange(n, dtype=jnp.int32) * jnp.int32(stride // width if n > 1 else 0)
         index = outer.reshape(-1, *[1] * index.ndim) + index[None]
     return index
 
 
-def _moved(layout: Layout, fmt: Format, counter: str, visits: np.ndarray | None, how: Executor, remote: bool) -> Counts:
+def _moved(
+    config: Config,
+    layout: Layout,
+    fmt: Format,
+    counter: str,
+    visits: np.ndarray | None,
+    how: Executor,
+    remote: bool,
+) -> Counts:
     moved = tile_bytes(layout, fmt, how, visits)
-    counts = {"agcu.tiles": jnp.ones_like(moved), "agcu.asked_bytes": moved, "agcu.moved_bytes": moved, counter: moved}
+    requests = -(-moved // jnp.int32(config.sizes.request_bytes))
+    counts = {"agcu.tiles": jnp.ones_like(moved), "agcu.requests": requests, "agcu.asked_bytes": moved}
+    counts |= {"agcu.moved_bytes": moved, counter: moved}
     if remote:
         counts |= {"p2p.messages": jnp.ones_like(moved), "p2p.sent_bytes": moved}
     return Counts(counts)
 
 
 def cycles(config: Config, own_bytes: Any, units: int) -> Any:
-    """Cycles that a stream of `own_bytes` occupies the ports of its AGCUs; exact, or differentiable in the facts."""
-    return ceil_div(own_bytes, config.port_bytes_per_cycle.value * units)
+    """Cycles that a stream of `own_bytes` occupies the ports of its AGCUs; exact, or differentiable in the facts.
+
+    Requests are not charged here: where a request is as wide as the port and one is sent per cycle, packed tiles of a
+    port's width or more never wait for them.
+    """
+    return ceil_div(whole(own_bytes, what="own_bytes"), config.port_bytes_per_cycle.value * units)
 
 
 def price(config: Config, counts: Counts, clock_hz: Any) -> Priced:

@@ -3,24 +3,23 @@
     counters --> address of a run of bytes --> | open request | --> tier        run | granule granule ... |
                                                                             request | ............... |
 
-A `Nest` of counters names runs of contiguous bytes, the last counter fastest. The coalescer walks the bytes of the
+A `Walk` over counters names runs of contiguous bytes, the last counter fastest. The coalescer takes the bytes of the
 runs in that order. Memory is cut into granules, the smallest access of a tier, and into requests of several granules:
 
-    asked bytes = bytes walked
+    asked bytes = bytes named, as often as they are
     moved bytes = granule x (1 + how often the walk changes the granule)
     requests    = 1 + how often the walk changes the request
 
 So runs that touch join, a strided walk moves whole granules for a few bytes each, and a granule left and entered
 again is moved again: an AGCU has no SRAM to keep it. A request never spans two tiles.
 
-`predict` counts a nest of any size exactly from its shape: only addresses modulo the request matter, and their
+`predict` counts a walk of any size exactly from its shape: only addresses modulo the request matter, and their
 histogram over a loop of n turns takes log2(n) steps. `tally` counts run after run, while executing; both are equal
 (law L3).
 """
 
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import product
 from math import prod
 
 import jax
@@ -31,14 +30,15 @@ from rdujax.base.errors import ArgumentError, ShapeError, describe
 from rdujax.ledger.counts import Amount, Counts, declare
 from rdujax.streams.layout import Layout
 from rdujax.streams.lift import Executor, must_fit_int32, over_tiles
+from rdujax.units.tally import check_visits, kinds
 
 declare("agcu.requests", unit="request", doc="requests that AGCUs sent to memory")
 declare("agcu.asked_bytes", unit="byte", doc="bytes that loads and stores asked AGCUs for")
-declare("agcu.moved_bytes", unit="byte", doc="bytes that AGCUs moved for them, whole granules")
+declare("agcu.moved_bytes", unit="byte", doc="bytes that AGCUs moved for them: whole granules, or packed tiles")
 
 
 @dataclass(frozen=True)
-class Nest:
+class Walk:
     """Counters of an address pipeline, outermost first.
 
     Run (i0, i1, ...) is `run_bytes` bytes from base_bytes + i0 * strides_bytes[0] + i1 * strides_bytes[1] + ...
@@ -54,12 +54,12 @@ class Nest:
     def __post_init__(self) -> None:
         if len(self.trips) != len(self.strides_bytes):
             raise ShapeError(
-                describe("a nest has one stride for each counter", given=f"{self.trips} and {self.strides_bytes}")
+                describe("a walk has one stride for each counter", given=f"{self.trips} and {self.strides_bytes}")
             )
         if min((*self.trips, self.run_bytes)) < 1 or self.first_bytes < 0:
             raise ArgumentError(
                 describe(
-                    "a nest that cannot be walked",
+                    "a walk that cannot be",
                     given=f"{self}, lowest address {self.first_bytes}",
                     allowed="trips and run_bytes of 1 or more, addresses of 0 or more",
                 )
@@ -72,7 +72,7 @@ class Nest:
 
     @property
     def asked_bytes(self) -> int:
-        """Bytes walked."""
+        """Bytes of all runs."""
         return self.runs * self.run_bytes
 
     @property
@@ -86,7 +86,7 @@ class Nest:
         last = sum(max(0, (n - 1) * s) for n, s in zip(self.trips, self.strides_bytes, strict=True))
         return self.base_bytes + last + self.run_bytes
 
-    def moved(self, by_bytes: int) -> "Nest":
+    def moved(self, by_bytes: int) -> "Walk":
         """The same pattern from another base."""
         return replace(self, base_bytes=self.base_bytes + by_bytes)
 
@@ -119,34 +119,30 @@ class Sizes:
             )
 
 
-def of_tensor(layout: Layout, width_bytes: int, base_bytes: int = 0) -> list[tuple[Nest, Nest]]:
-    """How the tiles of a row-major tensor lie in memory, as pairs (nest of the tiles' origins, nest of one tile).
+def of_tensor(layout: Layout, width_bytes: int, base_bytes: int = 0) -> list[tuple[Walk, Walk]]:
+    """How the tiles of a row-major tensor lie in memory, as pairs (walk over the tiles' origins, walk over one tile).
 
     One pair for each combination of full and ragged extents, so that all tiles of a pair are alike. A run is one row
     of a tile.
     """
     strides = [width_bytes * prod(layout.shape[axis + 1 :]) for axis in range(len(layout.shape))]
-    kinds = []
-    for length, tile in zip(layout.shape, layout.tile, strict=True):
-        full, ragged = divmod(length, tile)
-        kinds.append([(0, full, tile)] * (full > 0) + [(full, 1, ragged)] * (ragged > 0))
     found = []
-    for kind in product(*kinds):
-        base = base_bytes + sum(at * t * s for (at, _, _), t, s in zip(kind, layout.tile, strides, strict=True))
+    for kind in kinds(layout):
+        base = base_bytes + sum(axis.first * t * s for axis, t, s in zip(kind, layout.tile, strides, strict=True))
         steps = tuple(t * s for t, s in zip(layout.tile, strides, strict=True))
-        row = width_bytes * (kind[-1][2] if kind else 1)
-        inner = Nest(base, tuple(extent for _, _, extent in kind[:-1]), tuple(strides[:-1]), row)
-        found.append((Nest(base, tuple(n for _, n, _ in kind), steps, row), inner))
+        row = width_bytes * (kind[-1].extent if kind else 1)
+        inner = Walk(base, tuple(axis.extent for axis in kind[:-1]), tuple(strides[:-1]), row)
+        found.append((Walk(base, tuple(axis.tiles for axis in kind), steps, row), inner))
     return found
 
 
-def predict(sizes: Sizes, nest: Nest, moved: str, origins: Nest | None = None) -> Counts:
-    """The counts of one walk of a nest, from its shape alone; exact at any size.
+def predict(sizes: Sizes, walk: Walk, moved: str, origins: Walk | None = None) -> Counts:
+    """The counts of a walk, from its shape alone; exact at any size.
 
-    moved: the counter of the tier, for example "hbm.read_bytes". origins: walk the nest once from each of these
-    addresses in place of its base, each walk by itself.
+    moved: the counter of the tier, for example "hbm.read_bytes". origins: the walk goes once from each of these
+    addresses in place of its base, each time by itself.
 
-    >>> column = Nest(0, (1000,), (4096,), 2)        # one BF16 of each row of 2048
+    >>> column = Walk(0, (1000,), (4096,), 2)        # one BF16 of each row of 2048
     >>> predict(Sizes(256, 64), column, "hbm.read_bytes")
     Counts:
       agcu.asked_bytes   2,000 byte
@@ -154,10 +150,10 @@ def predict(sizes: Sizes, nest: Nest, moved: str, origins: Nest | None = None) -
       agcu.requests      1,000 request
       hbm.read_bytes    64,000 byte
     """
-    origins = origins or Nest(nest.base_bytes, (), (), nest.run_bytes)
-    granules = _walked(sizes.granule_bytes, nest, origins) * sizes.granule_bytes
-    requests = _walked(sizes.request_bytes, nest, origins)
-    asked = nest.asked_bytes * origins.runs
+    origins = origins or Walk(walk.base_bytes, (), (), walk.run_bytes)
+    granules = _walked(sizes.granule_bytes, walk, origins) * sizes.granule_bytes
+    requests = _walked(sizes.request_bytes, walk, origins)
+    asked = walk.asked_bytes * origins.runs
     return _counts(requests, asked, granules, moved)
 
 
@@ -171,12 +167,12 @@ def predict_tensor(
     return counts * sweeps
 
 
-def tally(sizes: Sizes, nest: Nest, moved: str) -> Counts:
-    """The counts of one walk of a nest, run by run: int32 scalars. Raises ArgumentError for what they cannot hold."""
-    _must_fit(sizes, nest)
-    extents = jnp.asarray(nest.trips, jnp.int32)
-    base = jnp.asarray(_split(nest.base_bytes, sizes), jnp.int32)
-    return _step(sizes, nest, moved, base, extents, jnp.int32(nest.run_bytes))
+def tally(sizes: Sizes, walk: Walk, moved: str) -> Counts:
+    """The counts of a walk, run by run: int32 scalars. Raises ArgumentError for what they cannot hold."""
+    _must_fit(sizes, walk)
+    extents = jnp.asarray(walk.trips, jnp.int32)
+    base = jnp.asarray(_split(walk.base_bytes, sizes), jnp.int32)
+    return _step(sizes, walk, moved, base, extents, jnp.int32(walk.run_bytes))
 
 
 def tally_tensor(
@@ -190,13 +186,15 @@ def tally_tensor(
 ) -> Counts:
     """The counts of loading or storing tiles of a row-major tensor, one entry per visit, int32 [n_visits].
 
-    visits: int [n_visits], indices of tiles in order of arrival, repeats included; by default each tile once.
+    visits: int [n_visits], indices of tiles in order of arrival, repeats included; by default each tile once. Raises
+    ArgumentError for an index that no tile has, and for what INT32 cannot hold.
     """
+    check_visits(layout, visits)
     strides = [width_bytes * prod(layout.shape[axis + 1 :]) for axis in range(len(layout.shape))]
     arrivals = layout.arrivals if visits is None else layout.arrivals[visits]
     extents = layout.extents if visits is None else layout.extents[visits]
     row = width_bytes * (layout.tile[-1] if layout.tile else 1)
-    full = Nest(base_bytes, layout.tile[:-1], tuple(strides[:-1]), row)
+    full = Walk(base_bytes, layout.tile[:-1], tuple(strides[:-1]), row)
     steps = [t * s for t, s in zip(layout.tile, strides, strict=True)]
     axes = [axis for axis, n in enumerate(layout.grid) if n > 1]
     _must_fit(sizes, full)
@@ -218,20 +216,20 @@ def _counts(requests: Amount, asked: Amount, moved_bytes: Amount, moved: str) ->
     )
 
 
-def _walked(unit: int, nest: Nest, origins: Nest) -> int:
+def _walked(unit: int, walk: Walk, origins: Walk) -> int:
     """Changes of the unit (granule or request) along the walk, plus one for each walk's first.
 
     Runs cover floor((address + run - 1) / unit) - floor(address / unit) + 1 units, of which the first is the one that
     the run before ended in, or not: both depend on the address modulo the unit alone.
     """
-    run = nest.run_bytes
+    run = walk.run_bytes
     at = _spread(_single(unit, origins.base_bytes), origins.trips, origins.strides_bytes)
-    covered = sum(n * ((r + run - 1) // unit + 1) for r, n in enumerate(_spread(at, nest.trips, nest.strides_bytes)))
+    covered = sum(n * ((r + run - 1) // unit + 1) for r, n in enumerate(_spread(at, walk.trips, walk.strides_bytes)))
     joined = 0
-    for k, (trips, stride) in enumerate(zip(nest.trips, nest.strides_bytes, strict=True)):
-        inner = zip(nest.trips[k + 1 :], nest.strides_bytes[k + 1 :], strict=True)
+    for k, (trips, stride) in enumerate(zip(walk.trips, walk.strides_bytes, strict=True)):
+        inner = zip(walk.trips[k + 1 :], walk.strides_bytes[k + 1 :], strict=True)
         carried = sum((n - 1) * s for n, s in inner)
-        before = _spread(at, (*nest.trips[:k], trips - 1), nest.strides_bytes[: k + 1])
+        before = _spread(at, (*walk.trips[:k], trips - 1), walk.strides_bytes[: k + 1])
         for residue, n in enumerate(before):
             end = (residue + carried) % unit
             joined += n * ((end + run - 1) // unit == (end + stride - carried) // unit)
@@ -277,25 +275,25 @@ def _advance(sizes: Sizes, address: jax.Array, steps: list[tuple[jax.Array, int]
     return jnp.stack([request, byte])
 
 
-def _must_fit(sizes: Sizes, nest: Nest) -> None:
-    """Refuses a nest whose bytes, or whose addresses as pairs (request, byte), INT32 cannot count."""
-    granules = -(-nest.run_bytes // sizes.granule_bytes) + 1
-    must_fit_int32(nest.runs * granules * sizes.granule_bytes, "bytes moved by one nest")
-    must_fit_int32(max([1, *nest.trips]) * sizes.request_bytes, "bytes of requests of one counter")
-    must_fit_int32(nest.end_bytes // sizes.request_bytes, "requests up to the end of a nest")
+def _must_fit(sizes: Sizes, walk: Walk) -> None:
+    """Refuses a walk whose bytes, or whose addresses as pairs (request, byte), INT32 cannot count."""
+    granules = -(-walk.run_bytes // sizes.granule_bytes) + 1
+    must_fit_int32(walk.runs * granules * sizes.granule_bytes, "bytes moved by one walk")
+    must_fit_int32(max([1, *walk.trips]) * sizes.request_bytes, "bytes of requests of one counter")
+    must_fit_int32(walk.end_bytes // sizes.request_bytes, "requests up to the end of a walk")
 
 
-@partial(jax.jit, static_argnames=("sizes", "nest", "moved"))
-def _step(sizes: Sizes, nest: Nest, moved: str, base: jax.Array, extents: jax.Array, run_bytes: jax.Array) -> Counts:
-    """One walk from `base`: `nest` bounds the trips, `extents`, int32 [rank], says how many of them there are."""
+@partial(jax.jit, static_argnames=("sizes", "walk", "moved"))
+def _step(sizes: Sizes, walk: Walk, moved: str, base: jax.Array, extents: jax.Array, run_bytes: jax.Array) -> Counts:
+    """One walk from `base`: `walk` bounds the trips, `extents`, int32 [rank], says how many of them there are."""
     large, small = sizes.request_bytes, sizes.granule_bytes
-    number = jnp.arange(nest.runs, dtype=jnp.int32)
+    number = jnp.arange(walk.runs, dtype=jnp.int32)
     steps, rest = [], number
-    for axis in reversed(range(len(nest.trips))):
-        if nest.trips[axis] > 1:
-            steps.append((rest % extents[axis], nest.strides_bytes[axis]))
+    for axis in reversed(range(len(walk.trips))):
+        if walk.trips[axis] > 1:
+            steps.append((rest % extents[axis], walk.strides_bytes[axis]))
             rest = rest // extents[axis]
-    start = jnp.broadcast_to(base[:, None], (2, nest.runs))
+    start = jnp.broadcast_to(base[:, None], (2, walk.runs))
     request, byte = _advance(sizes, start, steps)
     end = byte + run_bytes - 1
     last_request, last_granule = request + end // large, end % large // small

@@ -1,9 +1,10 @@
 """Virtual memory as an AGCU sees it: addresses of counters through segments into the symbols of several tiers.
 
-    nest of virtual addresses --> segment --> tier, physical addresses --> requests --> words of a symbol --> tile
+    walk of virtual addresses --> segment --> tier, physical addresses --> requests --> words of a symbol --> tile
 
 A segment bears the name of the symbol that it maps. What is refused: an address outside every segment or beyond the
-one it begins in, a write where a segment or a symbol is read only, a segment longer than its symbol. Requests are cut
+one it begins in, a write where a segment or a symbol is read only, a segment longer than its symbol or past the end of
+its tier. Requests are cut
 where the symbol physically rests, so a symbol that begins within a granule costs what it would there.
 """
 
@@ -11,10 +12,10 @@ from collections.abc import Mapping
 
 import jax
 
-from rdujax.base.errors import CapacityError, describe, unknown
+from rdujax.base.errors import CapacityError, describe
 from rdujax.ledger.counts import Counts
 from rdujax.units import agcu
-from rdujax.units.agcu.coalesce import Nest
+from rdujax.units.agcu.coalesce import Walk
 from rdujax.units.agcu.translation import Segment, Table
 from rdujax.units.memory import contents
 from rdujax.units.memory.contents import Contents, Symbol
@@ -22,39 +23,38 @@ from rdujax.units.memory.contents import Contents, Symbol
 Memory = Mapping[str, Contents]
 
 
-def load(config: agcu.Config, table: Table, memory: Memory, nest: Nest) -> tuple[jax.Array, Counts]:
+def load(config: agcu.Config, table: Table, memory: Memory, walk: Walk) -> tuple[jax.Array, Counts]:
     """One tile from virtual addresses: ([*trips, elements of a run], counts as scalars).
 
-    memory: contents by tier. Raises as `Table.find`, `Table.check` and `agcu.load_strided`; derivatives pass to the
-    words.
+    memory: contents of every tier that the table maps. Raises as `Table.find`, `Table.check`, `Table.check_tiers` and
+    `agcu.load_strided`; derivatives pass to the words.
     """
-    segment, symbol = _mapped(config, table, memory, nest, write=False)
+    segment, symbol = _mapped(config, table, memory, walk, write=False)
     words = contents.read(memory[segment.tier], segment.name).reshape(-1)
-    inner = nest.moved(-segment.base_bytes)
+    inner = walk.moved(-segment.base_bytes)
     return agcu.load_strided(config, words, inner, symbol.fmt, segment.tier, segment.physical_bytes)
 
 
 def store(
-    config: agcu.Config, table: Table, memory: Memory, nest: Nest, tile: jax.Array
+    config: agcu.Config, table: Table, memory: Memory, walk: Walk, tile: jax.Array
 ) -> tuple[dict[str, Contents], Counts]:
     """One tile to virtual addresses: (memory with the symbol written, counts as scalars).
 
     tile: [*trips, elements of a run], of the kind of the words there. Raises as `load` and `agcu.store_strided`, and
     ArgumentError for what is read only.
     """
-    segment, symbol = _mapped(config, table, memory, nest, write=True)
+    segment, symbol = _mapped(config, table, memory, walk, write=True)
     tier = memory[segment.tier]
     words = contents.read(tier, segment.name).reshape(-1)
-    inner = nest.moved(-segment.base_bytes)
+    inner = walk.moved(-segment.base_bytes)
     new, counts = agcu.store_strided(config, words, tile, inner, symbol.fmt, segment.tier, segment.physical_bytes)
     return {**memory, segment.tier: contents.write(tier, segment.name, new.reshape(symbol.shape))}, counts
 
 
-def _mapped(config: agcu.Config, table: Table, memory: Memory, nest: Nest, *, write: bool) -> tuple[Segment, Symbol]:
+def _mapped(config: agcu.Config, table: Table, memory: Memory, walk: Walk, *, write: bool) -> tuple[Segment, Symbol]:
     table.check(int(config.segments.value), "the segments of an AGCU")
-    segment = table.find(nest.first_bytes, nest.end_bytes, write=write)
-    if segment.tier not in memory:
-        raise unknown("memory tier of these contents", segment.tier, memory)
+    table.check_tiers({tier: held.capacity_bytes for tier, held in memory.items()}, "the segments of an AGCU")
+    segment = table.find(walk.first_bytes, walk.end_bytes, write=write)
     symbol = memory[segment.tier].symbol(segment.name)
     if segment.length_bytes > symbol.size_bytes:
         raise CapacityError(

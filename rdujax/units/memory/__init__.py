@@ -5,7 +5,8 @@ What it is     64 GiB of HBM and up to 1.5 TiB of DDR per socket, both managed b
 
                    streams of AGCUs --> | tier: symbols at rest | <-- copies, DMA of the host
 
-The law        cycles = ceil(bytes x clock / (bandwidth x efficiency)); the first byte arrives after the latency.
+The law        cycles = ceil(bytes x clock / (bandwidth x efficiency)); the first byte arrives after the latency;
+               what holds no byte takes no time.
                Concurrent streams divide the bandwidth: in a pipeline's turn statically (each is busy for as long as all
                together take), otherwise max-min fairly from start to end (sharing.py).
 Modelled       capacity in bytes, one bandwidth for reads and writes together, a share of it that can be reached,
@@ -18,13 +19,13 @@ Sources        the facts of the machine carry their own.
 from collections.abc import Sequence
 from typing import Any
 
-from rdujax.base.errors import CapacityError, describe, unknown
+from rdujax.base.errors import unknown
 from rdujax.base.facts import Fact, record
 from rdujax.ledger import counts as ledger
 from rdujax.ledger.counts import Counts
-from rdujax.ledger.numbers import Exact, Priced, ceil_div, common, exact, ratio
-from rdujax.units import sharing
-from rdujax.units.sharing import Flow
+from rdujax.ledger.numbers import Exact, Priced, ceil_div, common, exact, ratio, whole
+from rdujax.units import capacity, sharing
+from rdujax.units.sharing import Flow, unless_nothing
 from rdujax.units.unit import UNITS, Unit
 
 TIERS = ("hbm", "ddr", "host")
@@ -50,13 +51,20 @@ class Config:
     latency_s: Fact
 
 
+def check_tier(tier: str, where: str = "") -> None:
+    """Raises UnknownNameError for a tier that does not exist."""
+    if tier not in TIERS:
+        raise unknown("memory tier", tier, TIERS, where=where)
+
+
 def transfer_cycles(config: Config, clock_hz: Any, amount_bytes: Any) -> Any:
     """Cycles to move `amount_bytes` at the reachable share of the bandwidth, the latency not included.
 
-    Exact on plain facts (0.85 is 17/20), differentiable in the facts under a JAX transformation.
+    Exact on plain facts (0.85 is 17/20), differentiable in the facts under a JAX transformation. Raises ArgumentError
+    for a negative amount.
     """
     amount, clock, bandwidth, share = common(
-        amount_bytes, clock_hz, config.bandwidth_bytes_per_s.value, config.efficiency.value
+        whole(amount_bytes, what="amount_bytes"), clock_hz, config.bandwidth_bytes_per_s.value, config.efficiency.value
     )
     return ceil_div(amount * clock, bandwidth * share)
 
@@ -64,7 +72,8 @@ def transfer_cycles(config: Config, clock_hz: Any, amount_bytes: Any) -> Any:
 def arrival_cycles(config: Config, clock_hz: Any, amount_bytes: Any) -> Priced:
     """Cycles from a request to the last of its bytes, alone at the tier: latency and transfer, rounded up once.
 
-    Exact on plain facts, differentiable in the facts.
+    No bytes take no time. Exact on plain facts, differentiable in the facts. Raises ArgumentError for a negative
+    amount.
 
     >>> from rdujax.machines import tiny
     >>> arrival_cycles(tiny().hbm, 1_000_000, 160)        # 10 cycles of latency, 16 bytes per cycle
@@ -72,12 +81,12 @@ def arrival_cycles(config: Config, clock_hz: Any, amount_bytes: Any) -> Priced:
     """
     latency, amount, clock, bandwidth, share = common(
         config.latency_s.value,
-        amount_bytes,
+        whole(amount_bytes, what="amount_bytes"),
         clock_hz,
         config.bandwidth_bytes_per_s.value,
         config.efficiency.value,
     )
-    return ceil_div((latency * bandwidth * share + amount) * clock, bandwidth * share)
+    return unless_nothing(amount, ceil_div((latency * bandwidth * share + amount) * clock, bandwidth * share))
 
 
 def finish_cycles(config: Config, clock_hz: Any, flows: Sequence[Flow]) -> dict[str, Exact]:
@@ -94,8 +103,7 @@ def finish_cycles(config: Config, clock_hz: Any, flows: Sequence[Flow]) -> dict[
 
 def of_tier(counts: Counts, tier: str) -> Counts:
     """Only what was counted at one tier. Raises UnknownNameError for a tier that does not exist."""
-    if tier not in TIERS:
-        raise unknown("memory tier", tier, TIERS)
+    check_tier(tier)
     return Counts({name: counts[name] for name in COUNTERS if name.startswith(f"{tier}.")})
 
 
@@ -113,19 +121,13 @@ def price(config: Config, counts: Counts, clock_hz: Any) -> Priced:
 
 def check(tier: str, config: Config, symbols: dict[str, int]) -> None:
     """Refuses more bytes than the tier holds, with the table of symbols (law L6)."""
-    needed, there = sum(symbols.values()), int(config.capacity_bytes.value)
-    if needed > there:
-        table = "".join(
-            f"\n    {size:>20,} bytes  {name}" for name, size in sorted(symbols.items(), key=lambda s: -s[1])
-        )
-        raise CapacityError(
-            describe(
-                f"the symbols of the program do not fit into {tier}",
-                given=f"{needed:,} bytes needed, {needed - there:,} too many:{table}",
-                allowed=f"{there:,} bytes",
-                do="use smaller shapes, or a machine with a larger tier",
-            )
-        )
+    capacity.check(
+        "byte",
+        symbols,
+        int(config.capacity_bytes.value),
+        problem=f"the symbols of the program do not fit into {tier}",
+        do="use smaller shapes, or a machine with a larger tier",
+    )
 
 
 UNIT = UNITS.add("memory", Unit("memory", Config, COUNTERS, price))

@@ -8,7 +8,8 @@
 A word that nobody wrote is poison: NaN, or a conspicuous word among integers. `Contents` is a value and a pytree:
 words are traced, names, shapes and rights are static, so placing, writing and copying can be jitted, mapped and
 differentiated. Words at rest are uint16 for BF16 and carriers for the other formats; carriers of BF16 may be kept
-instead where a derivative has to pass.
+instead where a derivative has to pass. A carrier that no BF16 word holds does not fit into its place: it is refused
+where its value is known, and becomes poison where JAX traces it.
 """
 
 from collections.abc import Mapping
@@ -18,9 +19,12 @@ from math import prod
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from rdujax.base.compat import is_tracer
 from rdujax.base.errors import ArgumentError, FormatError, ShapeError, describe, unknown
 from rdujax.ledger.counts import Counts
+from rdujax.numerics.bits import to_bits
 from rdujax.numerics.formats import BF16, Format
 from rdujax.streams.stream import POISON, POISON_WORD
 from rdujax.units import memory, tally
@@ -40,14 +44,18 @@ class Symbol:
         return prod(self.shape) * self.fmt.width_bytes
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["words"], meta_fields=["tier", "symbols"])
+@partial(jax.tree_util.register_dataclass, data_fields=["words"], meta_fields=["tier", "symbols", "capacity_bytes"])
 @dataclass(frozen=True)
 class Contents:
-    """The symbols of one tier. words: one array per name. tier: its name. symbols: pairs of name and symbol."""
+    """The symbols of one tier. words: one array per name. tier: its name. symbols: pairs of name and symbol.
+
+    capacity_bytes: what the tier holds in all.
+    """
 
     words: dict[str, jax.Array]
     tier: str
     symbols: tuple[tuple[str, Symbol], ...]
+    capacity_bytes: int
 
     def symbol(self, name: str) -> Symbol:
         """The symbol of that name; raises UnknownNameError for any other."""
@@ -59,30 +67,56 @@ class Contents:
 
 def allocate(tier: str, config: memory.Config, symbols: Mapping[str, Symbol]) -> Contents:
     """A tier with room for the symbols, all of it poison. Raises CapacityError for a byte too many (law L6)."""
-    if tier not in memory.TIERS:
-        raise unknown("memory tier", tier, memory.TIERS)
+    memory.check_tier(tier)
     memory.check(tier, config, {name: symbol.size_bytes for name, symbol in symbols.items()})
-    return Contents({name: _unwritten(symbol) for name, symbol in symbols.items()}, tier, tuple(symbols.items()))
+    words = {name: _unwritten(symbol) for name, symbol in symbols.items()}
+    return Contents(words, tier, tuple(symbols.items()), int(config.capacity_bytes.value))
+
+
+def check_words(words: jax.Array, fmt: Format, where: str) -> None:
+    """Refuses an array that cannot hold a format: FormatError unless it holds carriers, or BF16 words at rest."""
+    kinds = (fmt.carrier, jnp.dtype(jnp.uint16)) if fmt is BF16 else (fmt.carrier,)
+    if words.dtype not in kinds:
+        allowed = " or ".join(jnp.dtype(kind).name for kind in kinds)
+        given = jnp.dtype(words.dtype).name
+        raise FormatError(describe(f"an array that holds no {fmt}", given=given, allowed=allowed, where=where))
 
 
 def place(contents: Contents, name: str, words: jax.Array) -> Contents:
     """Contents with a symbol filled from outside, read only or not.
 
-    words: [*shape], uint16 or carriers for BF16, carriers otherwise. Raises ShapeError, FormatError and
+    words: [*shape], uint16 or carriers for BF16, carriers otherwise. Raises ShapeError, FormatError (also for carriers
+    of BF16 that hold more than BF16, where they are known; where they are traced, such a word is poison) and
     UnknownNameError.
     """
     symbol = contents.symbol(name)
-    kinds = (symbol.fmt.carrier, jnp.dtype(jnp.uint16)) if symbol.fmt is BF16 else (symbol.fmt.carrier,)
     if words.shape != symbol.shape:
         raise ShapeError(
             describe("an array of another shape than its symbol", given=words.shape, allowed=symbol.shape, where=name)
         )
-    if words.dtype not in kinds:
-        allowed = " or ".join(kind.name for kind in map(jnp.dtype, kinds))
-        raise FormatError(
-            describe("an array of another kind than its symbol", given=words.dtype.name, allowed=allowed, where=name)
-        )
+    check_words(words, symbol.fmt, name)
+    if symbol.fmt is BF16 and words.dtype != jnp.uint16:
+        words = _narrow_enough(words, name)
     return replace(contents, words={**contents.words, name: words})
+
+
+def _narrow_enough(carriers: jax.Array, name: str) -> jax.Array:
+    """Carriers of BF16 as they are, if words of 16 bits hold them."""
+    fits = (to_bits(carriers) & 0xFFFF) == 0
+    if is_tracer(fits):
+        return jnp.where(fits, carriers, jnp.asarray(POISON[BF16], carriers.dtype))
+    wide = np.argwhere(~np.asarray(fits))
+    if len(wide):
+        raise FormatError(
+            describe(
+                "carriers that hold more than BF16",
+                given=f"{len(wide):,} of {carriers.size:,}, the first at {wide[0].tolist()}",
+                allowed="carriers whose low 16 bits are zero",
+                where=name,
+                do="round them first, with numerics.convert.round_to",
+            )
+        )
+    return carriers
 
 
 def write(contents: Contents, name: str, words: jax.Array) -> Contents:
@@ -108,8 +142,10 @@ def read(contents: Contents, name: str) -> jax.Array:
 def copy(source: Contents, target: Contents, names: Mapping[str, str]) -> tuple[Contents, Counts]:
     """Copies symbols between tiers, names in `source` to names in `target`: (target, counts in pieces of 1 GiB).
 
-    Bits are kept. Every byte is read at the source and written at the target. Raises as `place`.
+    Bits are kept. Every byte is read at the source and written at the target. Raises as `place`, and FormatError for
+    symbols of different formats: a copy converts nothing.
     """
+    _check_pairs(source, target, names)
     amounts = []
     for here, there in names.items():
         target = place(target, there, read(source, here))
@@ -119,9 +155,25 @@ def copy(source: Contents, target: Contents, names: Mapping[str, str]) -> tuple[
 
 
 def predict_copy(source: Contents, target: Contents, names: Mapping[str, str]) -> Counts:
-    """The counts of `copy`, from shapes alone."""
+    """The counts of `copy`, from shapes alone; raises as it does."""
+    _check_pairs(source, target, names)
     moved = sum(source.symbol(name).size_bytes for name in names)
     return Counts({f"{source.tier}.read_bytes": moved}) + Counts({f"{target.tier}.written_bytes": moved})
+
+
+def _check_pairs(source: Contents, target: Contents, names: Mapping[str, str]) -> None:
+    for here, there in names.items():
+        one, other = source.symbol(here), target.symbol(there)
+        if one.fmt is not other.fmt:
+            raise FormatError(
+                describe(
+                    "a copy between symbols of different formats",
+                    given=f"{here} of {one.fmt}",
+                    allowed=str(other.fmt),
+                    where=f"{source.tier} to {target.tier}, {there}",
+                    do="convert in a kernel: a copy keeps every bit",
+                )
+            )
 
 
 def release(contents: Contents, *names: str) -> Contents:

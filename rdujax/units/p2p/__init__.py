@@ -9,7 +9,8 @@ What it is     Ports of a socket, each way, that join an AGCU of a tile to one o
 
 The law        links per peer = floor(ports / (sockets - 1)), each with bandwidth / ports.
                A message enters when the links to its target are free, keeps them for
-               ceil(bytes x clock / bandwidth to a peer) cycles, and has arrived latency cycles after that.
+               ceil(bytes x clock / bandwidth to a peer) cycles, and has arrived latency cycles after that. A message
+               without bytes is not sent and takes no time.
                Streams to the same peer share its links fairly (see sharing.py); streams to different peers do not meet.
 Modelled       messages between any two sockets of a node, bandwidth per peer and way, latency, sharing, ports as a
                resource. Collectives over these links are in collectives.py, their time in collective_times.py.
@@ -26,11 +27,11 @@ import jax.numpy as jnp
 from rdujax.base.errors import ArgumentError, describe
 from rdujax.base.facts import Fact, record
 from rdujax.ledger.counts import Counts, declare
-from rdujax.ledger.numbers import Exact, Number, Priced, ceil_div, common, exact, is_exact, ratio
+from rdujax.ledger.numbers import Exact, Number, Priced, ceil_div, common, exact, is_exact, ratio, whole
 from rdujax.streams.lift import Executor
 from rdujax.streams.stream import Stream
 from rdujax.units import capacity
-from rdujax.units.sharing import Flow, finish_cycles
+from rdujax.units.sharing import Flow, finish_cycles, unless_nothing
 from rdujax.units.tally import tile_bytes
 from rdujax.units.unit import UNITS, Unit
 
@@ -92,13 +93,15 @@ def links_per_peer(config: Config) -> Priced:
 def occupied_cycles(config: Config, clock_hz: Number, size_bytes: Number) -> Priced:
     """Cycles for which a message of `size_bytes` keeps the links to its target; exact, or differentiable in the facts.
 
+    Raises ArgumentError for a negative size.
+
     >>> from rdujax.machines import sn40l
     >>> [occupied_cycles(sn40l().p2p, 1_600_000_000, size) for size in (0, 1, 275, 276)]
     [0, 1, 16, 17]
     """
     links = links_per_peer(config)
     size, clock, ports, links, bandwidth = common(
-        size_bytes, clock_hz, config.ports.value, links, config.bandwidth_bytes_per_s.value
+        whole(size_bytes, what="size_bytes"), clock_hz, config.ports.value, links, config.bandwidth_bytes_per_s.value
     )
     return ceil_div(size * clock * ports, bandwidth * links)
 
@@ -110,8 +113,9 @@ def latency_cycles(config: Config, clock_hz: Number) -> Priced:
 
 
 def transfer_cycles(config: Config, clock_hz: Number, size_bytes: Number) -> Priced:
-    """Cycles until a message that finds its links free has arrived."""
-    return occupied_cycles(config, clock_hz, size_bytes) + latency_cycles(config, clock_hz)
+    """Cycles until a message that finds its links free has arrived; one without bytes takes none."""
+    occupied, latency = common(occupied_cycles(config, clock_hz, size_bytes), latency_cycles(config, clock_hz))
+    return unless_nothing(size_bytes, occupied + latency)
 
 
 def shared_cycles(config: Config, clock_hz: Number, flows: Sequence[Flow]) -> dict[str, Exact]:
@@ -142,9 +146,19 @@ def check_sockets(config: Config, sockets: int) -> None:
 
 
 def price(config: Config, counts: Counts, clock_hz: Any) -> Priced:
-    """Cycles for which the sent bytes keep all ports of one socket busy."""
-    sent, clock, bandwidth = common(counts["p2p.sent_bytes"], clock_hz, config.bandwidth_bytes_per_s.value)
-    return ceil_div(sent * clock, bandwidth)
+    """Cycles for which the sent bytes, evenly to all peers, keep the links of one socket to them busy.
+
+    Ports that are left over carry nothing (see `links_per_peer`); to fewer peers the same bytes take longer.
+    """
+    sent, clock, bandwidth, ports, sockets, links = common(
+        counts["p2p.sent_bytes"],
+        clock_hz,
+        config.bandwidth_bytes_per_s.value,
+        config.ports.value,
+        config.sockets.value,
+        links_per_peer(config),
+    )
+    return ceil_div(sent * clock * ports, bandwidth * links * (sockets - 1))
 
 
 UNIT = UNITS.add("p2p", Unit("p2p", Config, ("p2p.sent_bytes", "p2p.messages"), price))

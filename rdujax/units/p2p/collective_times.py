@@ -60,21 +60,29 @@ def pieces_of(work: Collective, pieces: int = 1) -> list[Piece]:
 def arrivals(
     config: p2p.Config, clock_hz: Number, work: Collective, pieces: int = 1, combine_cycles: int = 0
 ) -> list[tuple[Piece, int]]:
-    """Every piece and the cycle in which it has arrived, by the module's law; exact."""
+    """Every piece and the cycle in which it has arrived, by the module's law; exact.
+
+    The work grows with the number of pieces: what a socket holds is kept as the cycle in which each stretch of elements
+    is ready, cut where pieces begin and end.
+    """
     p2p.check_sockets(config, work.sockets)
     latency = p2p.latency_cycles(config, clock_hz)
     free: dict[tuple[int, int], int] = {}
-    received: dict[int, list[tuple[Piece, int]]] = {me: [] for me in range(work.sockets)}
+    sent = pieces_of(work, pieces)
+    place = {edge: at for at, edge in enumerate(sorted({edge for piece in sent for edge in (piece.low, piece.high)}))}
+    ready = [[0] * len(place) for _ in range(work.sockets)]
     found = []
-    for piece in pieces_of(work, pieces):
+    for piece in sent:
+        stretches = range(place[piece.low], place[piece.high])
         start = free.get((piece.source, piece.target), 0)
-        for earlier, arrived in received[piece.source] if piece.phase != "share" else ():
-            if earlier.low < piece.high and piece.low < earlier.high:
-                start = max(start, arrived + (combine_cycles if earlier.phase in COMBINING else 0))
+        if piece.phase != "share":
+            start = max(start, *(ready[piece.source][at] for at in stretches))
         size_bytes = (piece.high - piece.low) * work.width_bytes(piece.phase)
         end = start + int(p2p.occupied_cycles(config, clock_hz, size_bytes))
         free[piece.source, piece.target] = end
-        received[piece.target].append((piece, end + latency))
+        held = end + latency + (combine_cycles if piece.phase in COMBINING else 0)
+        for at in stretches:
+            ready[piece.target][at] = max(ready[piece.target][at], held)
         found.append((piece, end + latency))
     return found
 

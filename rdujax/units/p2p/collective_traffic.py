@@ -77,8 +77,13 @@ class Collective:
             raise unknown("collective", self.kind, ROUTES)
         if self.route not in ROUTES[self.kind]:
             raise unknown(f"route of {self.kind}", self.route, ROUTES[self.kind])
-        if min(self.sockets, self.elements, self.element_bytes) < 1 or not 0 <= self.root < self.sockets:
+        if min(self.sockets, self.elements, self.element_bytes) < 1:
             raise ArgumentError(describe("a collective that cannot be", given=str(self), allowed="counts of 1 or more"))
+        if not 0 <= self.root < self.sockets:
+            raise ArgumentError(
+                describe("a root that is none of the sockets", given=self.root, allowed=f"0 to {self.sockets - 1}",
+                         where=self.kind)
+            )  # fmt: skip
         if self.route == "halving" and self.sockets & (self.sockets - 1):
             raise ArgumentError(
                 describe("halving needs a power of two of sockets", given=self.sockets, where=self.kind,

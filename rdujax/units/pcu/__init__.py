@@ -17,8 +17,9 @@ The law        The parts work at the same time on successive vectors. A PCU is b
                            tail_operations / lanes, random_words / lanes, turns / turns per cycle),
                each quotient rounded up.
 Modelled       number of PCUs, cells of the array, SIMD lanes by width, SIMD stages, bytes of the broadcast buffer;
-               the price is a bound from the work alone, at the rates of BF16. What a shape costs with filling, draining
-               and idle cells is said by `cycles` of each part.
+               the price is a lower bound from the work alone, at the rates of BF16: FP32 and INT32 run on fewer lanes
+               and contract on the SIMD pipeline (see `array`), which counts do not tell apart. What a shape and a format
+               cost, with filling, draining and idle cells, is said by `cycles` of each part.
 Not modelled   context switching, stalls of the output FIFO.
 Sources        peak and number of PCUs are stated (MICRO 2024, Table II); the shape of one PCU is an assumption that
                reproduces the peak: rows x columns x 2 x clock x PCUs.
@@ -94,9 +95,10 @@ def check(config: Config, needs: dict[str, int], where: str) -> None:
 
 
 def price(config: Config, counts: Counts, clock_hz: Any) -> Priced:
-    """Cycles for which the counted work keeps one PCU busy; see the law. The clock plays no part in it.
+    """Cycles for which the counted work keeps one PCU busy if all of it is BF16: a lower bound for other formats.
 
-    Exact on plain facts, differentiable in facts that JAX traces.
+    See the law; 32-bit operands take longer (sn40l: 192 multiply-accumulates a cycle in BF16, 48 in FP32). The clock
+    plays no part in it. Exact on plain facts, differentiable in facts that JAX traces.
 
     >>> from types import SimpleNamespace as Facts
     >>> one = {"systolic_rows": 32, "systolic_columns": 6, "lanes_bf16": 32, "simd_stages": 6, "turns_per_cycle": 1}

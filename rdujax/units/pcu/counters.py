@@ -31,25 +31,37 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import prod
+from operator import index
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rdujax.base.errors import ArgumentError, ConcretenessError, describe
+from rdujax.base.errors import ArgumentError, ConcretenessError, FormatError, describe
 from rdujax.ledger.counts import Counts
 from rdujax.ledger.numbers import ceil_div
 from rdujax.units import pcu
 
-_INT32 = range(-(2**31), 2**31)
+
+def _word(value: Any, what: str) -> int:
+    """A whole number of Python or NumPy that an INT32 word holds."""
+    try:
+        number = index(value)
+    except TypeError:
+        given = f"{value!r} ({type(value).__name__})"
+        raise FormatError(describe(f"{what} is not a whole number", given=given, allowed="INT32 words")) from None
+    if not -(2**31) <= number < 2**31:
+        raise ArgumentError(describe(f"{what} that no scalar holds", given=f"{number:,}", allowed="INT32 words"))
+    return number
 
 
 @dataclass(frozen=True)
 class Counter:
     """One counter: start, start + step, ... as long as it has not reached `stop`, as in Python's `range`.
 
-    stop: None for one that arrives as a scalar. Raises ArgumentError for a step of 0, and for words beyond INT32.
+    stop: None for one that arrives as a scalar. Raises ArgumentError for a step of 0, and for words beyond INT32;
+    FormatError for anything but whole numbers.
     """
 
     start: int = 0
@@ -57,11 +69,11 @@ class Counter:
     step: int = 1
 
     def __post_init__(self) -> None:
-        words = [self.start, self.step] + ([] if self.stop is None else [self.stop])
-        if self.step == 0 or any(word not in _INT32 for word in words):
-            raise ArgumentError(
-                describe("a counter that cannot count", given=str(self), allowed="INT32 words, a step other than 0")
-            )
+        for name in ("start", "stop", "step"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, _word(getattr(self, name), f"a {name}"))
+        if self.step == 0:
+            raise ArgumentError(describe("a counter that cannot count", given=str(self), allowed="a step other than 0"))
 
     def __str__(self) -> str:
         return f"range({self.start}, {'scalar' if self.stop is None else self.stop}, {self.step})"
@@ -75,7 +87,8 @@ class Nest:
     lanes: int = 1
 
     def __post_init__(self) -> None:
-        if not self.counters or self.lanes < 1 or self.lanes * abs(self.counters[-1].step) not in _INT32:
+        object.__setattr__(self, "lanes", _word(self.lanes, "a number of lanes"))
+        if not self.counters or self.lanes < 1 or self.lanes * abs(self.counters[-1].step) >= 2**31:
             raise ArgumentError(
                 describe(
                     "a nest that cannot count",
@@ -121,9 +134,9 @@ def step(nest: Nest, state: State, stops: Sequence[Any] = ()) -> tuple[State, Tu
 
     stops: int32 scalars, one for each counter without a stop of its own, from the outermost in. They are compared in
     this turn; a stop must stay while its counter runs, and may differ in the next count. Nothing carries a tangent.
-    Raises ArgumentError for another number of stops.
+    Raises ArgumentError for another number of stops and for ints beyond INT32, FormatError for other scalars.
     """
-    limits = [jnp.asarray(stop, jnp.int32) for stop in _all_stops(nest, stops)]
+    limits = [jnp.asarray(stop, jnp.int32) for stop in _all_stops(nest, _scalars(nest, stops))]
     values = [state.values[i] for i in range(len(nest.counters))]
     left = [_distance(c, value, stop) for c, value, stop in zip(nest.counters, values, limits, strict=True)]
     strides = [abs(c.step) for c in nest.counters[:-1]] + [abs(nest.counters[-1].step) * nest.lanes]
@@ -166,6 +179,20 @@ def _all_stops(nest: Nest, stops: Sequence[Any]) -> list[Any]:
     return [next(arriving) if c.stop is None else c.stop for c in nest.counters]
 
 
+def _scalars(nest: Nest, stops: Sequence[Any]) -> tuple[jax.Array, ...]:
+    """The stops that arrive, as int32 []; nothing is cut off to make them so."""
+    _all_stops(nest, stops)
+    return tuple(_scalar(stop) for stop in stops)
+
+
+def _scalar(stop: Any) -> jax.Array:
+    if isinstance(stop, jax.Array | np.ndarray) and (stop.dtype != np.int32 or stop.shape):
+        raise FormatError(
+            describe("a stop is a scalar", given=f"{stop.dtype}{list(stop.shape)}", allowed="int32[], or a Python int")
+        )
+    return jnp.asarray(stop if isinstance(stop, jax.Array | np.ndarray) else _word(stop, "a stop"), jnp.int32)
+
+
 def _distance(counter: Counter, value: jax.Array, stop: jax.Array) -> jax.Array:
     """How far the stop lies ahead, 0 if it is reached: uint32, so that no distance of two INT32 words overflows."""
     ahead, words = (value < stop, stop - value) if counter.step > 0 else (value > stop, value - stop)
@@ -177,7 +204,8 @@ def run(
 ) -> tuple[Turn, Counts]:
     """`turns` turns, one after the other, those after the end idle.
 
-    stops: scalars, or a function of the values int32 [n_counters] of a turn, which gives the scalars of that turn.
+    stops: scalars, or a function of the values int32 [n_counters] of a turn, which gives the scalars of that turn (it
+    may be another one at each call, so eager calls compile each time: jit what calls them). Errors as `step`.
     Returns the turns stacked, and the counts, one entry per turn.
 
     >>> triangle = Nest((Counter(0, 3), Counter()))
@@ -185,10 +213,17 @@ def run(
     >>> turns.indices[:6].tolist(), turns.done[:, 1].astype(int).tolist()
     ([[0, 0], [1, 0], [1, 1], [2, 0], [2, 1], [2, 2]], [1, 0, 1, 0, 0, 1, 0])
     """
-    of_turn = stops if callable(stops) else lambda values: stops
+    return _turns(nest, turns, stops) if callable(stops) else _run(nest, turns, _scalars(nest, stops))
 
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _run(nest: Nest, turns: int, stops: tuple[jax.Array, ...]) -> tuple[Turn, Counts]:
+    return _turns(nest, turns, lambda values: stops)
+
+
+def _turns(nest: Nest, turns: int, stops: Callable[[jax.Array], Sequence[Any]]) -> tuple[Turn, Counts]:
     def body(state: State, _: None) -> tuple[State, tuple[Turn, Counts]]:
-        state, turn, counts = step(nest, state, of_turn(state.values))
+        state, turn, counts = step(nest, state, stops(state.values))
         return state, (turn, counts)
 
     return jax.lax.scan(body, init(nest), None, length=turns)[1]
@@ -231,9 +266,7 @@ def _ranges(nest: Nest, stops: Sequence[int]) -> list[range]:
                 do="step the nest with `run`",
             )
         )
-    ends = [int(stop) for stop in _all_stops(nest, stops)]
-    if any(end not in _INT32 for end in ends):
-        raise ArgumentError(describe("a stop that no scalar holds", given=ends, allowed="INT32 words"))
+    ends = [_word(stop, "a stop") for stop in _all_stops(nest, stops)]
     return [range(c.start, end, c.step) for c, end in zip(nest.counters, ends, strict=True)]
 
 

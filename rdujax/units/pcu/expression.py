@@ -5,6 +5,8 @@
 An expression is a straight line of instructions over operands that all have one shape. Each instruction names a
 function of the numerics registry (or `convert`, or an `immediate`) and the format in which it computes. The text
 form is for reading; `to_json` and `from_json` are complete: `from_json(e.to_json()) == e`.
+
+Instructions and expressions that compute other bits are not equal: -0.0 is another immediate than 0.0, and NaN is NaN.
 """
 
 import json
@@ -14,23 +16,28 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from rdujax.base.errors import ArgumentError, describe
+from rdujax.base.errors import ArgumentError, FormatError, describe
 from rdujax.numerics import convert, formats
-from rdujax.numerics.formats import BF16, BOOL, FP32, Format
+from rdujax.numerics.formats import BF16, BOOL, FP32, INT32, Format
 from rdujax.numerics.functions import FUNCTIONS, apply
 
 IMMEDIATE, CONVERT = "immediate", "convert"
+_POWER, _SELECT = "integer_power", "select"
 # Functions that the tail looks up in a table or a sequencer rather than in an arithmetic stage of the body.
 TABLES = frozenset("exp exp2 expm1 log log1p reciprocal rsqrt sqrt sigmoid tanh silu gelu erf erfc sin cos".split())
 TAIL = TABLES | {"div", "rem", CONVERT}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Instruction:
     """One step: `function` in format `fmt` on the values numbered `operands`.
 
     immediate: the value of a constant, or an exponent. target: the format that a conversion gives.
+    Raises UnknownNameError for a function that does not exist, FormatError for a format that it does not have, and
+    ArgumentError for another number of operands, and for an immediate or a target that is missing, too much, or no
+    value of the format.
     """
 
     function: str
@@ -38,6 +45,44 @@ class Instruction:
     operands: tuple[int, ...]
     immediate: float | int | bool | None = None
     target: Format | None = None
+
+    def __post_init__(self) -> None:
+        function = None if self.function in (IMMEDIATE, CONVERT) else FUNCTIONS[self.function]
+        if function and self.fmt not in function.formats:
+            allowed = ", ".join(map(str, function.formats))
+            raise FormatError(
+                describe("a format that the function does not have", given=str(self), allowed=allowed, where="SIMD")
+            )
+        arity = function.arity if function else int(self.function == CONVERT)
+        if len(self.operands) != arity:
+            raise ArgumentError(describe("another number of operands", given=str(self), allowed=arity, where="SIMD"))
+        if (self.target is not None) != (self.function == CONVERT):
+            raise ArgumentError(
+                describe("a target is for conversions", given=str(self), allowed=f"one with {CONVERT}, else none")
+            )
+        if (self.immediate is not None) != (self.function in (IMMEDIATE, _POWER)):
+            raise ArgumentError(
+                describe("an immediate is for constants and exponents", given=str(self),
+                         allowed=f"one with {IMMEDIATE} and {_POWER}, else none")
+            )  # fmt: skip
+        if self.immediate is not None:
+            kind = self.fmt if self.function == IMMEDIATE else INT32
+            object.__setattr__(self, "immediate", _plain(self.immediate, kind, str(self)))
+
+    def __eq__(self, other: object) -> bool:
+        return self._key == other._key if isinstance(other, Instruction) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    @property
+    def _key(self) -> tuple[Any, ...]:
+        return self.function, self.fmt, self.operands, repr(self.immediate), self.target
+
+    @property
+    def takes(self) -> tuple[Format, ...]:
+        """Formats of the operands: `fmt`, but a selection is steered by a predicate."""
+        return (BOOL, self.fmt, self.fmt) if self.function == _SELECT else (self.fmt,) * len(self.operands)
 
     @property
     def result(self) -> Format:
@@ -60,21 +105,28 @@ class Expression:
     """A straight-line SIMD program; its value is that of the last instruction.
 
     inputs: the formats of the operands. At least one instruction.
+    Raises ArgumentError for an operand that is not computed yet, FormatError for one in another format than its
+    instruction takes: an instruction rounds its result, not its operands.
     """
 
     inputs: tuple[Format, ...]
     instructions: tuple[Instruction, ...]
 
     def __post_init__(self) -> None:
-        known = len(self.inputs)
+        known = list(self.inputs)
         if not self.instructions:
             raise ArgumentError("an expression without instructions computes nothing")
         for step in self.instructions:
-            if any(not 0 <= i < known for i in step.operands):
-                raise ArgumentError(
-                    describe("an operand that is not computed yet", given=str(step), allowed=f"%0 to %{known - 1}")
-                )
-            known += 1
+            if any(not 0 <= i < len(known) for i in step.operands):
+                allowed = f"%0 to %{len(known) - 1}"
+                raise ArgumentError(describe("an operand that is not computed yet", given=str(step), allowed=allowed))
+            found = tuple(known[i] for i in step.operands)
+            if found != step.takes:
+                raise FormatError(
+                    describe("an operand in another format", given=f"{step} of {', '.join(map(str, found))}",
+                             allowed=", ".join(map(str, step.takes)), do="convert it first")
+                )  # fmt: skip
+            known.append(step.result)
 
     @property
     def output(self) -> Format:
@@ -160,6 +212,17 @@ def _step(step: Instruction, values: list[jax.Array], *, wide: bool) -> jax.Arra
         fmt = FP32
     parameters = {} if step.immediate is None else {"n": int(step.immediate)}
     return apply(step.function, fmt, *operands, **parameters)
+
+
+def _plain(immediate: Any, fmt: Format, where: str) -> float | int | bool:
+    """An immediate as the Python value that `fmt` is made of; an INT32 word must be one."""
+    if fmt is BOOL and isinstance(immediate, bool | np.bool_):
+        return bool(immediate)
+    if fmt is INT32 and isinstance(immediate, int | np.integer) and -(2**31) <= immediate < 2**31:
+        return int(immediate)
+    if fmt.is_float and isinstance(immediate, int | float | np.generic):
+        return float(immediate)
+    raise ArgumentError(describe("an immediate of another kind", given=repr(immediate), allowed=fmt, where=where))
 
 
 def _spell(immediate: float | int | bool | None) -> Any:

@@ -35,6 +35,7 @@ from rdujax.base.registry import Registry
 from rdujax.ledger.counts import Counts
 from rdujax.ledger.numbers import ceil_div, is_relaxed
 from rdujax.numerics import convert, reduce
+from rdujax.numerics.bits import to_bits
 from rdujax.numerics.formats import FP32, INT32, Format
 from rdujax.streams import stream as streams
 from rdujax.streams.layout import Layout
@@ -49,11 +50,15 @@ REDUCTIONS: Registry["Reduction"] = Registry("reduction", do="rdujax.units.pcu.l
 
 @dataclass(frozen=True)
 class Form:
-    """A reduction in one format: identity, (total [*shape], rows [steps, *shape]) -> total, and the halving tree."""
+    """A reduction in one format: identity, (total [*shape], rows [steps, *shape]) -> total, and the halving tree.
+
+    chooses: the result is one of the values, which shares its derivative with its equals.
+    """
 
     identity: float | int
     in_time: Fold
     tree: Tree
+    chooses: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,17 +70,17 @@ class Reduction:
     int32: Form
 
 
-def _any_order(identity: float | int, tree: Tree) -> Form:
+def _any_order(identity: float | int, tree: Tree, chooses: bool = False) -> Form:
     """The form of a reduction whose bits do not depend on the order: in time it is a tree as well."""
-    return Form(identity, lambda total, rows: tree(jnp.concatenate([total[None], rows]), 0), tree)
+    return Form(identity, lambda total, rows: tree(jnp.concatenate([total[None], rows]), 0), tree, chooses)
 
 
 def _define() -> None:
     most, least = 2**31 - 1, -(2**31)
     members = {
         "sum": (Form(-0.0, reduce.time_sum, reduce.tree_sum), _any_order(0, reduce.integer_sum)),
-        "max": (_any_order(-np.inf, reduce.tree_max), _any_order(least, reduce.integer_max)),
-        "min": (_any_order(np.inf, reduce.tree_min), _any_order(most, reduce.integer_min)),
+        "max": (_any_order(-np.inf, reduce.tree_max, chooses=True), _any_order(least, reduce.integer_max)),
+        "min": (_any_order(np.inf, reduce.tree_min, chooses=True), _any_order(most, reduce.integer_min)),
         "and": (None, _any_order(-1, reduce.integer_and)),
         "or": (None, _any_order(0, reduce.integer_or)),
         "xor": (None, _any_order(0, reduce.integer_xor)),
@@ -118,20 +123,26 @@ class Reducer:
         return Layout(of.shape[:-1] + ends, of.tile[:-1] + ends, order + last)
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["lanes", "seen"], meta_fields=["fmt"])
+@partial(jax.tree_util.register_dataclass, data_fields=["lanes", "seen", "equals"], meta_fields=["fmt"])
 @dataclass(frozen=True)
 class State:
-    """lanes: [*rows, L], the accumulators, FP32 carriers or int32. seen: int32 [], values of each row so far."""
+    """lanes: [*rows, L], the accumulators, FP32 carriers or int32. seen: int32 [], values of each row so far.
+
+    equals: int32 [*rows, L], how many of its values an accumulator is equal to, of the maximum and minimum of floats;
+    None of others. It is what a derivative is divided by, and no part of the machine.
+    """
 
     lanes: jax.Array
     seen: jax.Array
+    equals: jax.Array | None
     fmt: Format
 
 
 def init(config: Reducer, rows: tuple[int, ...], fmt: Format) -> State:
     """Accumulators for [*rows], each at the identity; fmt: the format of the operands."""
-    full = jnp.full((*rows, config.lanes), config.form(fmt).identity, fmt.carrier)
-    return State(full, jnp.zeros((), jnp.int32), fmt)
+    form, shape = config.form(fmt), (*rows, config.lanes)
+    equals = jnp.zeros(shape, jnp.int32) if form.chooses else None
+    return State(jnp.full(shape, form.identity, fmt.carrier), jnp.zeros((), jnp.int32), equals, fmt)
 
 
 def step(config: Reducer, state: State, tile: jax.Array, extent: jax.Array) -> tuple[State, Counts]:
@@ -139,23 +150,66 @@ def step(config: Reducer, state: State, tile: jax.Array, extent: jax.Array) -> t
 
     tile: [*rows, width] carriers, the row's next values; extent: int32 [rank], how many are valid along each axis.
     A tile that is followed by another must be a whole number of vectors, or lanes would change hands.
-    Derivatives: of a sum, one; of max and min, that of the value chosen, shared among equals.
+    Derivatives: of a sum, one; of max and min, that of the value chosen, shared evenly among its equals in the row.
     """
     form, width = config.form(state.fmt), tile.shape[-1]
-    inside = jnp.arange(width, dtype=jnp.int32) < extent[-1]
-    tile = jnp.where(jnp.broadcast_to(inside, tile.shape), tile, jnp.asarray(form.identity, tile.dtype))
-    fill = [(0, 0)] * (tile.ndim - 1) + [(0, -width % config.lanes)]
-    vectors = jnp.pad(tile, fill, constant_values=jnp.asarray(form.identity, tile.dtype))
-    vectors = jnp.moveaxis(vectors.reshape(*tile.shape[:-1], -1, config.lanes), -2, 0)
-    after = State(form.in_time(state.lanes, vectors), state.seen + extent[-1], state.fmt)
+    inside = jnp.broadcast_to(jnp.arange(width, dtype=jnp.int32) < extent[-1], tile.shape)
+    vectors = _vectors(config, jnp.where(inside, tile, jnp.asarray(form.identity, tile.dtype)), form.identity)
+    seen = state.seen + extent[-1]
+    if state.equals is None:
+        after = State(form.in_time(state.lanes, vectors), seen, None, state.fmt)
+    else:
+        met = jnp.concatenate([state.lanes[None], vectors])
+        counted = jnp.concatenate([state.equals[None], _vectors(config, inside.astype(jnp.int32), 0)])
+        chosen = _chosen(form.tree, 0, met, counted)
+        after = State(chosen, seen, _shared(met, chosen, counted, 0), state.fmt)
     return after, _tally(config, extent, state.seen)
 
 
+def _vectors(config: Reducer, tile: jax.Array, fill: float | int) -> jax.Array:
+    """[*rows, width] -> [steps, *rows, L]."""
+    tails = [(0, 0)] * (tile.ndim - 1) + [(0, -tile.shape[-1] % config.lanes)]
+    vectors = jnp.pad(tile, tails, constant_values=jnp.asarray(fill, tile.dtype))
+    return jnp.moveaxis(vectors.reshape(*tile.shape[:-1], -1, config.lanes), -2, 0)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def _chosen(tree: Tree, axis: int, x: jax.Array, counted: jax.Array) -> jax.Array:
+    """The value over `axis` that `tree` chooses. counted: int32 [*shape], for how many values each of `x` stands."""
+    return tree(x, axis)
+
+
+@_chosen.defjvp
+def _chosen_jvp(
+    tree: Tree, axis: int, primals: tuple[jax.Array, jax.Array], tangents: tuple[jax.Array, Any]
+) -> tuple[jax.Array, jax.Array]:
+    """An identity stands for no value and has no share."""
+    x, counted = primals
+    chosen = _chosen(tree, axis, x, counted)
+    weights = jnp.where(_same(x, chosen, axis), counted, 0).astype(jnp.float32)  # not emulated: a derivative
+    shares = weights / jnp.maximum(jnp.sum(weights, axis, keepdims=True), 1)  # not emulated: a derivative
+    return chosen, jnp.sum(shares * tangents[0], axis)  # not emulated: a derivative
+
+
+def _shared(x: jax.Array, chosen: jax.Array, counted: jax.Array, axis: int) -> jax.Array:
+    return jnp.sum(jnp.where(_same(x, chosen, axis), counted, 0), axis, dtype=jnp.int32)  # not emulated: a number
+
+
+def _same(x: jax.Array, chosen: jax.Array, axis: int) -> jax.Array:
+    """Where canonical carriers have the bits of what was chosen over `axis`: NaN is NaN, and -0 is not +0."""
+    return to_bits(x) == jnp.expand_dims(to_bits(chosen), axis)
+
+
 def drain(config: Reducer, state: State, extent: jax.Array) -> tuple[jax.Array, Counts]:
-    """What the lanes deliver: [*rows] by the tree, or [*rows, L] without; carriers of FP32 or INT32."""
+    """What the lanes deliver: [*rows] by the tree, or [*rows, L] without; carriers of FP32 or INT32.
+
+    Derivatives as `step`.
+    """
     if not config.tree:
         return state.lanes, Counts()
-    return config.form(state.fmt).tree(state.lanes, -1), _tally_tree(config, extent, state.seen)
+    tree = config.form(state.fmt).tree
+    value = tree(state.lanes, -1) if state.equals is None else _chosen(tree, -1, state.lanes, state.equals)
+    return value, _tally_tree(config, extent, state.seen)
 
 
 def _tally(config: Reducer, extent: jax.Array, seen: jax.Array) -> Counts:
@@ -184,15 +238,26 @@ def reduce_rows(
     """
     _check(config, stream.layout)
     result = config.layout(stream.layout)
-    held = INT32 if stream.fmt is INT32 else FP32
-    output = output or held
-    data, extents = streams.carriers(stream).data, jnp.asarray(stream.layout.extents)
+    output = output or (INT32 if stream.fmt is INT32 else FP32)
     row_elements = prod(stream.layout.tile[:-1]) * stream.layout.shape[-1]
     must_fit_int32(row_elements * stream.fmt.width_bytes, "operations or bytes of a tile of rows")
+    of_rows = Reducer(config.function, config.lanes).layout(stream.layout)
+    at = stream.layout.places[tuple(of_rows.arrivals.T)].reshape(of_rows.n_tiles, -1)
+    values, counts = _run((config, output, how, tally), streams.carriers(stream), stream.layout.extents, at)
+    return Stream(values, result, output), counts
+
+
+@partial(jax.jit, static_argnums=0)
+def _run(
+    setup: tuple[Reducer, Format, Executor, bool], stream: Stream, extents: jax.Array, at: jax.Array
+) -> tuple[jax.Array, Counts]:
+    """at: int32 [tiles of the result, tiles of a row], which tiles of the stream make each."""
+    config, output, how, tally = setup
+    held, result = INT32 if stream.fmt is INT32 else FP32, config.layout(stream.layout)
 
     def tile_step(of: jax.Array) -> tuple[jax.Array, Counts]:
         def body(state: State, at: jax.Array) -> tuple[State, Counts]:
-            return step(config, state, data[at], extents[at])
+            return step(config, state, stream.data[at], extents[at])
 
         state, counts = jax.lax.scan(body, init(config, stream.layout.tile[:-1], stream.fmt), of)
         rows = extents[of[0]]
@@ -201,10 +266,7 @@ def reduce_rows(
         value = poisoned(value, rows[:-1] if config.tree else rows.at[-1].set(config.lanes), result, output)
         return value, _read(stream, extents[of], counts, drained) if tally else Counts()
 
-    of_rows = Reducer(config.function, config.lanes).layout(stream.layout)
-    at = stream.layout.places[tuple(of_rows.arrivals.T)].reshape(of_rows.n_tiles, -1)
-    values, counts = over_tiles(tile_step, how, jnp.asarray(at))
-    return Stream(values, result, output), counts
+    return over_tiles(tile_step, how, at)
 
 
 def _read(stream: Stream, extents: jax.Array, in_time: Counts, tree: Counts) -> Counts:

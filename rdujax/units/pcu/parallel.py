@@ -21,6 +21,7 @@ Sources        MICRO 2024, IV-A; the order of the chain is the choice of N8.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -196,11 +197,11 @@ def _segments(
     left, right = _cut_k(a, config.lhs_contract[0], config), _cut_k(b, config.rhs_contract[0], config)
     total, counts = None, []
     for x, y in zip(left, right, strict=True):
-        partial, spent = systolic(replace(config, k_splits=1), x, y, layout, sums, how)
+        segment, spent = systolic(replace(config, k_splits=1), x, y, layout, sums, how)
         if total is not None:
-            partial, added = _chained(total, partial, how)
+            segment, added = _chained(total, segment, how)
             spent = spent + added
-        total = partial
+        total = segment
         counts.append(spent)
     assert total is not None
     return (total if output is sums else _converted(total, output, how)), counts
@@ -212,24 +213,40 @@ def _cut_k(stream: Stream, axis: int, config: Contraction) -> tuple[Stream, ...]
     return split(streams.retile(stream, tile, stream.layout.order), Split(axis, config.segments(length)))
 
 
-def _chained(total: Stream, partial: Stream, how: Executor) -> tuple[Stream, Counts]:
+def _chained(total: Stream, segment: Stream, how: Executor) -> tuple[Stream, Counts]:
     """The partial sums so far plus those of the next segment."""
     layout, fmt = total.layout, total.fmt
     must_fit_int32(prod(layout.tile), "operations of a tile")
+    data, counts = _added((layout, fmt, how), total.data, segment.data, layout.extents)
+    return Stream(data, layout, fmt), counts
+
+
+@partial(jax.jit, static_argnums=0)
+def _added(
+    setup: tuple[Layout, Format, Executor], total: jax.Array, segment: jax.Array, extents: jax.Array
+) -> tuple[jax.Array, Counts]:
+    layout, fmt, how = setup
 
     def tile_step(x: jax.Array, y: jax.Array, extent: jax.Array) -> tuple[jax.Array, Counts]:
         operations = jnp.prod(extent, dtype=jnp.int32)
         return poisoned(apply("add", fmt, x, y), extent, layout, fmt), Counts({"pcu.simd_operations": operations})
 
-    data, counts = over_tiles(tile_step, how, total.data, partial.data, jnp.asarray(layout.extents))
-    return Stream(data, layout, fmt), counts
+    return over_tiles(tile_step, how, total, segment, extents)
 
 
 def _converted(total: Stream, output: Format, how: Executor) -> Stream:
-    def tile_step(x: jax.Array, extent: jax.Array) -> jax.Array:
-        return poisoned(convert.convert(x, total.fmt, output), extent, total.layout, output)
+    setup = (total.layout, total.fmt, output, how)
+    return Stream(_rounded(setup, total.data, total.layout.extents), total.layout, output)
 
-    return Stream(over_tiles(tile_step, how, total.data, jnp.asarray(total.layout.extents)), total.layout, output)
+
+@partial(jax.jit, static_argnums=0)
+def _rounded(setup: tuple[Layout, Format, Format, Executor], total: jax.Array, extents: jax.Array) -> jax.Array:
+    layout, fmt, output, how = setup
+
+    def tile_step(x: jax.Array, extent: jax.Array) -> jax.Array:
+        return poisoned(convert.convert(x, fmt, output), extent, layout, output)
+
+    return over_tiles(tile_step, how, total, extents)
 
 
 def _check(config: Contraction, fork: Fork, a: Stream, b: Stream) -> None:

@@ -15,7 +15,7 @@ Sources        MICRO 2024, IV-A; lanes and stages are assumptions of the machine
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from math import prod
 from typing import Any
 
@@ -27,8 +27,9 @@ from rdujax.ledger.counts import Counts
 from rdujax.ledger.numbers import ceil_div
 from rdujax.numerics.formats import BF16, FP32, Format
 from rdujax.streams import stream as streams
+from rdujax.streams.layout import Layout
 from rdujax.streams.lift import Executor, must_fit_int32, over_tiles
-from rdujax.streams.stream import Stream
+from rdujax.streams.stream import Stream, poisoned
 from rdujax.units import pcu, pmu  # noqa: F401  (pmu declares what a stage reads)
 from rdujax.units.pcu.expression import TAIL, Expression, evaluate
 
@@ -55,29 +56,49 @@ def simd(
 ) -> tuple[Stream, Counts]:
     """Evaluates an expression on streams of one layout; returns a stream of that layout and the counts per tile.
 
+    What a ragged tile holds beyond the tensor is poison again, whatever the expression makes of it.
     wide: deliver FP32 values where the last instruction would round to BF16 (see `expression.evaluate`).
     Raises ShapeError for streams that are cut differently, FormatError for a wrong format.
     Derivatives: those of the instructions.
     """
     _check(expression, operands)
     layout = operands[0].layout
-    data = [streams.carriers(s).data for s in operands]
     output = FP32 if wide and expression.output is BF16 else expression.output
     wide_operands = any(s.fmt is not fmt for s, fmt in zip(operands, expression.inputs, strict=True))
-
-    def tile_step(extent: jax.Array, *tiles: jax.Array) -> tuple[jax.Array, Counts]:
-        value = evaluate(expression, tiles, wide_operands=wide_operands, wide=wide)
-        if not tally:
-            return value, Counts()
-        elements = jnp.prod(extent, dtype=jnp.int32)
-        operations = elements * jnp.int32(len(expression.work))
-        return value, Counts({"pcu.simd_operations": operations, "pmu.read_bytes": elements * jnp.int32(read_bytes)})
-
     read_bytes = sum(s.fmt.width_bytes for s in operands)
     if tally:
         must_fit_int32(prod(layout.tile) * max(len(expression.work), read_bytes), "operations or bytes of a tile")
-    values, counts = over_tiles(tile_step, how, jnp.asarray(layout.extents), *data)
+    setup = _Setup(expression, layout, output, wide_operands, wide, read_bytes, how, tally)
+    values, counts = _run(setup, layout.extents, *(streams.carriers(s).data for s in operands))
     return Stream(values, layout, output), counts
+
+
+@dataclass(frozen=True)
+class _Setup:
+    """All that does not change while the tiles of a stream pass."""
+
+    expression: Expression
+    layout: Layout
+    output: Format
+    wide_operands: bool
+    wide: bool
+    read_bytes: int
+    how: Executor
+    tally: bool
+
+
+@partial(jax.jit, static_argnums=0)
+def _run(setup: _Setup, extents: jax.Array, *data: jax.Array) -> tuple[jax.Array, Counts]:
+    def tile_step(extent: jax.Array, *tiles: jax.Array) -> tuple[jax.Array, Counts]:
+        value = evaluate(setup.expression, tiles, wide_operands=setup.wide_operands, wide=setup.wide)
+        value = poisoned(value, extent, setup.layout, setup.output)
+        if not setup.tally:
+            return value, Counts()
+        elements = jnp.prod(extent, dtype=jnp.int32)
+        operations, read_bytes = len(setup.expression.work), setup.read_bytes
+        return value, Counts({"pcu.simd_operations": elements * operations, "pmu.read_bytes": elements * read_bytes})
+
+    return over_tiles(tile_step, setup.how, extents, *data)
 
 
 def _check(expression: Expression, operands: tuple[Stream, ...]) -> None:

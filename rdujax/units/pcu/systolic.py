@@ -9,19 +9,24 @@ What it is     The body of a PCU configured as a two-dimensional array: operands
                rows >  [. . . .] > tail > convert to the output format
 
 The law        out[m, n] = sum over k in increasing order, from +0, product and sum each rounded to FP32 (N8).
-               One pass of the array makes rows x columns outputs in k cycles; passes follow one another without a
-               gap; filling and draining costs rows + columns - 2 cycles once a turn.
-               cycles = ceil(row passes / fork rows) x ceil(column passes / fork columns) x batch x k segment
-                        + rows + columns - 2 + splits - 1
+               One pass of the array makes rows x columns outputs in as many cycles as its segment of K has steps, and
+               fills and empties in rows + columns - 2 more. The sums of a pass leave through the tail while the next
+               pass runs: left to right, one column per cycle for all rows (each as late as it was fed), so that a
+               pass follows the one before after max(k segment, columns) cycles.
+               k segment = ceil(k / splits)
+               passes = ceil(row passes / fork rows) x ceil(column passes / fork columns) x batch
+               cycles = (passes - 1) x max(k segment, columns) + k segment + rows + columns - 2 + splits - 1
 Modelled       either operand on the rows; several PCUs in parallel over rows and columns (fork), each fed by
                multicast; K split over PCUs (bits as declared by N8, the partial sums chained); FP32 and INT32
                operands on the SIMD pipeline instead, at its rate (assumption "no systolic FP32").
 Not modelled   shorter passes of a ragged last tile (a ragged turn is paid in full).
-Sources        MICRO 2024, IV-A; rows and columns are assumptions of the machine.
+Sources        MICRO 2024, IV-A; rows and columns are assumptions of the machine. That sums leave beside the next pass,
+               a column per cycle, is an assumption too: the paper says that they drain through the tail, not how fast.
+               A single pass takes K + rows + columns - 2 cycles, as published for output-stationary arrays.
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from math import prod
 from typing import Any
 
@@ -31,7 +36,7 @@ import numpy as np
 
 from rdujax.base.errors import ArgumentError, FormatError, ShapeError, describe
 from rdujax.ledger.counts import Counts
-from rdujax.ledger.numbers import ceil_div
+from rdujax.ledger.numbers import ceil_div, maximum
 from rdujax.numerics import convert, integer
 from rdujax.numerics.contract import contract
 from rdujax.numerics.formats import BF16, FP32, INT32, Format
@@ -46,6 +51,8 @@ class Contraction:
     """Which axes of the operands are contracted and which are batch; the result is [batch, lhs free, rhs free].
 
     k_splits: consecutive segments of K that different PCUs sum; part of the meaning of the bits (N8).
+    Axes count from 0. Raises ArgumentError for an axis named twice or from the end, for operands that name different
+    numbers of axes, and for less than one segment.
     """
 
     lhs_contract: tuple[int, ...]
@@ -53,6 +60,26 @@ class Contraction:
     lhs_batch: tuple[int, ...] = ()
     rhs_batch: tuple[int, ...] = ()
     k_splits: int = 1
+
+    def __post_init__(self) -> None:
+        for name, axes in self._sides():
+            if len(set(axes)) != len(axes) or any(axis < 0 for axis in axes):
+                raise ArgumentError(
+                    describe(f"axes of the {name} operand", given=axes, allowed="each axis once, counted from 0")
+                )
+        for name, left, right in self._pairs():
+            if len(left) != len(right):
+                raise ArgumentError(
+                    describe(f"the {name} axes do not pair up", given=f"{left} and {right}", allowed="as many of each")
+                )
+        if self.k_splits < 1:
+            raise ArgumentError(describe("segments of K", given=f"k_splits={self.k_splits}", allowed="1 or more"))
+
+    def _sides(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
+        return ("left", self.lhs_contract + self.lhs_batch), ("right", self.rhs_contract + self.rhs_batch)
+
+    def _pairs(self) -> tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...]:
+        return ("contracted", self.lhs_contract, self.rhs_contract), ("batch", self.lhs_batch, self.rhs_batch)
 
     def segments(self, k: int) -> int:
         """Segments of K that exist: `k_splits` of ceil(k / k_splits) values, empty ones left out."""
@@ -68,27 +95,31 @@ class Contraction:
 
     def shape_of(self, lhs: tuple[int, ...], rhs: tuple[int, ...]) -> tuple[int, ...]:
         """Shape of the result; raises ShapeError where the operands do not meet."""
-        for name, left, right in (
-            ("contracted", self.lhs_contract, self.rhs_contract),
-            ("batch", self.lhs_batch, self.rhs_batch),
-        ):
+        self._check_ranks(lhs, rhs)
+        for name, left, right in self._pairs():
             if [lhs[a] for a in left] != [rhs[a] for a in right]:
-                raise ShapeError(
-                    describe(
-                        f"the {name} axes have different lengths", given=f"{lhs} at {left} against {rhs} at {right}"
-                    )
-                )
+                given = f"{lhs} at {left} against {rhs} at {right}"
+                raise ShapeError(describe(f"the {name} axes have different lengths", given=given))
         kept = [lhs[a] for a in self.lhs_batch] + [lhs[a] for a in self.lhs_free(len(lhs))]
         return tuple(kept + [rhs[a] for a in self.rhs_free(len(rhs))])
 
     def extent(self, lhs: tuple[int, ...], rhs: tuple[int, ...]) -> "Extent":
-        """Sizes of the equivalent batched matrix product."""
+        """Sizes of the equivalent batched matrix product. Raises ShapeError for an axis that does not exist."""
+        self._check_ranks(lhs, rhs)
         return Extent(
             prod(lhs[a] for a in self.lhs_batch),
             prod(lhs[a] for a in self.lhs_free(len(lhs))),
             prod(rhs[a] for a in self.rhs_free(len(rhs))),
             prod(lhs[a] for a in self.lhs_contract),
         )
+
+    def _check_ranks(self, *shapes: tuple[int, ...]) -> None:
+        for (name, axes), shape in zip(self._sides(), shapes, strict=True):
+            if any(axis >= len(shape) for axis in axes):
+                raise ShapeError(
+                    describe(f"an axis that the {name} operand does not have", given=f"{shape} at {axes}",
+                             allowed=f"axes below {len(shape)}")
+                )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -169,18 +200,33 @@ def systolic(
     if tally:
         _check_tally(config, a.layout, b.layout, held)
     plan = _visits(config, a.layout, b.layout, layout)
+    data, counts = _run((config, layout, output, how, tally, held), a, b, *plan)
+    return Stream(data, layout, output), counts
+
+
+@partial(jax.jit, static_argnums=0)
+def _run(
+    setup: tuple[Contraction, Layout, Format, Executor, bool, tuple[Format, Format]],
+    a: Stream,
+    b: Stream,
+    of_a: jax.Array,
+    of_b: jax.Array,
+    extents: jax.Array,
+    k_lengths: jax.Array,
+) -> tuple[jax.Array, Counts]:
+    """All result tiles; the plan is that of `_visits`."""
+    config, layout, output, how, tally, held = setup
 
     def tile_step(of_a: jax.Array, of_b: jax.Array, extents: jax.Array) -> tuple[jax.Array, Counts]:
         left, right = _without_poison(config, a, b, of_a, of_b, extents[0])
         if of_a.shape[0] == 1:
             sums = step(config, left[0], right[0], None, a.fmt)
         else:
-            sums = _over_k(config, left, right, jnp.asarray(plan.k_lengths), a.fmt)
+            sums = _over_k(config, left, right, k_lengths, a.fmt)
         result = poisoned(_tail(sums, a.fmt, output), extents[0], layout, output)
         return result, _tally(config, a, b, held, extents) if tally else Counts()
 
-    data, counts = over_tiles(tile_step, how, jnp.asarray(plan.of_a), jnp.asarray(plan.of_b), jnp.asarray(plan.extents))
-    return Stream(data, layout, output), counts
+    return over_tiles(tile_step, how, of_a, of_b, extents)
 
 
 def _without_poison(
@@ -242,82 +288,69 @@ def _mask(x: jax.Array, axis: int, length: jax.Array, zero: float) -> jax.Array:
 
 
 def _tail(sums: jax.Array, fmt: Format, output: Format) -> jax.Array:
-    return (
-        sums
-        if output is (INT32 if fmt is INT32 else FP32)
-        else convert.convert(sums, INT32 if fmt is INT32 else FP32, output)
-    )
+    held = INT32 if fmt is INT32 else FP32
+    return sums if output is held else convert.convert(sums, held, output)
 
 
-@dataclass(frozen=True)
-class _Plan:
-    of_a: np.ndarray  # int32 [n_tiles, k tiles]: which tile of a
-    of_b: np.ndarray
-    extents: np.ndarray  # int32 [n_tiles, k tiles, output axes + 1]: valid lengths, K last
-    k_lengths: np.ndarray  # int32 [k tiles]: valid length along the first contracted axis alone
-    k: int
+def _visits(config: Contraction, a: Layout, b: Layout, out: Layout) -> tuple[np.ndarray, ...]:
+    """Which operand tiles make which result tile, all int32.
 
-
-def _visits(config: Contraction, a: Layout, b: Layout, out: Layout) -> _Plan:
-    nb = len(config.lhs_batch)
-    free_a, free_b = config.lhs_free(len(a.shape)), config.rhs_free(len(b.shape))
+    Tiles of a and of b [n_tiles, k tiles]; valid lengths [n_tiles, k tiles, result axes + 1], K last; valid length of
+    the k tiles along the first contracted axis alone [k tiles].
+    """
+    n_batch, n_left = len(config.lhs_batch), len(config.lhs_batch) + len(config.lhs_free(len(a.shape)))
     k_axis = config.lhs_contract[0] if config.lhs_contract else None
-    n_k = 1 if k_axis is None else a.grid[k_axis]
-    k_tile = 1 if k_axis is None else a.tile[k_axis]
-    rest = prod(a.shape[i] for i in config.lhs_contract[1:])
-    index_a, index_b = a.places, b.places
-    of_a = np.zeros((out.n_tiles, n_k), np.int32)
-    of_b, extents = np.zeros_like(of_a), np.zeros((out.n_tiles, n_k, len(out.shape) + 1), np.int32)
-    whole_k = 1 if k_axis is None else a.shape[k_axis]
+    n_k, k_tile, whole_k = (1, 1, 1) if k_axis is None else (a.grid[k_axis], a.tile[k_axis], a.shape[k_axis])
     k_lengths = np.minimum(k_tile, whole_k - k_tile * np.arange(n_k, dtype=np.int32)).astype(np.int32)
-    for t, place in enumerate(out.arrivals):
-        for k in range(n_k):
-            at_a, at_b = [0] * len(a.shape), [0] * len(b.shape)
-            for i, j, p in zip(config.lhs_batch, config.rhs_batch, place[:nb], strict=True):
-                at_a[i], at_b[j] = p, p
-            for i, p in zip(free_a, place[nb : nb + len(free_a)], strict=True):
-                at_a[i] = p
-            for j, p in zip(free_b, place[nb + len(free_a) :], strict=True):
-                at_b[j] = p
-            if k_axis is not None:
-                at_a[k_axis], at_b[config.rhs_contract[0]] = k, k
-            of_a[t, k], of_b[t, k] = index_a[tuple(at_a)], index_b[tuple(at_b)]
-            extents[t, k] = [*out.extents[t], k_lengths[k] * rest]
-    return _Plan(of_a, of_b, extents, k_lengths, prod(a.shape[i] for i in config.lhs_contract))
+    at = [place[:, None] for place in out.arrivals.T]  # for each result axis, int32 [n_tiles, 1]
+    of_a = _tiles(a, (*config.lhs_batch, *config.lhs_free(len(a.shape))), at[:n_left], config.lhs_contract)
+    at_b = at[:n_batch] + at[n_left:]
+    of_b = _tiles(b, (*config.rhs_batch, *config.rhs_free(len(b.shape))), at_b, config.rhs_contract)
+    extents = np.empty((out.n_tiles, n_k, len(out.shape) + 1), np.int32)
+    extents[..., :-1] = out.extents[:, None, :]
+    extents[..., -1] = k_lengths * prod(a.shape[i] for i in config.lhs_contract[1:])
+    return np.broadcast_to(of_a, extents.shape[:2]), np.broadcast_to(of_b, extents.shape[:2]), extents, k_lengths
+
+
+def _tiles(layout: Layout, kept: tuple[int, ...], at: list[np.ndarray], contracted: tuple[int, ...]) -> np.ndarray:
+    """Tiles of an operand at `at` along the axes that it keeps, at every step of K: of a shape that spreads to both."""
+    grid: list[Any] = [0] * len(layout.shape)
+    for axis, place in zip(kept, at, strict=True):
+        grid[axis] = place
+    for axis in contracted[:1]:
+        grid[axis] = np.arange(layout.grid[axis])
+    return layout.places[tuple(grid)]
 
 
 def _check(config: Contraction, a: Stream, b: Stream, out: Layout) -> None:
     if a.fmt is not b.fmt or a.fmt not in (BF16, FP32, INT32):
-        raise FormatError(
-            describe(
-                "operands of a contraction", given=f"{a.fmt} and {b.fmt}", allowed="both bf16, both fp32 or both int32"
-            )
-        )
+        allowed = "both bf16, both fp32 or both int32"
+        raise FormatError(describe("operands of a contraction", given=f"{a.fmt} and {b.fmt}", allowed=allowed))
     shape = config.shape_of(a.shape, b.shape)
     cut = config.shape_of(a.layout.tile, b.layout.tile)
     if (shape, cut) != (out.shape, out.tile):
         raise ShapeError(
-            describe(
-                "the result is cut in another way than its operands",
-                given=str(out),
-                allowed=f"{shape} in tiles of {cut}",
-            )
-        )
+            describe("the result is cut in another way than its operands", given=str(out),
+                     allowed=f"{shape} in tiles of {cut}")
+        )  # fmt: skip
     uncut = all(a.layout.grid[i] == 1 for i in config.lhs_contract[1:])
     if not uncut or (config.k_splits > 1 and config.lhs_contract and a.layout.grid[config.lhs_contract[0]] > 1):
         raise ArgumentError(
-            describe(
-                "K may be cut along its first axis only, and not together with k_splits",
-                given=f"{a.layout}, k_splits={config.k_splits}",
-            )
-        )
+            describe("K may be cut along its first axis only, and not together with k_splits",
+                     given=f"{a.layout}, k_splits={config.k_splits}")
+        )  # fmt: skip
 
 
 def cycles(rows: Any, columns: Any, extent: Extent, fork: Fork) -> Any:
-    """Cycles that one turn keeps the PCUs of `fork` busy; rows and columns are those of the array (facts)."""
+    """Cycles that one turn keeps the PCUs of `fork` busy; rows and columns are those of the array (facts).
+
+    Exact, or differentiable in the facts.
+    """
     on_rows, on_columns = (extent.n, extent.m) if fork.transposed else (extent.m, extent.n)
-    passes = ceil_div(ceil_div(on_rows, rows), fork.rows) * ceil_div(ceil_div(on_columns, columns), fork.columns)
-    return passes * extent.batch * ceil_div(extent.k, fork.splits) + rows + columns - 2 + fork.splits - 1
+    shares = ceil_div(ceil_div(on_rows, rows), fork.rows) * ceil_div(ceil_div(on_columns, columns), fork.columns)
+    passes, segment = shares * extent.batch, ceil_div(extent.k, fork.splits)
+    last = segment + rows + columns - 2
+    return (passes - 1) * maximum(segment, columns) + last + fork.splits - 1
 
 
 def feeds(rows: int, columns: int, fork: Fork, fmt: Format) -> tuple[int, int]:

@@ -94,11 +94,14 @@ def step(config: Tail, state: Generator | None, tile: jax.Array, places: jax.Arr
 
     places: uint32, the row-major index of each element in its tensor. The generator is read and not advanced: all tiles
     of a stream are one draw. Derivatives: those of the functions; rounding, stochastic too, is straight-through.
+    Raises FormatError for stochastic rounding of anything but FP32 to BF16, and for a function that the format does not
+    have; ArgumentError for stochastic rounding without a generator.
     """
+    drawn_from = _drawing(config, state, fmt) if config.rounding == "stochastic" else None
     for name in config.functions:
         tile = apply(name, fmt, tile)
-    if config.rounding == "stochastic" and state is not None:
-        return convert.round_stochastic(tile, words(state, places))
+    if drawn_from is not None:
+        return convert.round_stochastic(tile, words(drawn_from, places))
     return tile if config.output is fmt else convert.convert(tile, fmt, config.output)
 
 
@@ -109,27 +112,40 @@ def tail(
 
     state: the generator, or None where rounding is to nearest. Under vmap, tensors that share a generator share its
     words; map over generators for words of their own.
-    Raises FormatError for stochastic rounding of anything but FP32 to BF16, and for a function that the format does not
-    have; ArgumentError for stochastic rounding without a generator, and for tensors of more than 2^32 elements.
+    Errors: those of `step`, and ArgumentError for stochastic rounding of tensors of more than 2^32 elements.
 
     >>> between = streams.tile(jnp.full((8,), 1 + 2**-9, jnp.float32), fmt=FP32)
     >>> state, rounded, counts = tail(Tail(BF16, rounding="stochastic"), generator(0), between)
     >>> sorted(set(rounded.data[0].tolist())), int(state.draw), int(counts["pcu.random_words"][0])
     ([1.0, 1.0078125], 1, 8)
     """
-    _check(config, state, stream)
-    layout, operations = stream.layout, config.operations(stream.fmt)
-    drawn = int(config.rounding == "stochastic")
+    layout, drawn = stream.layout, config.rounding == "stochastic"
+    if drawn:
+        state = _drawing(config, state, stream.fmt)
+        _check_size(layout)
     if tally:
-        must_fit_int32(prod(layout.tile) * max(1, operations), "operations of a tile")
+        must_fit_int32(prod(layout.tile) * max(1, config.operations(stream.fmt)), "operations of a tile")
+    setup = (config, layout, stream.fmt, how, tally)
+    values, counts = _pass(setup, state, streams.carriers(stream).data, layout.extents, _origins(layout))
+    return _advanced(state) if drawn and state else state, Stream(values, layout, config.output), counts
+
+
+@partial(jax.jit, static_argnums=0)
+def _pass(
+    setup: tuple[Tail, Layout, Format, Executor, bool],
+    state: Generator | None,
+    data: jax.Array,
+    extents: jax.Array,
+    origins: jax.Array,
+) -> tuple[jax.Array, Counts]:
+    config, layout, fmt, how, tally = setup
+    operations, drawn = config.operations(fmt), int(config.rounding == "stochastic")
 
     def tile_step(tile: jax.Array, extent: jax.Array, origin: jax.Array) -> tuple[jax.Array, Counts]:
-        value = step(config, state, tile, _places(layout, origin), stream.fmt)
+        value = step(config, state, tile, _places(layout, origin), fmt)
         return poisoned(value, extent, layout, config.output), _tally(extent, operations, drawn) if tally else Counts()
 
-    data = streams.carriers(stream).data
-    values, counts = over_tiles(tile_step, how, data, jnp.asarray(layout.extents), _origins(layout))
-    return _advanced(state) if drawn and state else state, Stream(values, layout, config.output), counts
+    return over_tiles(tile_step, how, data, extents, origins)
 
 
 def draw(
@@ -145,14 +161,22 @@ def draw(
     _check_size(layout)
     if tally:
         must_fit_int32(prod(layout.tile), "words of a tile")
+    values, counts = _drawn((layout, fmt, how, tally), state, layout.extents, _origins(layout))
+    return _advanced(state), Stream(values, layout, fmt), counts
+
+
+@partial(jax.jit, static_argnums=0)
+def _drawn(
+    setup: tuple[Layout, Format, Executor, bool], state: Generator, extents: jax.Array, origins: jax.Array
+) -> tuple[jax.Array, Counts]:
+    layout, fmt, how, tally = setup
 
     def tile_step(extent: jax.Array, origin: jax.Array) -> tuple[jax.Array, Counts]:
         word = words(state, _places(layout, origin))
         value = word.astype(jnp.int32) if fmt is INT32 else _unit_interval(word)
         return poisoned(value, extent, layout, fmt), _tally(extent, 0, 1) if tally else Counts()
 
-    values, counts = over_tiles(tile_step, how, jnp.asarray(layout.extents), _origins(layout))
-    return _advanced(state), Stream(values, layout, fmt), counts
+    return over_tiles(tile_step, how, extents, origins)
 
 
 def _unit_interval(word: jax.Array) -> jax.Array:
@@ -165,9 +189,9 @@ def _advanced(state: Generator) -> Generator:
     return Generator(state.key, state.draw + np.uint32(1))
 
 
-def _origins(layout: Layout) -> jax.Array:
+def _origins(layout: Layout) -> np.ndarray:
     """uint32 [n_tiles, rank]: the first element of each tile."""
-    return jnp.asarray((layout.arrivals * np.asarray(layout.tile, np.int64)).astype(np.uint32))
+    return (layout.arrivals * np.asarray(layout.tile, np.int64)).astype(np.uint32)
 
 
 def _places(layout: Layout, origin: jax.Array) -> jax.Array:
@@ -193,20 +217,16 @@ def predict(config: Tail, shape: tuple[int, ...], fmt: Format) -> Counts:
     )
 
 
-def _check(config: Tail, state: Generator | None, stream: Stream) -> None:
-    if config.rounding == "nearest":
-        return
-    if (stream.fmt, config.output) != (FP32, BF16):
-        raise FormatError(
-            describe(
-                "stochastic rounding of other formats", given=f"{stream.fmt} to {config.output}", allowed="fp32 to bf16"
-            )
-        )
+def _drawing(config: Tail, state: Generator | None, fmt: Format) -> Generator:
+    """The generator that a stochastic tail draws from."""
+    if (fmt, config.output) != (FP32, BF16):
+        given = f"{fmt} to {config.output}"
+        raise FormatError(describe("stochastic rounding of other formats", given=given, allowed="fp32 to bf16"))
     if state is None:
         raise ArgumentError(
             describe("stochastic rounding without random words", given="no generator", do="pass generator(seed)")
         )
-    _check_size(stream.layout)
+    return state
 
 
 def _check_size(layout: Layout) -> None:

@@ -7,9 +7,12 @@ What it is     The memory between two pipeline stages. A producer writes tiles i
                    producer --tiles--> [ bank bank bank ... ] --access pattern--> consumer(s)
 
                This file holds the facts, the counters and the price of a PMU, and stage buffers as a program sees them:
-               tiles under an access pattern. The insides, word by word, are address.py (address streams), banks.py
-               (single ports, conflicts), alignment.py (transpose, gather, scatter ...), scratchpad.py (memory and its
-               cycles), parts.py (one tensor in several PMUs) and nbuffer.py (double and deeper buffers).
+               tiles under an access pattern. The insides, word by word, are expression.py (address ALUs), address.py
+               (address streams), pattern.py (those of tensors), banks.py (single ports, conflicts), alignment.py
+               (transpose, gather, scatter ...), scratchpad.py (memory and its cycles), aligned.py (reads through the
+               alignment), parts.py (one tensor in several PMUs) and nbuffer.py (double and deeper buffers).
+               Who writes address streams by hand calls `address.check` on those of a PMU before the program runs,
+               and `scratchpad.refuse_unwritten` on its folded counts afterwards.
 The law        A buffer of depth d holds d tiles. PMUs = max(ceil(bytes / PMU bytes), ceil(read bytes per cycle / port),
                ceil(written bytes per cycle / port)); never less than one.
                cycles = latency + max(bank cycles, ceil(read bytes / port), ceil(written bytes / port),
@@ -40,7 +43,11 @@ from rdujax.units.unit import UNITS, Unit
 COUNTERS = (
     declare("pmu.written_bytes", unit="byte", doc="bytes that stages wrote into stage buffers"),
     declare("pmu.read_bytes", unit="byte", doc="bytes that stages and stores read of their operands, in every turn"),
-    declare("pmu.addresses", unit="address", doc="addresses that PMUs generated, one per vector or one per lane"),
+    declare(
+        "pmu.addresses",
+        unit="address",
+        doc="addresses that PMUs generated: one a vector, or one for each odd lane",
+    ),
     declare("pmu.bank_cycles", unit="cycle", doc="cycles that single-ported banks took for the accesses of them"),
     declare("pmu.conflict_cycles", unit="cycle", doc="of the bank cycles, what conflicts added; free beside them"),
     declare("pmu.unwritten_reads", unit="element", doc="elements read that nobody had written; free: a fault, no work"),

@@ -15,26 +15,30 @@ The law        striped address = row x pitch + column, its word bits replaced by
                A scatter keeps, of several values for one place, the one that arrives last (later vector, then higher
                lane). Nothing is computed: bits are moved, except by a conversion (N6).
 Modelled       transpose, gather, scatter, lane permute, unaligned vectors, dilation, conversion, table look-up.
-Not modelled   latency of the unit, and the vectors that it holds while it regroups columns.
+Not modelled   latency of the unit, and the vectors that it holds while it regroups columns. This file moves bits; what
+               the moves cost as reads of a PMU stands in aligned.py.
 Sources        MICRO 2024, IV-B; IEEE Micro 2024; Hot Chips 2024 (gather, scatter, dilation). The address map is ours.
 
-Addresses outside of the memory and invalid lanes: a read gives poison (NaN, for INT32 a conspicuous word), a write is
-dropped; addresses that are known while tracing (NumPy) are refused. Derivatives: moving is linear; poison has none.
+Addresses outside of the memory and invalid lanes: a read gives poison (NaN, for INT32 a conspicuous word; BOOL has
+none and gives False, so its reader must look at the validity), a write is dropped; addresses that are known while
+tracing (NumPy) are refused. Derivatives: moving is linear; poison has none.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import index
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rdujax.base.errors import ArgumentError, ShapeError, describe
+from rdujax.base.errors import ArgumentError, FormatError, ShapeError, describe
 from rdujax.numerics import convert
 from rdujax.numerics.formats import FP32, Format
 from rdujax.streams.stream import POISON
-from rdujax.units.pmu.address import Address, Generator, Loop, counter
+from rdujax.units.pmu.address import Generator, Loop
 from rdujax.units.pmu.banks import Geometry
+from rdujax.units.pmu.expression import Address, counter
 
 # Up to so many lanes at once, collisions are found pair by pair; beyond, by a table of the whole memory.
 _PAIRS = 64
@@ -212,25 +216,55 @@ def refuse_outside(
 
 
 def permute(vectors: jax.Array, lanes: Sequence[int]) -> jax.Array:
-    """vectors [..., n] with lane i taken from lane `lanes[i]`, which may repeat. Raises ArgumentError for no lane."""
-    chosen = np.asarray(lanes, np.int32)
-    refuse_outside(vectors.shape[-1], chosen, None, where="lane permute")
-    return vectors[..., chosen]
+    """vectors [..., n] with lane i taken from lane `lanes[i]`, which may repeat.
+
+    Raises ArgumentError for lanes that are not there, or are no whole numbers.
+    """
+    return vectors[..., chosen_lanes(vectors.shape[-1], lanes)]
 
 
-def unaligned(vectors: jax.Array, offset: int | jax.Array) -> jax.Array:
+def chosen_lanes(there: int, lanes: Sequence[int]) -> np.ndarray:
+    """int32: the lanes of a permute of vectors of `there` lanes. Raises ArgumentError as `permute`."""
+    chosen = np.asarray([_whole(lane, "lane permute") for lane in lanes], np.int32)
+    refuse_outside(there, chosen, None, where="lane permute")
+    return chosen
+
+
+def unaligned(vectors: jax.Array, offset: int | jax.Array, fmt: Format) -> jax.Array:
     """vectors [n, lanes] shifted: vector i begins `offset` lanes into vector i and ends in i + 1; [n - 1, lanes].
 
-    The bank words of two neighbours are joined, each read once. offset: 0 to lanes. Raises ShapeError below two
-    vectors, ArgumentError for a Python offset outside.
+    offset: 0 to lanes. A JAX offset outside gives poison. Raises ShapeError below two vectors, ArgumentError for a
+    known offset outside or that is no whole number, FormatError for a JAX offset that is no integer scalar.
     """
     count, lanes = vectors.shape
+    start = checked_offset(count, lanes, offset)
+    joined = jax.lax.dynamic_slice_in_dim(vectors.reshape(-1), start, (count - 1) * lanes).reshape(-1, lanes)
+    return jnp.where((start >= 0) & (start <= lanes), joined, jnp.asarray(POISON[fmt], vectors.dtype))
+
+
+def checked_offset(count: int, lanes: int, offset: int | jax.Array) -> jax.Array:
+    """int32 scalar: the offset of unaligned vectors in `count` vectors. Errors as `unaligned`."""
     if count < 2:
         raise ShapeError(describe("an unaligned vector lies in two", given=f"{count} vectors", allowed="2 or more"))
-    if isinstance(offset, int):
-        refuse_outside(lanes + 1, np.asarray([offset]), None, where="unaligned vector, offset")
-    start = jnp.asarray(offset, jnp.int32)
-    return jax.lax.dynamic_slice_in_dim(vectors.reshape(-1), start, (count - 1) * lanes).reshape(-1, lanes)
+    if isinstance(offset, jax.Array):
+        if offset.ndim or not jnp.issubdtype(offset.dtype, jnp.integer):
+            raise FormatError(
+                describe("an offset is one whole number", given=f"{offset.dtype}{list(offset.shape)}",
+                         allowed="int32[]", where="unaligned vector, offset")
+            )  # fmt: skip
+        return offset.astype(jnp.int32)
+    known = _whole(offset, "unaligned vector, offset")
+    refuse_outside(lanes + 1, np.asarray([known]), None, where="unaligned vector, offset")
+    return jnp.asarray(known, jnp.int32)
+
+
+def _whole(value: object, where: str) -> int:
+    try:
+        return index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise ArgumentError(
+            describe("a lane is a whole number", given=repr(value), allowed="an int", where=where)
+        ) from None
 
 
 def dilate(x: jax.Array, factors: Sequence[int], filling: float | int = 0) -> jax.Array:
@@ -253,5 +287,9 @@ def lookup(table: jax.Array, x: jax.Array, fmt: Format) -> jax.Array:
     >>> lookup(jnp.asarray([1.0, 4.0, 9.0]), jnp.asarray([2, 0, 3]), FP32)
     Array([ 9.,  1., nan], dtype=float32)
     """
-    indices = convert.pack(x).astype(jnp.int32) if x.dtype == FP32.carrier else x
-    return gather(table, indices, fmt)
+    return gather(table, indices_of(x), fmt)
+
+
+def indices_of(x: jax.Array) -> jax.Array:
+    """int32: the entries of a table that INT32 indices, or the upper 16 bits of BF16 carriers, ask for."""
+    return convert.pack(x).astype(jnp.int32) if x.dtype == FP32.carrier else x

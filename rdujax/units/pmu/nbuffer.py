@@ -8,11 +8,13 @@ What it is     The usual double buffer between two stages, and deeper ones: the 
 
 The law        0 <= full slots <= N. A write without a free slot and a read without a full one change nothing and say
                so: the write is not accepted, the read delivers poison. A released slot is poison again, so a reader
-               that runs ahead of its token never sees what an earlier turn left there.
+               that runs ahead of its token never sees what an earlier turn left there (BOOL has no
+               poison and reads False there: the token and the counts tell). No address leaves its slot.
 Modelled       any N, any access pattern within a slot, the tokens, slots in banks of their own (`banks.halves`).
 Not modelled   the time a token travels (see rdn.py).
 Sources        MICRO 2024, IV-C and VII.
 
+>>> import numpy as np
 >>> from rdujax.machines import tiny
 >>> from rdujax.numerics.formats import INT32
 >>> double = NBuffer(scratchpad.pad(tiny().pmu, INT32), slots=2, slot_elements=2)
@@ -29,14 +31,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from rdujax.base.errors import ArgumentError, CapacityError, describe
 from rdujax.ledger.counts import Counts
 from rdujax.numerics import integer
 from rdujax.streams.stream import POISON
 from rdujax.units.pmu import alignment, scratchpad
-from rdujax.units.pmu.scratchpad import Pad
+from rdujax.units.pmu.scratchpad import Array, Pad
 
 
 @dataclass(frozen=True)
@@ -81,25 +82,27 @@ def init(buffer: NBuffer) -> State:
 
 
 def write(
-    buffer: NBuffer, state: State, addresses: np.ndarray, values: jax.Array, valid: np.ndarray | None = None
+    buffer: NBuffer, state: State, addresses: Array, values: jax.Array, valid: Array | None = None
 ) -> tuple[State, jax.Array, Counts]:
-    """Fills the next slot: NumPy int32 addresses [n, lanes] within the slot, carriers [n, lanes], validity.
+    """Fills the next slot: int32 addresses [n, lanes] within the slot, carriers [n, lanes], validity.
 
     Returns the state, whether there was a free slot (bool scalar), and the counts (none where there was not).
-    Raises ArgumentError for addresses outside of a slot.
+    Raises ArgumentError for addresses outside of the slot that are known (NumPy, with NumPy's validity or none);
+    JAX's are dropped.
     """
     alignment.refuse_outside(buffer.slot_elements, addresses, valid, where=_slot(buffer))
     return _write(buffer, state, addresses, values, valid)
 
 
 def read(
-    buffer: NBuffer, state: State, addresses: np.ndarray, valid: np.ndarray | None = None, *, release: bool = True
+    buffer: NBuffer, state: State, addresses: Array, valid: Array | None = None, *, release: bool = True
 ) -> tuple[State, jax.Array, jax.Array, Counts]:
-    """Reads from the oldest full slot: NumPy int32 addresses [n, lanes] within the slot, in any pattern.
+    """Reads from the oldest full slot: int32 addresses [n, lanes] within the slot, in any pattern.
 
     release: the last read of the slot, which frees it. Returns the state, the carriers [n, lanes] (poison where no
     slot is full), whether there was a full slot (bool scalar), and the counts (none where there was not).
-    Raises ArgumentError for addresses outside of a slot. Derivative: in the memory.
+    Errors as `write`; what JAX's addresses ask outside of the slot is poison, and counts as read and not written.
+    Derivative: in the memory.
     """
     alignment.refuse_outside(buffer.slot_elements, addresses, valid, where=_slot(buffer))
     return _read(buffer, release, state, addresses, valid)
@@ -138,7 +141,9 @@ def _placed(
     buffer: NBuffer, addresses: jax.Array, valid: jax.Array | None, slot: jax.Array, token: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     given = jnp.ones(addresses.shape, bool) if valid is None else valid
-    return integer.add(addresses, integer.mul(slot, buffer.slot_elements)), given & token
+    there = alignment.inside(buffer.slot_elements, addresses, None)
+    # An address of no slot would lie in another one: it goes where no memory is.
+    return jnp.where(there, integer.add(addresses, integer.mul(slot, buffer.slot_elements)), -1), given & token
 
 
 def _emptied(buffer: NBuffer, memory: scratchpad.State, slot: jax.Array, token: jax.Array) -> scratchpad.State:

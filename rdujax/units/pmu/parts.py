@@ -10,7 +10,8 @@ What it is     Each PMU sees every address of the tensor and drops those that ar
                                +--> [PMU 1: keeps field = 1]
 
 The law        Every address is kept by exactly one PMU, and no two addresses share a place in one. So what is written
-               and read through the parts is what one large memory would hold, bit for bit.
+               and read through the parts is what one large memory would hold, bit for bit. Lanes that no part keeps
+               are poison; BOOL has none and reads False there.
 Modelled       both ways of sharing, alone or one within the other, and the join of what the parts deliver.
 Not modelled   the network on the way (see rdn.py); reordering by sequence identifiers.
 Sources        MICRO 2024, IV-B and Figure 4.
@@ -27,7 +28,8 @@ from rdujax.ledger.counts import Counts
 from rdujax.numerics.formats import Format
 from rdujax.streams.stream import POISON
 from rdujax.units.pmu import scratchpad
-from rdujax.units.pmu.address import Address, Generator, constant
+from rdujax.units.pmu.address import Generator
+from rdujax.units.pmu.expression import Address, constant
 from rdujax.units.pmu.scratchpad import Array, Pad, State
 
 Stream = tuple[Array, Array]  # int32 addresses and validity, both [n, lanes]
@@ -36,7 +38,8 @@ Stream = tuple[Array, Array]  # int32 addresses and validity, both [n, lanes]
 def split(generator: Generator, parts: int, elements: int) -> tuple[Generator, ...]:
     """The streams of PMUs that keep `elements` consecutive addresses each; what lies beyond the last is dropped.
 
-    >>> from rdujax.units.pmu.address import Loop, counter
+    >>> from rdujax.units.pmu.address import Loop
+    >>> from rdujax.units.pmu.expression import counter
     >>> print(split(Generator((Loop(8),), counter(0)), 2, 4)[1])
     c0<8: c0 - 4 if (c0 >= 4) & (c0 < 8)
     """

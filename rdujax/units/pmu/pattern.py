@@ -17,9 +17,10 @@ Sources        MICRO 2024, IV-B and VII.
 from collections.abc import Sequence
 from math import prod
 
-from rdujax.base.errors import ShapeError, describe
+from rdujax.base.errors import ArgumentError, ShapeError, describe
 from rdujax.streams.layout import Layout
-from rdujax.units.pmu.address import Address, Generator, Loop, constant, counter
+from rdujax.units.pmu.address import Generator, Loop
+from rdujax.units.pmu.expression import Address, constant, counter
 
 
 def row_major(shape: Sequence[int]) -> tuple[int, ...]:
@@ -42,7 +43,8 @@ def of_layout(layout: Layout, lanes: int, strides: Sequence[int] | None = None, 
 
     strides: elements between neighbours along each axis in memory; row-major by default, permuted for a transposed
     read, 0 along a broadcast axis. Row-major within a tile; each row of the last axis is cut into vectors.
-    Raises ShapeError for a scalar, which has no axis to run lanes along.
+    Raises ShapeError for a scalar, which has no axis to run lanes along, and for another number of strides than axes;
+    ArgumentError for no lane.
 
     >>> from rdujax.streams.layout import tiled
     >>> print(of_layout(tiled((4, 6), (2, 4)), lanes=4))
@@ -52,6 +54,17 @@ def of_layout(layout: Layout, lanes: int, strides: Sequence[int] | None = None, 
         raise ShapeError(describe("a scalar has no axis to run lanes along", given=str(layout)))
     rank, tile = len(layout.shape), layout.tile
     strides = row_major(layout.shape) if strides is None else strides
+    if len(strides) != rank:
+        raise ShapeError(
+            describe("a stride for each axis is needed", given=f"strides {tuple(strides)}",
+                     allowed=f"{rank}, one for each axis of {layout}", where="address stream of a layout",
+                     do="give 0 along an axis that is broadcast")
+        )  # fmt: skip
+    if lanes < 1:
+        raise ArgumentError(
+            describe("vectors without a lane", given=f"lanes={lanes}", allowed="1 or more",
+                     where="address stream of a layout")
+        )  # fmt: skip
     width = min(lanes, tile[-1])
     # (axis, turns, elements per turn) of each counter, outermost first.
     plan = [(axis, layout.grid[axis], tile[axis]) for axis in layout.order]

@@ -6,11 +6,13 @@ What it is     The SRAM of a PMU behind its write and its read port (MICRO 2024,
                                                  predicates drop addresses; single ports serve one access a cycle
 
 The law        A read delivers what was written last before its cycle; reads of one cycle come before its writes.
-               Memory that was never written is poison and is counted where it is read. What is written is converted
+               Memory that was never written is poison and is counted where it is read. BOOL has no poison: it reads
+               as False, so for it `written_at` and `pmu.unwritten_reads` alone tell. What is written is converted
                to the format of the scratchpad (RNE); otherwise no bit changes.
-               An address stream gives one address per vector (lanes follow from it) or, where every lane brings its
-               own, as many lanes per cycle as the PMU generates addresses.
-               Vector i arrives latency cycles after the banks have served vectors 0 to i.
+               An address stream gives one address per vector where its words lie at one step, which striping turns
+               by the words of a vector; each word off that step takes one more. Where every lane brings its own
+               (`own`), as many lanes are served per cycle as the PMU generates addresses.
+               Vector i arrives latency cycles after vectors 0 to i have been served.
 Modelled       values, poison, dropped lanes, conflicts, address rate, arrival.
 Not modelled   parity, queues before the banks.
 Sources        MICRO 2024, IV-B; banks, address rate and latency are facts of the machine.
@@ -38,7 +40,7 @@ import numpy as np
 
 from rdujax.base.errors import ArgumentError, FormatError, ShapeError, describe
 from rdujax.ledger.counts import Counts
-from rdujax.numerics import convert
+from rdujax.numerics import convert, integer
 from rdujax.numerics.formats import BF16, Format
 from rdujax.streams.lift import must_fit_int32
 from rdujax.streams.stream import POISON
@@ -109,7 +111,7 @@ def write(
     Raises ShapeError and FormatError for other operands, ArgumentError for NumPy addresses outside of the memory.
     Derivatives: in the memory and in the values.
     """
-    _check(pad, addresses, valid)
+    check_vectors(pad, addresses, valid)
     if values.shape != addresses.shape or values.dtype != pad.fmt.carrier:
         raise FormatError(
             describe("values that are not carriers, one for each address", given=f"{values.dtype}{list(values.shape)}",
@@ -125,7 +127,7 @@ def read(
 
     own: every lane brings its own address (a gather). Errors as `write`. Derivative: in the memory.
     """
-    _check(pad, addresses, valid)
+    check_vectors(pad, addresses, valid)
     return _read(pad, own, state, addresses, valid)
 
 
@@ -145,8 +147,10 @@ def step(
     delivered = alignment.gather(state.data, at, pad.fmt, read_valid)
     sides = {"written": (to, write_valid), "read": (at, read_valid)}
     cycles = banks.bank_cycles(pad.banking, *(_words(pad, *stream) for stream in sides.values()))
-    ports = [_port(pad, port, alignment.inside(pad.elements, *stream), 1) for port, stream in sides.items()]
-    counts = ports[0] + ports[1] + _banked(cycles) + _unwritten(state, at, read_valid)
+    counts = _banked(cycles) + _unwritten(state, at, read_valid)
+    for port, stream in sides.items():
+        words, served = _words(pad, *stream)
+        counts += _port(pad, port, served, _generated(pad, words, served))
     return _written(pad, state, to, values, write_valid), delivered, counts
 
 
@@ -157,29 +161,38 @@ def together(
     reads: tuple[Array, Array],
 ) -> tuple[State, jax.Array, Counts]:
     """`step` turn by turn over [n, lanes]; counts are stacked, one entry per turn. Errors as `write`."""
-    _check(pad, writes[0], writes[2])
-    _check(pad, reads[0], reads[1])
+    check_vectors(pad, writes[0], writes[2])
+    check_vectors(pad, reads[0], reads[1])
 
-    def turn(state: State, each: Any) -> tuple[State, tuple[jax.Array, Counts]]:
-        after, delivered, counts = step(pad, state, *each)
-        return after, (delivered, counts)
-
-    streams = jax.tree.map(jnp.asarray, (writes, reads))
-    after, (delivered, counts) = jax.lax.scan(turn, state, streams)
-    return after, delivered, counts
+    return _together(pad, state, writes, reads)
 
 
-def arrival_cycles(config: pmu.Config, bank_cycles: jax.Array) -> jax.Array:
+def arrival_cycles(config: pmu.Config, served_cycles: jax.Array) -> jax.Array:
     """int32 [n]: the cycle, counted from 0 at the first address, at whose end vector i of a read has arrived.
 
-    bank_cycles: int32 [n], of `vector_cycles`. A vector that was dropped takes no cycle.
+    served_cycles: int32 [n], of `vector_cycles`. A vector that was dropped takes no cycle.
     """
-    return jnp.cumsum(bank_cycles, dtype=jnp.int32) + jnp.int32(config.latency_cycles.value)
+    return jnp.cumsum(served_cycles, dtype=jnp.int32) + jnp.int32(config.latency_cycles.value)
 
 
-def vector_cycles(pad: Pad, addresses: Array, valid: Array | None = None) -> jax.Array:
-    """int32 [n]: cycles that the banks take for each vector of a stream that runs alone."""
-    return banks.bank_cycles(pad.banking, _words(pad, addresses, valid))
+def vector_cycles(pad: Pad, addresses: Array, valid: Array | None = None, *, own: bool = False) -> jax.Array:
+    """int32 [n]: cycles that each vector of a stream takes that runs alone: its banks', or its addresses' if longer.
+
+    own: every lane brings its own address, as in `read`.
+    """
+    words, served = _words(pad, addresses, valid)
+    if own:
+        cycles = banks.bank_cycles(pad.banking, _groups(pad, words, served)).reshape(len(words), -1)
+        return jnp.sum(cycles, axis=1, dtype=jnp.int32)
+    generating = -(-_generated(pad, words, served) // pad.addresses_per_cycle)
+    taken = jnp.maximum(banks.bank_cycles(pad.banking, (words, served)), generating)  # not emulated: cycles
+    return jnp.where(served.any(axis=1), taken, 0)
+
+
+def written_at(state: State, addresses: Array, valid: Array | None = None) -> jax.Array:
+    """bool, of the addresses' shape: the lanes in which a read delivers what somebody wrote; all others are poison."""
+    there = alignment.inside(state.written.shape[0], addresses, valid)
+    return there & state.written[jnp.where(there, jnp.asarray(addresses), 0)]
 
 
 def predict(
@@ -188,7 +201,8 @@ def predict(
     """The counts of `write` (port "written") or `read` (port "read") from the addresses alone, as Python ints."""
     served = np.ones(addresses.shape, bool) if valid is None else valid
     lanes = int(np.count_nonzero(served))
-    counts = {f"pmu.{port}_bytes": lanes * pad.fmt.width_bytes, "pmu.addresses": lanes if own else len(addresses)}
+    generated = lanes if own else _predicted_addresses(pad, addresses // pad.word_elements, served)
+    counts = {f"pmu.{port}_bytes": lanes * pad.fmt.width_bytes, "pmu.addresses": generated}
     if own:
         addresses, served = _groups(pad, addresses, served)
     cycles = banks.predicted_cycles(pad.banking, (addresses // pad.word_elements, served))
@@ -197,7 +211,10 @@ def predict(
 
 
 def refuse_unwritten(counts: Counts, where: str) -> None:
-    """Raises ArgumentError where folded counts say that memory was read that nobody had written."""
+    """Raises ArgumentError where folded counts say that memory was read that nobody had written.
+
+    Called by whoever ran the program, on its `total` counts: nothing can be raised while XLA runs it.
+    """
     read = counts["pmu.unwritten_reads"]
     if read:
         raise ArgumentError(
@@ -219,6 +236,16 @@ def _read(pad: Pad, own: bool, state: State, addresses: jax.Array, valid: jax.Ar
     return values, _tally(pad, "read", addresses, valid, own) + _unwritten(state, addresses, valid)
 
 
+@partial(jax.jit, static_argnums=0)
+def _together(pad: Pad, state: State, writes: Any, reads: Any) -> tuple[State, jax.Array, Counts]:
+    def turn(state: State, each: Any) -> tuple[State, tuple[jax.Array, Counts]]:
+        after, delivered, counts = step(pad, state, *each)
+        return after, (delivered, counts)
+
+    after, (delivered, counts) = jax.lax.scan(turn, state, (writes, reads))
+    return after, delivered, counts
+
+
 def _written(pad: Pad, state: State, addresses: Array, values: jax.Array, valid: Array | None) -> State:
     places = alignment.surviving(pad.elements, addresses, valid)
     stored = convert.round_to(values, BF16) if pad.fmt is BF16 else values
@@ -226,15 +253,16 @@ def _written(pad: Pad, state: State, addresses: Array, values: jax.Array, valid:
     return State(data, state.written.at[places].set(True, mode="drop", unique_indices=True))
 
 
-def _check(pad: Pad, addresses: Array, valid: Array | None) -> None:
-    fits = addresses.ndim == 2 and addresses.shape[1] <= pad.lanes and addresses.dtype == np.int32
+def check_vectors(pad: Pad, addresses: Array, valid: Array | None) -> None:
+    """Refuses addresses and validity that are no vectors (ShapeError), and known addresses outside (ArgumentError)."""
+    fits = addresses.ndim == 2 and 1 <= addresses.shape[1] <= pad.lanes and addresses.dtype == np.int32
     if not fits or (valid is not None and (valid.shape != addresses.shape or valid.dtype != bool)):
         given = f"{addresses.dtype}{list(addresses.shape)}" + (
             f", validity {valid.dtype}{list(valid.shape)}" if valid is not None else ""
         )
         raise ShapeError(
             describe("addresses that are not vectors", given=given, where=f"PMU, {pad.fmt}",
-                     allowed=f"int32[n, up to {pad.lanes}] and bool of the same shape")
+                     allowed=f"int32[n, 1 to {pad.lanes}] and bool of the same shape")
         )  # fmt: skip
     must_fit_int32(addresses.size * max(pad.fmt.width_bytes, pad.lanes), "bytes or cycles of the vectors at once")
     alignment.refuse_outside(pad.elements, addresses, valid, where=f"PMU, {pad.elements:,} elements of {pad.fmt}")
@@ -254,16 +282,40 @@ def _groups(pad: Pad, *lanes: Any) -> tuple[Any, ...]:
 
 def _tally(pad: Pad, port: str, addresses: Array, valid: Array | None, own: bool) -> Counts:
     words, served = _words(pad, addresses, valid)
-    generated = jnp.ones(addresses.shape, bool) if valid is None else jnp.asarray(valid)
-    counts = _port(pad, port, served, jnp.sum(generated, dtype=jnp.int32) if own else len(addresses))
     if own:
+        asked = jnp.ones(addresses.shape, bool) if valid is None else jnp.asarray(valid)
+        counts = _port(pad, port, served, asked)
         words, served = _groups(pad, words, served)
+    else:
+        counts = _port(pad, port, served, _generated(pad, words, served))
     return counts + _banked(banks.bank_cycles(pad.banking, (words, served)))
 
 
-def _port(pad: Pad, port: str, served: jax.Array, generated: jax.Array | int) -> Counts:
+def _port(pad: Pad, port: str, served: jax.Array, generated: jax.Array) -> Counts:
     moved = jnp.sum(served, dtype=jnp.int32) * jnp.int32(pad.fmt.width_bytes)
-    return Counts({f"pmu.{port}_bytes": moved, "pmu.addresses": jnp.asarray(generated, jnp.int32)})
+    return Counts({f"pmu.{port}_bytes": moved, "pmu.addresses": jnp.sum(generated, dtype=jnp.int32)})
+
+
+def _generated(pad: Pad, words: jax.Array, served: jax.Array) -> jax.Array:
+    """int32 [...]: addresses of each vector [..., lanes] whose lanes follow from it: one, and one for each odd step."""
+    lane = jnp.broadcast_to(jnp.arange(words.shape[-1], dtype=jnp.int32), words.shape)
+    latest = jax.lax.cummax(jnp.where(served, lane, -1), axis=words.ndim - 1)  # not emulated: a tally
+    before = jnp.concatenate([jnp.full_like(latest[..., :1], -1), latest[..., :-1]], axis=-1)
+    step = integer.sub(words, jnp.take_along_axis(words, jnp.where(before < 0, 0, before), axis=-1))
+    moved = served & (before >= 0) & (step != 0)
+    first = jnp.argmax(moved, axis=-1, keepdims=True)  # not emulated: a tally
+    off = integer.absolute(integer.sub(step, jnp.take_along_axis(step, first, axis=-1)))
+    return 1 + jnp.sum(moved & (off != 0) & (off != pad.geometry.vector_words), axis=-1, dtype=jnp.int32)
+
+
+def _predicted_addresses(pad: Pad, words: np.ndarray, served: np.ndarray) -> int:
+    """`_generated` on the host, of all vectors together."""
+    vector, wanted = np.nonzero(served)[0], words[served].astype(np.int64)
+    step = np.diff(wanted)
+    moved = (vector[1:] == vector[:-1]) & (step != 0)
+    _, first, which = np.unique(vector[1:][moved], return_index=True, return_inverse=True)
+    off = np.abs(step[moved] - step[moved][first][which])
+    return len(words) + int(np.count_nonzero((off != 0) & (off != pad.geometry.vector_words)))
 
 
 def _banked(cycles: jax.Array) -> Counts:
@@ -273,7 +325,6 @@ def _banked(cycles: jax.Array) -> Counts:
 
 
 def _unwritten(state: State, addresses: Array, valid: Array | None) -> Counts:
-    there = alignment.inside(state.written.shape[0], addresses, valid)
-    found = there & state.written[jnp.where(there, jnp.asarray(addresses), 0)]
+    found = written_at(state, addresses, valid)
     asked = jnp.ones(addresses.shape, bool) if valid is None else jnp.asarray(valid)
     return Counts({"pmu.unwritten_reads": jnp.sum(asked & ~found, dtype=jnp.int32)})

@@ -31,10 +31,11 @@ from typing import Any, Literal
 from rdujax.base.errors import ArgumentError, describe
 from rdujax.base.facts import Fact, record
 from rdujax.ledger.counts import Counts, declare
-from rdujax.ledger.numbers import Priced, ceil_div, common, maximum
-from rdujax.units.rdn.legality import check_credits
+from rdujax.ledger.numbers import Number, Priced, ceil_div, common, maximum, whole
+from rdujax.units.rdn.legality import Token, check_credits, check_tokens
 from rdujax.units.rdn.mesh import Mesh
 from rdujax.units.rdn.routing import Route, Tables, check_route, circuits, flow_tables
+from rdujax.units.sharing import unless_nothing
 from rdujax.units.unit import UNITS, Unit
 
 Fabric = Literal["vector", "scalar"]
@@ -91,36 +92,43 @@ class Settings:
 
 
 def configure(
-    config: Config, vector: Sequence[Route] = (), scalar: Sequence[Route] = (), control: Sequence[Route] = ()
+    config: Config,
+    vector: Sequence[Route] = (),
+    scalar: Sequence[Route] = (),
+    control: Sequence[Route] = (),
+    tokens: Sequence[Token] = (),
 ) -> Settings:
     """Sets the switches of a tile for the routes of a kernel: flow ids for packets, wires for control circuits.
 
-    Raises ArgumentError for a route that is no tree or that closes a circle of credits with others of its fabric, and
+    tokens: the channels of tokens by which the kernel's units wait for one another. Raises ArgumentError for a route
+    that is no tree or that closes a circle of credits with others of its fabric and for tokens that deadlock, and
     CapacityError where a link needs more flow ids or control wires than there are (law L6).
     """
     for route in (*vector, *scalar, *control):
         check_route(mesh_of(config), route)
     for packets in (vector, scalar):
         check_credits(packets)
+    check_tokens(tokens)
     flows, wires = int(config.flows.value), int(config.control_wires.value)
     return Settings(flow_tables(vector, flows), flow_tables(scalar, flows), circuits(control, wires))
 
 
-def transit_cycles(config: Config, packets: Any, links: int) -> Priced:
+def transit_cycles(config: Config, packets: Number, links: int) -> Priced:
     """Cycles from the first packet sent to the last one taken, over `links` links that nobody else uses.
 
     links: those from and to the units included. Exact on plain facts, differentiable in facts that JAX traces.
-    Zero packets take no time. Raises ArgumentError for no links.
+    Zero packets take no time. Also differentiable in the packets, where they are relaxed. Raises ArgumentError for no
+    links and for a negative number of packets.
     """
     if links < 1:
         raise ArgumentError(describe("a packet travels over links", given=links, allowed="1 or more"))
     count, hop, credit_count, rate = common(
-        packets, config.hop_cycles.value, config.credits.value, config.packets_per_cycle.value
+        whole(packets, what="packets"), config.hop_cycles.value, config.credits.value, config.packets_per_cycle.value
     )
     bursts = ceil_div(count, credit_count) - 1
     held = bursts * hop * 2 + ceil_div(count - bursts * credit_count, rate) - 1
     time = hop * links + maximum(ceil_div(count, rate) - 1, held)
-    return time if packets else time * 0
+    return unless_nothing(count, time)
 
 
 def price(config: Config, counts: Counts, clock_hz: Any) -> Priced:

@@ -29,6 +29,7 @@ from rdujax.streams.lift import Executor, must_fit_int32, over_tiles
 from rdujax.streams.stream import POISON, POISON_WORD, Stream, valid
 from rdujax.units import rdn
 from rdujax.units.rdn.routing import Route
+from rdujax.units.tally import tile_sizes
 
 
 def lanes(config: rdn.Config, fabric: rdn.Fabric, fmt: Format) -> int:
@@ -132,9 +133,8 @@ def _sent(extent: jax.Array, width: int, hops: int, fabric: rdn.Fabric) -> Count
 
 def predict(config: rdn.Config, route: Route, layout: Layout, fmt: Format, fabric: rdn.Fabric = "vector") -> Counts:
     """The counts of `send`, from shapes alone."""
-    elements = layout.extents.astype(np.int64).prod(1)
-    width = lanes(config, fabric, fmt)
-    packets = int((-(-elements // width)).sum())
+    width_bytes = lanes(config, fabric, fmt) * fmt.width_bytes
+    packets = sum(tiles * -(-size // width_bytes) for tiles, size in tile_sizes(layout, fmt))
     return Counts({f"rdn.{fabric}_packets": packets, "rdn.hops": packets * route.hops})
 
 
@@ -212,6 +212,7 @@ def reorder(arrived: jax.Array, sequence_ids: jax.Array, fmt: Format) -> jax.Arr
 
 
 def many_to_one(
+    config: rdn.Config,
     routes: Sequence[Route],
     packets: Sequence[jax.Array],
     sequence_ids: Sequence[jax.Array],
@@ -223,8 +224,10 @@ def many_to_one(
 
     packets: [n_i, width] of each sender; sequence_ids: int32 [n_i] of each. arrival: int [n], indices into the packets
     of all senders one after another, in the order in which they arrive (default: sender by sender): no part of the
-    meaning. Raises ArgumentError where the routes end at different units, and as `reorder`.
+    meaning. Raises ArgumentError where the routes end at different units and for an arrival that loses or repeats a
+    packet, ShapeError for a packet wider than the fabric's (`lanes`), and as `reorder`.
     """
+    most = lanes(config, fabric, fmt)
     if len({route.targets for route in routes}) != 1 or len(routes[0].targets) != 1:
         given = "; ".join(map(str, routes)) or "no route"
         raise ArgumentError(describe("senders of several receivers", given=given, allowed="routes to one unit"))
@@ -232,9 +235,27 @@ def many_to_one(
         given = f"{len(routes)} routes, {len(packets)} arrays of packets, {len(sequence_ids)} of ids"
         raise ShapeError(describe("packets and ids for each route", given=given))
     sent, ids = jnp.concatenate(list(packets)), jnp.concatenate(list(sequence_ids))
+    if sent.ndim != 2 or sent.shape[1] > most:
+        given = f"{list(sent.shape[1:])} values of {fmt} in one packet"
+        raise ShapeError(
+            describe(f"packets that the {fabric} fabric does not carry", given=given, allowed=f"1 to {most}")
+        )
     if arrival is not None:
+        _check_arrival(np.asarray(arrival), len(sent))
         sent, ids = sent[arrival], ids[arrival]
     hops = sum(route.hops * len(own) for route, own in zip(routes, packets, strict=True))
     must_fit_int32(hops, "hops of packets")
     counted = {f"rdn.{fabric}_packets": jnp.int32(len(sent)), "rdn.hops": jnp.int32(hops)}
     return reorder(sent, ids, fmt), Counts(counted)
+
+
+def _check_arrival(arrival: np.ndarray, packets: int) -> None:
+    if not np.issubdtype(arrival.dtype, np.integer) or sorted(arrival.ravel().tolist()) != list(range(packets)):
+        raise ArgumentError(
+            describe(
+                "an order of arrival that loses or repeats a packet",
+                given=f"{arrival.ravel()[:8].tolist()}, {arrival.size} in all",
+                allowed=f"each of 0 to {packets - 1} once",
+                where="many_to_one",
+            )
+        )

@@ -3,18 +3,29 @@
 import jax.numpy as jnp
 import numpy as np
 
+from rdujax.ledger.counts import Counts
 from rdujax.machines import tiny
 from rdujax.numerics.formats import BF16, FP32
 from rdujax.streams.layout import tiled
 from rdujax.streams.stream import Stream, cut
 from rdujax.units import agcu
 from rdujax.units.agcu import coalesce
-from rdujax.units.agcu.coalesce import Nest
+from rdujax.units.agcu.coalesce import Walk
 from tests.laws.cases.case import Case
 
 LAYOUT = tiled((5, 6), (2, 4), (1, 0))
-COLUMN = Nest(8, (5,), (24,), 4)  # element 2 of each row of six FP32
+COLUMN = Walk(8, (5,), (24,), 4)  # element 2 of each row of six FP32
 CONFIG = tiny().agcu
+# Tiles of 8, 8, 4, 4, 4 and 2 elements, of 2 or 4 bytes, in requests of 16 bytes.
+PACKED_WORDS = Counts(
+    {"agcu.tiles": 6, "agcu.requests": 6, "agcu.asked_bytes": 60, "agcu.moved_bytes": 60, "hbm.read_bytes": 60}
+)
+PACKED_CARRIERS = Counts(
+    {
+        "agcu.tiles": 6, "agcu.requests": 8, "agcu.asked_bytes": 120, "agcu.moved_bytes": 120,
+        "ddr.written_bytes": 120, "p2p.messages": 6, "p2p.sent_bytes": 120,
+    }
+)  # fmt: skip
 
 
 def cut_by_hand(x: np.ndarray, poison: int) -> np.ndarray:
@@ -25,12 +36,12 @@ def cut_by_hand(x: np.ndarray, poison: int) -> np.ndarray:
 
 
 def _load(words):
-    stream, counts = agcu.load(words, LAYOUT, BF16, "hbm", how="scan")
+    stream, counts = agcu.load(CONFIG, words, LAYOUT, BF16, "hbm", how="scan")
     return stream.data, counts
 
 
 def _store(x):
-    return agcu.store(Stream(cut(x, LAYOUT, FP32), LAYOUT, FP32), "ddr", how="vmap", remote=True)
+    return agcu.store(CONFIG, Stream(cut(x, LAYOUT, FP32), LAYOUT, FP32), "ddr", how="vmap", remote=True)
 
 
 def _column(words):
@@ -63,9 +74,9 @@ def cases(rng: np.random.Generator) -> list[Case]:
     # Five runs of 4 bytes at 8, 32, 56, 80, 104: each in another granule of 8 and another request of 16.
     column = {"agcu.requests": 5, "agcu.asked_bytes": 20, "agcu.moved_bytes": 40}
     return [
-        Case("load", _load, (words,), cut_by_hand(words, 0x7FC0), agcu.predict(60, 6, "hbm.read_bytes")),
+        Case("load", _load, (words,), cut_by_hand(words, 0x7FC0), PACKED_WORDS),
         Case(
-            "store remote", _store, (x,), x.view(np.uint32), agcu.predict(120, 6, "ddr.written_bytes", remote=True)
+            "store remote", _store, (x,), x.view(np.uint32), PACKED_CARRIERS
         ),
         Case(
             "column", _column, (flat,), bits[2::6].reshape(5, 1),
@@ -73,7 +84,7 @@ def cases(rng: np.random.Generator) -> list[Case]:
         ),
         Case(
             "write a column", _write_column, (flat, tile), written.view(np.uint32),
-            coalesce.Counts({**column, "hbm.written_bytes": 40}),
+            Counts({**column, "hbm.written_bytes": 40}),
         ),
         Case("rows", _rows, (words, rows), gathered, agcu.predict_gather(CONFIG, 12, 5, "ddr")),
         Case(

@@ -6,8 +6,9 @@ import numpy as np
 from rdujax.ledger.counts import Counts
 from rdujax.machines import tiny
 from rdujax.numerics.formats import BF16, FP32, INT32
-from rdujax.units.pmu import address, alignment, banks, nbuffer, parts, scratchpad
-from rdujax.units.pmu.address import Generator, Loop, counter
+from rdujax.units.pmu import address, aligned, alignment, banks, nbuffer, parts, scratchpad
+from rdujax.units.pmu.address import Generator, Loop
+from rdujax.units.pmu.expression import counter
 from tests.laws.cases.case import Case
 from tests.oracles.harness import patterns
 from tests.rooms.units.streams_of import carriers
@@ -18,7 +19,7 @@ POISON = np.uint32(0x7FC00000)
 
 def cases(rng: np.random.Generator) -> list[Case]:
     """Small ones, on the tiny machine: 4 banks of 4-byte words, vectors of 8 bytes, 2 addresses per cycle."""
-    return [transpose(rng), collisions(rng), two_pmus(rng), double_buffer(rng)]
+    return [transpose(rng), collisions(rng), two_pmus(rng), double_buffer(rng), aligned_reads(rng)]
 
 
 def transpose(rng: np.random.Generator) -> Case:
@@ -96,3 +97,29 @@ def double_buffer(rng: np.random.Generator) -> Case:
     want = np.concatenate([patterns(x[:2]), np.full((1, 2, 2), POISON)])
     moved = {"pmu.written_bytes": 32, "pmu.read_bytes": 32, "pmu.addresses": 8, "pmu.bank_cycles": 8}
     return Case("double buffer", run, (x,), (want, np.asarray([True, True, False] * 2)), Counts(moved))
+
+
+def aligned_reads(rng: np.random.Generator) -> Case:
+    """Three vectors of two words: two that lie between them, all of them with their lanes swapped, and a look-up."""
+    pad = scratchpad.pad(CONFIG, FP32)
+    at = np.arange(6, dtype=np.int32).reshape(3, 2)
+    x, asked = carriers(rng, (3, 2), FP32), np.asarray([[0, 4], [3, 4]], np.int32)
+
+    def run(x, asked, offset):
+        state, written = scratchpad.write(pad, scratchpad.init(pad), at, x)
+        between, first = aligned.unaligned(pad, state, at, offset)
+        swapped, second = aligned.permute(pad, state, at, (1, 0))
+        found, third = aligned.lookup(pad, state, asked, 4, start=2)
+        return (between, swapped, found), written + first + second + third
+
+    bits = patterns(x)
+    flat = bits.ravel()
+    want = (
+        flat[1:5].reshape(2, 2),
+        bits[:, ::-1].copy(),
+        np.asarray([[flat[2], POISON], [flat[5], POISON]], np.uint32),
+    )
+    # Written 3 vectors; read 2 as two accesses each, 3 swapped, and 2 whose lanes ask for 2 entries and 2 beyond.
+    read = 4 * (4 + 6 + 2)
+    moved = {"pmu.written_bytes": 24, "pmu.read_bytes": read, "pmu.addresses": 3 + 4 + 3 + 4, "pmu.bank_cycles": 12}
+    return Case("aligned reads", run, (x, asked, np.int32(1)), want, Counts({**moved, "pmu.unwritten_reads": 2}))

@@ -65,7 +65,7 @@ def many_to_one_case(rng: np.random.Generator) -> Case:
 
     def run(sent, sequence_ids):
         cut = [slice(0, 4), slice(4, 5), slice(5, 8)]
-        return many_to_one(routes, [sent[c] for c in cut], [sequence_ids[c] for c in cut], FP32, arrival)
+        return many_to_one(CONFIG, routes, [sent[c] for c in cut], [sequence_ids[c] for c in cut], FP32, arrival)
 
     expected = np.empty_like(words)
     expected[ids] = words

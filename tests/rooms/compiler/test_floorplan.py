@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import pytest
 
 import rdujax as rdu
-from rdujax.compiler.drawing import Disc, Drawing, Line, Polygon, Rectangle, Style, Words
+from rdujax.compiler.drawing import Disc, Drawing, Line, Polygon, Rectangle, Style, Words, fitted, width_of
 from rdujax.compiler.floorplan import COLOURS
 from tests.rooms.compiler.samples import mlp, monarch, samples, small
 
@@ -61,6 +61,125 @@ def test_loads_are_rings_and_results_are_filled():
         paint = paints[buffer.label]
         assert (paint.fill in COLOURS) == (buffer.value in results)
         assert (paint.stroke in COLOURS) == (buffer.value not in results)
+
+
+def test_stores_are_filled_also_those_of_what_was_loaded():
+    plan = rdu.compile(lambda x: (x.T, jnp.tanh(x)), jax.ShapeDtypeStruct((16, 16), jnp.bfloat16), machine="tiny")
+    paints = {row.name: row.paint for row in plan.floorplan().streams}
+    assert (paints["load x"].fill, paints["load x"].stroke) == ("#ffffff", COLOURS[0])
+    assert paints["store transpose"] == paints["store tanh"] == Style(COLOURS[0])
+
+
+def tiny_grid(tiles, rows, columns, **more):
+    facts = {"rdn.tiles": tiles, "rdn.rows": rows, "rdn.columns": columns}
+    return rdu.machines.tiny().replace(facts | more)
+
+
+def affine(x, w):
+    return jnp.tanh(x @ w) + 1
+
+
+def deep(x, w):
+    for _ in range(11):
+        x = jnp.tanh(x @ w)
+    return x
+
+
+def long_map(x):
+    for _ in range(14):
+        x = x * x + 1
+    return x
+
+
+SQUARE = ((16, 16), (16, 16))
+ODD = {
+    "more than nine stages": ("sn40l", deep, ((512, 512), (512, 512))),
+    "long names": ("sn40l", long_map, ((512, 512),)),
+    "narrow tiles": (tiny_grid(5, 2, 3), monarch, ((20, 24), (24, 20), (24, 24), (20, 24))),
+    "tiles of one place": (tiny_grid(16, 1, 1), affine, SQUARE),
+    "a tall tile": (tiny_grid(1, 16, 1), affine, SQUARE),
+    "a wide tile": (tiny_grid(1, 1, 16, **{"agcu.count": 2}), jnp.tanh, ((16, 16),)),
+    "the socket": ("sn40l", mlp, ((128, 512), (512, 1408), (512, 1408), (1408, 512))),
+}
+
+
+def boxes(drawing):
+    """(text, left, top, right, bottom) of every line of words, measured in the font of a .png."""
+    textpath = pytest.importorskip("matplotlib.textpath")
+    from matplotlib.font_manager import FontProperties
+
+    for words in (shape for shape in drawing.shapes if isinstance(shape, Words)):
+        font = FontProperties(family="DejaVu Sans", weight="bold" if words.bold else "normal")
+        box = textpath.TextPath((0, 0), words.text, size=words.size, prop=font).get_extents()
+        left = words.x - {"start": 0, "middle": 0.5, "end": 1}[words.anchor] * box.x1
+        yield words.text, left, words.y - box.y1, left + box.x1, words.y - box.y0
+
+
+def apart(a, b):
+    return a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1]
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_words_lie_on_the_sheet_and_not_on_one_another(name):
+    drawing = fused(*ODD[name]).floorplan().drawing()
+    words = list(boxes(drawing))
+    for text, left, top, right, bottom in words:
+        assert left >= 4 and top >= 4 and right <= drawing.width - 4 and bottom <= drawing.height - 4, text
+    for at, (text, *box) in enumerate(words):
+        assert not [other for other, *there in words[at + 1 :] if not apart(box, there)], text
+    swatches = [s for s in drawing.shapes if isinstance(s, Rectangle) and s.width == s.height == 16]
+    assert len(swatches) == len(fused(*ODD[name]).floorplan().stages)
+    for swatch in swatches:
+        own = swatch.x, swatch.y, swatch.x + 16, swatch.y + 16
+        assert all(apart(own, box) for _, *box in words)
+
+
+def test_narrow_tiles_tell_what_they_exchange_below_their_number():
+    plan = fused(*ODD["narrow tiles"]).floorplan()
+    words = [shape for shape in plan.drawing().shapes if isinstance(shape, Words)]
+    texts = [w.text for w in words]
+    assert "out, in: packets/cycle to and from other tiles" in texts
+    crossings = plan.wires.crossings
+    for tile in range(5):
+        at = texts.index(f"tile {tile}")
+        above = sorted((w for w in words if w.x == words[at].x and abs(w.y - words[at].y) < 40), key=lambda w: w.y)
+        out, home = crossings[tile].sum() / plan.cycles, crossings[:, tile].sum() / plan.cycles
+        assert [w.text for w in above] == [f"tile {tile}", f"{out:.2f} out", f"{home:.2f} in"]
+    assert "out, in: packets/cycle to and from other tiles" not in [
+        w.text for w in fused().floorplan().drawing().shapes if isinstance(w, Words)
+    ]
+
+
+def test_long_names_are_cut_and_whole_where_a_pointer_rests():
+    plan = fused(*ODD["long names"]).floorplan()
+    [row] = plan.stages
+    [(shown, title)] = {
+        (text.removeprefix(title), title) for tag, _, title, text in elements(plan.drawing().svg())
+        if tag == "text" and title.startswith("mul+add")
+    }  # fmt: skip
+    assert title == row.name and shown.endswith("…") and row.name.startswith(shown[:-1]) and len(shown) > 25
+
+
+def test_the_key_says_what_every_shape_means():
+    words = [w.text for w in fused().floorplan().drawing().shapes if isinstance(w, Words)]
+    for meaning in ("PCU of a stage", "PMU of a result", "PMU of a load", "AGCU of a store", "AGCU of a load",
+                    "number of a stage", "faint: free"):  # fmt: skip
+        assert words.count(meaning) == 1
+
+
+@pytest.mark.parametrize("bold", [False, True])
+def test_room_for_words_is_enough_in_a_wide_font(bold):
+    textpath = pytest.importorskip("matplotlib.textpath")
+    from matplotlib.font_manager import FontProperties
+
+    font = FontProperties(family="DejaVu Sans", weight="bold" if bold else "normal")
+    for letter in map(chr, range(33, 127)):
+        text = letter * 20
+        width = textpath.TextPath((0, 0), text.replace("$", r"\$"), size=10, prop=font).get_extents().x1
+        assert width <= width_of(text, 10, bold) < 3 * width, letter
+    assert fitted("abc", width_of("abc", 10, bold), 10, bold) == "abc"
+    cut = fitted("a" * 50, 100, 10, bold)
+    assert cut.endswith("…") and width_of(cut, 10, bold) <= 100 < width_of(f"a{cut}", 10, bold)
 
 
 def test_wires_carry_the_packets_that_the_loads_say():
@@ -124,6 +243,12 @@ def test_bad_files_and_kernels_are_refused(tmp_path):
     program = fused()
     with pytest.raises(rdu.ArgumentError, match=r"no picture format has this suffix[\s\S]*\.svg, \.png"):
         program.floorplan().save(tmp_path / "plan.jpg")
+    with pytest.raises(rdu.ArgumentError, match=r"no path to write a file to[\s\S]*None"):
+        program.floorplan().save(None)
+    (tmp_path / "plan.svg").mkdir()
+    with pytest.raises(rdu.ArgumentError, match="a folder where the file would be"):
+        program.floorplan().save(tmp_path / "plan.svg")
+    assert program.floorplan().save(tmp_path / "PLAN.SVG").read_text() == program.floorplan().drawing().svg()
     for kernel in (1, -1, True, "0"):
         with pytest.raises(rdu.ArgumentError, match=r"no such kernel[\s\S]*from 0 to 0"):
             program.floorplan(kernel)
@@ -143,6 +268,9 @@ def test_a_machine_without_places_has_no_floorplan():
     )
     with pytest.raises(rdu.CapacityError, match="more PCUs than places on the grid"):
         program.floorplan()
+    edges = fused(tiny_grid(1, 1, 16), affine, SQUARE)
+    with pytest.raises(rdu.CapacityError, match=r"more AGCUs than switches[\s\S]*6[\s\S]*do: +replace rdn.tiles"):
+        edges.floorplan()
 
 
 def test_words_are_escaped_and_shapes_of_one_style_share_a_group():

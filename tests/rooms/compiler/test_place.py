@@ -87,7 +87,25 @@ def test_more_units_than_places_are_refused():
     assert "4 tiles of 26 x 10 places" in str(error.value)
     with pytest.raises(rdu.CapacityError, match="more PMUs than places on the grid"):
         on_grid(planned(), pmu=1041)
+    with pytest.raises(rdu.CapacityError, match="more AGCUs than switches at the west and east edges") as error:
+        on_grid(planned(), agcu=209)
+    assert "209" in str(error.value) and "208, 4 tiles of 26 x 10 places" in str(error.value)
+    assert "do:      replace rdn.tiles or rdn.rows of the machine" in str(error.value)
+    assert len(grid_of(planned().machine.replace({"agcu.count": 208})).agcu_places) == 208
     check_placement(planned().plan.kernels[0], on_grid(planned(), pcu=1040, pmu=1040))
+
+
+def all_at_one_place(needs, *_):
+    return {label: (Place(0, 0, 0),) * count for label, count in needs}
+
+
+@pytest.mark.parametrize("order", ["near", "counted"])
+def test_what_is_placed_is_checked(order, monkeypatch):
+    program = planned()
+    monkeypatch.setattr("rdujax.compiler.place._along_curve", all_at_one_place)
+    monkeypatch.setattr("rdujax.compiler.place._counted", all_at_one_place)
+    with pytest.raises(rdu.ArgumentError, match="PCUs that are not there, or used twice"):
+        place(program.graph, program.plan.kernels[0], program.machine, order)
 
 
 def test_a_placement_is_always_the_same():

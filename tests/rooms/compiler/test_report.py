@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 import rdujax as rdu
-from rdujax.compiler.report import ROWS, busy_cycles, counted
+from rdujax.compiler.report import ROWS, counted, worked_cycles
 from rdujax.estimate.pipeline import pipeline_of
 from rdujax.ledger.timetable import schedule
 from tests.rooms.compiler.samples import samples, small
@@ -54,8 +54,10 @@ def test_busy_shares_are_those_of_the_schedule(sample):
         times = schedule(pipeline, kernel.tiling.turns)
         for stage in row["stages"]:
             busy = times.busy_cycles(stage["label"])
-            assert busy_cycles(pipeline, kernel.tiling.turns)[stage["label"]] == busy
+            assert worked_cycles(pipeline, kernel.tiling.turns)[stage["label"]] == busy
             assert stage["busy"] == busy / times.makespan_cycles <= 1
+            assert busy == stage["first_cycles"] + (row["turns"] - 1) * stage["cycles"]
+            assert stage["first_cycles"] == times.finish[stage["label"]][0] - times.start[stage["label"]][0]
 
 
 def test_a_share_of_the_peak_is_work_over_cells_and_cycles():
@@ -90,7 +92,14 @@ def test_the_text_has_units_utilisation_and_owners():
                 for x in text.splitlines()
                 if x.split("  ")[2:3] == [stage["label"]] and units in x and f"{stage['busy']:.1%}" in x
             ][:1]
-            assert f"{stage['critical_cycles']:,}" in line
+            cells = line.split(units)[1].split()
+            assert cells[:4] == [
+                f"{stage['first_cycles']:,}", f"{stage['cycles']:,}", f"{stage['busy']:.1%}",
+                f"{stage['critical_cycles']:,}",
+            ]  # fmt: skip
+        assert f"most critical: {kernel['critical']}" in text
+        cycles = {stage["label"]: stage["critical_cycles"] for stage in kernel["stages"]}
+        assert cycles[kernel["critical"]] == max(cycles.values())
     for row in data["attribution"]:
         assert any(
             row["name"] in line and f"{row['cycles']:,}" in line and f"{row['share']:.1%}" in line

@@ -1,9 +1,11 @@
 """Traces add up: what is read back from the files equals the cost, turn for turn and byte for byte."""
 
+import errno
 import gzip
 import json
 from collections import defaultdict
 from fractions import Fraction
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +15,7 @@ import pytest
 import rdujax as rdu
 from rdujax.compiler import files, timeline, tracefile
 from rdujax.estimate.pipeline import pipeline_of
+from rdujax.ledger.timetable import schedule
 from tests.rooms.compiler.samples import samples, small
 
 FUSIONS = ("none", "streaming")
@@ -124,6 +127,8 @@ def test_both_formats_tell_the_same(tmp_path):
     for suffix in (".pftrace", ".perfetto-trace"):
         assert perfetto(shown.save(tmp_path / f"trace{suffix}")) == (slices, counters)
     assert len(slices) > 4 and len(counters) > 4
+    cut = long_stream().timeline(turns=3)
+    assert perfetto(cut.save(tmp_path / "cut.pftrace")) == chrome(cut.save(tmp_path / "cut.json"))
 
 
 def test_every_wait_has_a_cause_that_ended_when_the_turn_began():
@@ -139,7 +144,8 @@ def test_every_wait_has_a_cause_that_ended_when_the_turn_began():
                     int(start)
                     in ends[track.causes[cause].removeprefix("a tile of ").removeprefix("a free slot, full for ")]
                 )
-        assert track.busy_cycles + int(track.waited_cycles.sum()) <= kernel.cycles
+        worked = int((track.finish_cycles - track.start_cycles).sum())
+        assert worked + int(track.waited_cycles.sum()) <= kernel.cycles
     assert waits > 0
 
 
@@ -197,8 +203,76 @@ def test_only_the_ends_of_a_long_stream_are_drawn_and_the_gap_is_marked(tmp_path
         assert few.start_cycles.tolist() == all_turns.start_cycles[[0, 1, 2, -3, -2, -1]].tolist()
         assert all(before[2] <= after[1] for before, after in zip(drawn, drawn[1:], strict=False))
     assert max(map(len, counters.values())) < 60
+    begin, end = (kernel_at + ends.begin_cycles for kernel_at in ends.gap)
+    assert end - begin > ends.cycles // 2
+    text = f"1,018 turns of kernel {ends.name} not drawn, counters at 0"
+    groups = {process for process, _ in slices}
+    assert len(groups) == 2
+    assert {group: slices[group, "not drawn"] for group in groups} == {
+        group: [(text, begin, end, {"cycles": str(end - begin), "ns": (end - begin) * 1000})] for group in groups
+    }
+    every = chrome(program.timeline().save(tmp_path / "whole.json"))[1]
+    for name, samples_ in counters.items():
+        assert [value for at, value in samples_ if begin <= at < end] == [0]
+        assert dict(samples_).items() >= {s for s in every[name] if not begin <= s[0] <= end}
+        times, values = zip(*every[name], strict=True)
+        assert dict(samples_)[end] == values[np.searchsorted(times, end, side="right") - 1]
+        assert max(values[np.searchsorted(times, begin, side="right") - 1 : np.searchsorted(times, end)]) > 0
     assert program.timeline(turns=512).kernels[0].hidden_turns == 0
     assert "1,018 of them not drawn" in str(program.timeline(turns=3))
+
+
+def test_waits_are_those_of_all_turns_however_few_are_drawn():
+    program = long_stream()
+    [whole], [ends] = program.timeline().kernels, program.timeline(turns=1).kernels
+    by_hand = {}
+    for track in whole.tracks:
+        for cause, cycles in zip(track.cause.tolist(), track.waited_cycles.tolist(), strict=True):
+            if cause >= 0:
+                by_hand[track.name, track.causes[cause]] = by_hand.get((track.name, track.causes[cause]), 0) + cycles
+    assert ends.waits() == whole.waits() == by_hand
+    assert max(by_hand.values()) > 1000
+    few, all_ = str(program.timeline(turns=1)).splitlines(), str(program.timeline()).splitlines()
+    assert [line for line in few if " waits " in line] == [line for line in all_ if " waits " in line] != []
+
+
+def test_a_gap_that_no_track_shares_leaves_counters_whole():
+    def track(gap):
+        none = np.array([], np.int64)
+        return tracefile.Track("s", "", none, none, none, none, none, gap=gap)
+
+    assert timeline._common_gap([track((3, 9)), track((5, 12))]) == (5, 9)
+    assert timeline._common_gap([track((3, 5)), track((5, 12))]) is None
+    assert timeline._common_gap([track((3, 5)), track(None)]) is None
+    counter = tracefile.Counter("c", "tiles", np.array([2, 6, 8]), np.array([1, 2, 3]))
+
+    def samples_(gap):
+        cut = timeline._outside(counter, gap)
+        return list(zip(cut.times_cycles.tolist(), cut.values.tolist(), strict=True))
+
+    assert samples_(None) == [(2, 1), (6, 2), (8, 3)]
+    assert samples_((3, 7)) == [(2, 1), (3, 0), (7, 2), (8, 3)]
+    assert samples_((2, 8)) == [(2, 0), (8, 3)]
+    assert samples_((0, 1)) == [(0, 0), (1, 0), (2, 1), (6, 2), (8, 3)]
+
+
+def test_what_stays_on_chip_is_held_once_until_its_last_reader_ends():
+    struct = jax.ShapeDtypeStruct((64, 16), jnp.bfloat16)
+    square, row = (jax.ShapeDtypeStruct(shape, jnp.bfloat16) for shape in ((16, 16), (16,)))
+    program = rdu.compile(
+        lambda x, w, b: jnp.tanh(jnp.tanh(x @ w) @ w + b[None]) @ w, struct, square, row,
+        machine=small().replace({"pmu.count": 40, "pcu.count": 40}), fusion=rdu.cut_after(),
+    )  # fmt: skip
+    [planned], [kernel] = program.plan.kernels, program.timeline().kernels
+    stay = [b for b in planned.buffers if b.value in planned.tiling.resident]
+    assert stay and planned.tiling.turns > 1 and {b.depth for b in stay} == {1}
+    times = schedule(pipeline_of(program.graph, planned, program.machine), planned.tiling.turns)
+    for buffer in stay:
+        readers = [e.consumer for e in times.pipeline.edges if e.producer == f"load {buffer.label}"]
+        [counter] = [c for c in kernel.buffers if c.name.startswith(f"buffer {buffer.label}, of 1 tile on")]
+        assert counter.values.tolist() == [1, 0]
+        assert counter.times_cycles.tolist() == [0, max(times.finish[reader][-1] for reader in readers)]
+    assert len({len([e for e in times.pipeline.edges if e.producer == f"load {b.label}"]) for b in stay}) > 1
 
 
 @pytest.mark.parametrize("turns", [0, -1, 1.5, True])
@@ -248,6 +322,34 @@ def test_a_file_without_a_format_is_refused(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("name", ["TRACE.JSON", "Trace.Json.GZ"])
+def test_suffixes_are_read_in_any_case(name, tmp_path):
+    path = compiled().timeline().save(tmp_path / name)
+    assert path == tmp_path / name and (path.read_bytes()[:2] == b"\x1f\x8b") == name.endswith("GZ")
+
+
+@pytest.mark.parametrize("path", [None, 3, b"trace.json", "", "a\0b.json"])
+def test_what_is_no_path_is_refused(path):
+    with pytest.raises(rdu.ArgumentError, match="no path to write a file to") as error:
+        compiled().timeline().save(path)
+    assert repr(path) in str(error.value)
+
+
+def test_where_no_file_can_be_written_the_users_path_is_named(tmp_path):
+    taken, long = tmp_path / "taken.json", tmp_path / f"{'x' * 300}.json"
+    taken.mkdir()
+    for path, problem in (
+        (taken, "a folder where the file would be"),
+        (long, "the file cannot be written: File name too long"),
+        (Path("/proc/trace.json"), "the file cannot be written: No such file or directory"),
+    ):
+        with pytest.raises(rdu.ArgumentError, match=problem) as error:
+            compiled().timeline().save(path)
+        assert f"given:   {path}" in str(error.value) and ".partial" not in str(error.value)
+    assert list(tmp_path.iterdir()) == [taken] and list(taken.iterdir()) == []
+    assert compiled().timeline().save(tmp_path / f"{'x' * 250}.json").exists()
+
+
 def test_times_beyond_a_trace_are_refused(tmp_path):
     late = np.array([2**62], np.int64)
     track = tracefile.Track("s", "", late * 0, late - 1, late, late * 0, late * 0 - 1)
@@ -263,8 +365,13 @@ def test_a_file_is_whole_or_as_it_was(tmp_path):
         file.write(b"half")
         raise KeyError("stop")
 
+    def full(file):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
     with pytest.raises(KeyError, match="stop"):
         files.with_whole_file(path, fail)
+    with pytest.raises(rdu.ArgumentError, match="cannot be written: No space left on device"):
+        files.with_whole_file(path, full)
     assert path.read_bytes() == b"before" and list(tmp_path.iterdir()) == [path]
     files.with_whole_file(path, lambda file: file.write(b"after"))
     assert path.read_bytes() == b"after" and list(tmp_path.iterdir()) == [path]

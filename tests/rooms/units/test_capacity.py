@@ -2,7 +2,7 @@
 
 import pytest
 
-from rdujax.base.errors import CapacityError
+from rdujax.base.errors import ArgumentError, CapacityError
 from rdujax.machines import sn40l
 from rdujax.units import agcu, memory, pcu, pmu
 
@@ -19,9 +19,9 @@ def test_all_units_fit_and_one_more_is_refused(unit):
     with pytest.raises(CapacityError) as caught:
         module.check(config, {"exp": 3, "gemm": there - 2}, "kernel 7")
     message = str(caught.value)
-    assert f"given:   {there + 1} {unit}s, 1 too many:" in message
-    assert message.index(f"{there - 2} {unit}s  gemm") < message.index(f"3 {unit}s  exp")
-    assert f"allowed: {there} {unit}s" in message and "kernel 7" in message and "\n  do:" in message
+    assert f"given:   {there + 1:,} {unit}s, 1 too many:" in message
+    assert message.index(f"{there - 2:,} {unit}s  gemm") < message.index(f"3 {unit}s  exp")
+    assert f"allowed: {there:,} {unit}s" in message and "kernel 7" in message and "\n  do:" in message
 
 
 @pytest.mark.parametrize("tier", memory.TIERS)
@@ -34,7 +34,7 @@ def test_a_full_tier_fits_and_one_byte_more_is_refused(tier):
         memory.check(tier, config, {**symbols, "flag": 1})
     message = str(caught.value)
     assert f"do not fit into {tier}" in message
-    assert f"given:   {there + 1:,} bytes needed, 1 too many:" in message and f"allowed: {there:,} bytes" in message
+    assert f"given:   {there + 1:,} bytes, 1 too many:" in message and f"allowed: {there:,} bytes" in message
     assert message.index("weights") < message.index("1,048,576 bytes  cache") < message.index("1 bytes  flag")
 
 
@@ -65,3 +65,13 @@ def test_a_buffer_is_split_for_capacity_and_interleaved_for_bandwidth(need, pmus
 def test_a_stream_takes_the_agcus_that_keep_up_with_its_turn(own_bytes, turn_cycles, units):
     assert agcu.units_for(MACHINE.agcu, own_bytes, turn_cycles) == units
     assert agcu.cycles(MACHINE.agcu, own_bytes, units) <= turn_cycles
+
+
+@pytest.mark.parametrize("unit", COUNTED)
+def test_a_need_below_nothing_makes_no_room(unit):
+    module, config = COUNTED[unit]
+    for bad in (-5, 0.5):
+        with pytest.raises(ArgumentError, match=f"{unit}s must be a whole number, 0 or more(.|\n)*where:   exp"):
+            module.check(config, {"exp": bad, "gemm": config.count.value + 5}, "kernel 7")
+    with pytest.raises(ArgumentError, match="bytes must be a whole number, 0 or more"):
+        memory.check("hbm", MACHINE.hbm, {"weights": -1})

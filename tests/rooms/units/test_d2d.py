@@ -115,3 +115,22 @@ def test_times_are_differentiable_in_the_facts():
     assert slope.latency_cycles.value == 1
     back = jax.grad(lambda c: d2d.price(c, Counts({"d2d.packets": 10**6}), 1))(relaxed)
     assert back.links.value == pytest.approx(-(10**6) / 26**2, rel=1e-5)
+
+
+def test_nothing_takes_no_time_relaxed_or_exact_and_less_than_nothing_is_refused():
+    relaxed = jax.tree.map(jnp.float32, TINY)
+    for config in (TINY, relaxed):
+        assert d2d.crossing_cycles(config, 0) == d2d.crossing_cycles(config, jnp.float32(0)) == 0
+        assert d2d.crossing_cycles(config, 1) == d2d.crossing_cycles(config, jnp.float32(1)) == 5
+    with pytest.raises(ArgumentError, match="packets must be a whole number, 0 or more\n  given:   -100"):
+        d2d.crossing_cycles(TINY, -100)
+    with pytest.raises(ArgumentError, match="bytes_per_turn must be a whole number"):
+        d2d.links_for(TINY, -1, 4)
+    with pytest.raises(ArgumentError, match="D2D links must be a whole number, 0 or more\n  given:   -5\n  where:   a"):
+        d2d.check(SN40L, {"a": -5, "b": 31}, "kernel 2")
+
+
+def test_crossings_of_any_size_are_predicted_at_once():
+    """2^40 tiles of 2 x 3 BF16 and ragged ones: 12 bytes in one packet of 64 each."""
+    counts = d2d.predict(SN40L, tiled((2**21 + 1, 3 * 2**20), (2, 3)), BF16)
+    assert counts["d2d.packets"] == 2**40 + 2**20 and counts["d2d.bytes"] == 2 * (2**21 + 1) * 3 * 2**20

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rdujax.base.errors import FormatError
+from rdujax.base.errors import ArgumentError, FormatError, UnknownNameError
 from rdujax.ledger.counts import Counts, total
 from rdujax.machines import sn40l, tiny
 from rdujax.numerics.formats import BF16, FORMATS, FP32, INT32
@@ -82,7 +82,7 @@ def test_a_program_and_its_memory_are_filled_by_the_host(rng):
         contents.allocate(tier, tiny().tier(tier), {"w": Symbol((4, 6), FP32, True)}) for tier in ("ddr", "hbm")
     )
     hbm, copied = contents.copy(contents.place(ddr, "w", words), hbm, {"w": "w"})
-    stream, loaded = agcu.load(contents.read(hbm, "w"), tiled((4, 6), (2, 6)), FP32, "hbm", how="scan")
+    stream, loaded = agcu.load(tiny().agcu, contents.read(hbm, "w"), tiled((4, 6), (2, 6)), FP32, "hbm", how="scan")
     assert np.array_equal(patterns(stream.data.reshape(4, 6)), patterns(x))
     found = total(counts) + total(copied) + total(loaded)
     places = ("host.read_bytes", "ddr.written_bytes", "ddr.read_bytes", "hbm.written_bytes", "hbm.read_bytes")
@@ -101,12 +101,12 @@ def test_a_transfer_takes_its_latency_and_its_bytes(config, amount):
     for clock in (CLOCK, 1_600_000_000):
         exact = Fraction(str(config.latency_s.value)) * clock
         exact += Fraction(amount * clock, config.bandwidth_bytes_per_s.value)
-        assert host_link.cycles(config, clock, amount) == ceil(exact)
+        assert host_link.cycles(config, clock, amount) == (ceil(exact) if amount else 0)
 
 
 def test_one_byte_more_arrives_one_cycle_later():
     """At 1 byte per cycle and 10 cycles of latency, byte n is there at cycle 10 + n and not before."""
-    assert [host_link.cycles(CONFIG, CLOCK, n) for n in range(4)] == [10, 11, 12, 13]
+    assert [host_link.cycles(CONFIG, CLOCK, n) for n in range(4)] == [0, 11, 12, 13]
     done = host_link.finish_cycles(CONFIG, CLOCK, [Flow("a", 30), Flow("b", 10, 5)])
     # a has 5 bytes alone, then both get half a byte per cycle until b is through at 25, then a has 15 left.
     assert done == {"b": 25 + 10, "a": 40 + 10}
@@ -121,3 +121,17 @@ def test_directions_do_not_wait_for_each_other():
 def test_arrays_of_another_format_are_refused():
     with pytest.raises(FormatError, match="not of the stated format"):
         host_link.to_device(jnp.zeros(3, jnp.float32), INT32, "hbm")
+
+
+def test_tiers_directions_and_amounts_that_cannot_be_are_refused():
+    x = jnp.zeros(3, jnp.float32)
+    for call in (host_link.to_device, host_link.to_host):
+        with pytest.raises(UnknownNameError, match="unknown memory tier\n  given:   'nvme'(.|\n)*where:   host_link"):
+            call(x, FP32, "nvme")
+    with pytest.raises(UnknownNameError, match="unknown memory tier"):
+        host_link.predict("in", 40, "")
+    with pytest.raises(UnknownNameError, match="unknown direction of the host link\n  given:   'up'"):
+        host_link.predict("up", 40)
+    with pytest.raises(ArgumentError, match="amount_bytes must be a whole number, 0 or more"):
+        host_link.cycles(CONFIG, CLOCK, -1)
+    assert host_link.cycles(CONFIG, CLOCK, jnp.float32(0)) == 0

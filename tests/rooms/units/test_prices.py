@@ -3,6 +3,9 @@
 from itertools import product
 from math import ceil
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from rdujax.ledger.numbers import is_exact
@@ -39,12 +42,13 @@ def test_one_pass_of_one_array_is_the_output_stationary_formula(rows, columns, k
 
 @pytest.mark.parametrize("extent", EXTENTS, ids=str)
 @pytest.mark.parametrize(("rows", "columns"), ARRAYS)
-def test_passes_follow_one_another_without_a_gap(rows, columns, extent):
+def test_passes_follow_one_another_as_their_sums_have_left(rows, columns, extent):
+    """Without a gap where K has as many steps as the array has columns, else one column per cycle."""
     for transposed in (False, True):
         on_rows, on_columns = (extent.n, extent.m) if transposed else (extent.m, extent.n)
         passes = ceil(on_rows / rows) * ceil(on_columns / columns) * extent.batch
         got = systolic.cycles(rows, columns, extent, Fork(1, 1, 1, transposed))
-        assert got == passes * extent.k + rows + columns - 2 and is_exact(got)
+        assert got == (passes - 1) * max(extent.k, columns) + extent.k + rows + columns - 2 and is_exact(got)
         assert got * rows * columns >= extent.macs
 
 
@@ -59,7 +63,21 @@ def test_more_pcus_along_rows_or_columns_are_never_slower(extent):
 def test_splits_share_k_and_chain_the_sums():
     extent = Extent(2, 8, 4, 10)
     assert systolic.cycles(4, 2, extent, Fork(1, 1, 3)) == 2 * 2 * 2 * 4 + 4 + 2 - 2 + 3 - 1
+    assert systolic.cycles(4, 6, extent, Fork(1, 1, 3)) == 3 * 6 + 4 + 4 + 6 - 2 + 3 - 1
     assert Fork(3, 2, 4).pcus == 24
+
+
+def test_cycles_are_differentiable_in_the_array_and_equal_to_the_exact_ones():
+    for columns, k in ((2, 9), (6, 4)):
+        extent, fork = Extent(2, 13, 7, k), Fork(2, 1)
+
+        def relaxed(rows, columns):
+            return systolic.cycles(rows, columns, extent, fork)  # noqa: B023
+
+        facts = jnp.float32(4), jnp.float32(columns)
+        assert relaxed(*facts) == systolic.cycles(4, columns, extent, fork)
+        of_rows, of_columns = jax.grad(relaxed, (0, 1))(*facts)
+        assert of_rows < 0 and np.isfinite(of_columns)
 
 
 def test_terabytes_of_work_stay_exact():
@@ -89,7 +107,7 @@ def test_forks_are_the_pareto_front_of_all_ways_to_share(extent, splits, most):
 
 
 def instruction(name: str, fmt=BF16, target=None) -> Instruction:
-    return Instruction(name, fmt, (0,), 1.0 if name == "immediate" else None, target)
+    return Instruction(name, fmt, (), 1.0) if name == "immediate" else Instruction(name, fmt, (0,), target=target)
 
 
 def unary(*names: str) -> Expression:

@@ -2,12 +2,14 @@
 
 from fractions import Fraction
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import simpy
 
 from rdujax.base.errors import ArgumentError
-from rdujax.units.sharing import Flow, fair_rates, finish_cycles
+from rdujax.units.sharing import Flow, fair_rates, finish_cycles, unless_nothing
 
 
 def level_rates(limits: dict[str, Fraction | None], width: Fraction) -> dict[str, Fraction]:
@@ -147,3 +149,11 @@ def test_flows_that_cannot_be_are_refused():
         with pytest.raises(ArgumentError, match="flows of different names, some bandwidth"):
             finish_cycles(flows, width)
     assert finish_cycles([], 1) == {}
+
+
+def test_what_does_not_move_waits_for_nothing():
+    assert [unless_nothing(amount, 7) for amount in (0, 1, 10**15)] == [0, 7, 7]
+    for amount, cycles in ((0, 0), (0.5, 7), (3, 7)):
+        assert unless_nothing(jnp.float32(amount), 7) == cycles
+        slope = jax.grad(lambda n: unless_nothing(n, 7 + 2 * n))(jnp.float32(amount))
+        assert slope == (2 if amount else 0)

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rdujax.ledger.counts import Counts, total
+from rdujax.base.errors import ArgumentError
+from rdujax.ledger.counts import COUNTERS, Counts, total
 from rdujax.machines import sn40l, tiny
 from rdujax.numerics.formats import BF16
 from rdujax.streams.layout import tiled
@@ -58,3 +59,20 @@ def test_time_is_differentiable_in_the_facts():
     slope = jax.grad(lambda c: tln.cycles(c, 4800))(jax.tree.map(jnp.float32, CONFIG))
     assert slope.latency_cycles.value == 1
     assert np.isclose(slope.bytes_per_cycle.value, -4800 / WIDTH**2)
+
+
+def test_nothing_takes_no_time_relaxed_or_exact_and_less_than_nothing_is_refused():
+    relaxed = jax.tree.map(jnp.float32, CONFIG)
+    for config in (CONFIG, relaxed):
+        assert tln.cycles(config, 0) == tln.cycles(config, jnp.float32(0)) == 0
+        assert tln.cycles(config, 1) == tln.cycles(config, jnp.float32(1)) == LATENCY + 1
+    assert jax.grad(lambda n: tln.cycles(CONFIG, n))(jnp.float32(0)) == 0
+    for amount in (-100, 0.5):
+        with pytest.raises(ArgumentError, match="amount_bytes must be a whole number, 0 or more"):
+            tln.cycles(CONFIG, amount)
+
+
+def test_both_ways_together_are_priced_as_one():
+    counts = tln.predict(480) + tln.predict(240)
+    assert tln.price(CONFIG, counts, 1) == 15
+    assert tln.price(CONFIG, tln.predict(480), 1) == 10 and "either way" in COUNTERS["tln.bytes"].doc

@@ -8,16 +8,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rdujax.base.errors import ArgumentError, FormatError, ShapeError
+from rdujax.base.errors import ArgumentError, FormatError, ShapeError, UnknownNameError
 from rdujax.ledger.counts import Counts, total
 from rdujax.machines import sn40l, tiny
 from rdujax.numerics.formats import BF16, BOOL, FORMATS, FP32, INT32
-from rdujax.streams.layout import tiled
+from rdujax.streams.layout import tiled, whole
 from rdujax.streams.lift import EXECUTORS
-from rdujax.streams.stream import POISON
+from rdujax.streams.stream import POISON, Stream
 from rdujax.units import agcu, tln
 from rdujax.units.agcu import coalesce
-from rdujax.units.agcu.coalesce import Nest
+from rdujax.units.agcu.coalesce import Walk
 from tests.oracles.harness import patterns
 from tests.rooms.units.streams_of import carriers, stream_of
 
@@ -33,9 +33,9 @@ PATTERNS = {
 }
 
 
-def nest_of(pattern, width: int) -> Nest:
+def walk_of(pattern, width: int) -> Walk:
     base, trips, strides, run = pattern
-    return Nest(base * width, trips, tuple(s * width for s in strides), run * width)
+    return Walk(base * width, trips, tuple(s * width for s in strides), run * width)
 
 
 def named(pattern) -> np.ndarray:
@@ -50,43 +50,43 @@ def named(pattern) -> np.ndarray:
 
 
 @pytest.mark.parametrize("fmt", [fmt for _, fmt in FORMATS.items()], ids=str)
-def test_a_strided_tile_holds_the_elements_that_its_nest_names(rng, fmt):
+def test_a_strided_tile_holds_the_elements_that_its_walk_names(rng, fmt):
     x = carriers(rng, (60,), fmt)
     words = np.asarray(agcu.to_rest(jnp.asarray(x), fmt))
     for pattern in PATTERNS.values():
-        nest = nest_of(pattern, fmt.width_bytes)
-        tile, counts = agcu.load_strided(CONFIG, jnp.asarray(words), nest, fmt, "ddr")
+        walk = walk_of(pattern, fmt.width_bytes)
+        tile, counts = agcu.load_strided(CONFIG, jnp.asarray(words), walk, fmt, "ddr")
         assert tile.dtype == words.dtype
         assert np.array_equal(patterns(tile), patterns(words[named(pattern)]))
-        assert total(counts) == coalesce.predict(CONFIG.sizes, nest, "ddr.read_bytes")
+        assert total(counts) == coalesce.predict(CONFIG.sizes, walk, "ddr.read_bytes")
 
 
 @pytest.mark.parametrize("name", ["column", "backwards", "all"])
 def test_a_strided_store_writes_them_and_nothing_else(rng, name):
     x, pattern = carriers(rng, (60,), INT32), PATTERNS[name]
-    nest, index = nest_of(pattern, 4), named(pattern)
+    walk, index = walk_of(pattern, 4), named(pattern)
     tile = carriers(rng, index.shape, INT32)
     want = x.copy()
     want[index] = tile
-    got, counts = agcu.store_strided(CONFIG, jnp.asarray(x), jnp.asarray(tile), nest, INT32, "hbm")
+    got, counts = agcu.store_strided(CONFIG, jnp.asarray(x), jnp.asarray(tile), walk, INT32, "hbm")
     assert np.array_equal(got, want)
-    assert total(counts) == coalesce.predict(CONFIG.sizes, nest, "hbm.written_bytes")
-    again, _ = agcu.load_strided(CONFIG, got, nest, INT32, "hbm")
+    assert total(counts) == coalesce.predict(CONFIG.sizes, walk, "hbm.written_bytes")
+    again, _ = agcu.load_strided(CONFIG, got, walk, INT32, "hbm")
     assert np.array_equal(again, tile)
 
 
 def test_derivatives_return_to_the_elements_that_were_read(rng):
     x = jnp.asarray(carriers(rng, (60,), FP32))
     for pattern in PATTERNS.values():
-        nest, index = nest_of(pattern, 4), named(pattern)
+        walk, index = walk_of(pattern, 4), named(pattern)
         weight = rng.integers(-8, 8, index.shape).astype(np.float32)
-        _, pull = jax.vjp(lambda words: agcu.load_strided(CONFIG, words, nest, FP32, "hbm")[0], x)  # noqa: B023
+        _, pull = jax.vjp(lambda words: agcu.load_strided(CONFIG, words, walk, FP32, "hbm")[0], x)  # noqa: B023
         want = np.zeros(60)
         np.add.at(want, index, weight)
         assert np.array_equal(pull(jnp.asarray(weight))[0], want)
-    nest, index = nest_of(PATTERNS["column"], 4), named(PATTERNS["column"])
+    walk, index = walk_of(PATTERNS["column"], 4), named(PATTERNS["column"])
     tile = jnp.asarray(carriers(rng, index.shape, FP32))
-    _, pull = jax.vjp(lambda w, t: agcu.store_strided(CONFIG, w, t, nest, FP32, "hbm")[0], x, tile)
+    _, pull = jax.vjp(lambda w, t: agcu.store_strided(CONFIG, w, t, walk, FP32, "hbm")[0], x, tile)
     ones = np.ones(60, np.float32)
     to_words, to_tile = pull(jnp.asarray(ones))
     ones[index] = 0
@@ -95,22 +95,23 @@ def test_derivatives_return_to_the_elements_that_were_read(rng):
 
 def test_addresses_end_with_the_symbol(rng):
     words = jnp.asarray(carriers(rng, (60,), FP32))
-    assert agcu.load_strided(CONFIG, words, Nest(236, (), (), 4), FP32, "hbm")[0].shape == (1,)
-    for bad in (Nest(240, (), (), 4), Nest(0, (2,), (236,), 8), Nest(2, (), (), 4), Nest(0, (2,), (6,), 4)):
+    assert agcu.load_strided(CONFIG, words, Walk(236, (), (), 4), FP32, "hbm")[0].shape == (1,)
+    for bad in (Walk(240, (), (), 4), Walk(0, (2,), (236,), 8), Walk(2, (), (), 4), Walk(0, (2,), (6,), 4)):
         with pytest.raises(
             ArgumentError, match="beyond the symbol, or within an element(.|\n)*multiples of 4 below 240"
         ):
             agcu.load_strided(CONFIG, words, bad, FP32, "hbm")
+    assert agcu.load_strided(CONFIG, words, Walk(0, (1, 2), (6, 8), 4), FP32, "hbm")[0].shape == (1, 2, 1)
     with pytest.raises(ArgumentError, match=r"of a symbol of one axis \(here \(6, 10\)\)"):
-        agcu.load_strided(CONFIG, words.reshape(6, 10), Nest(0, (), (), 4), FP32, "hbm")
+        agcu.load_strided(CONFIG, words.reshape(6, 10), Walk(0, (), (), 4), FP32, "hbm")
 
 
 def test_stores_that_cannot_be_are_refused(rng):
     words, tile = jnp.zeros(60, jnp.float32), jnp.zeros((3, 2, 1), jnp.float32)
     with pytest.raises(ArgumentError, match="may write a byte twice"):
-        agcu.store_strided(CONFIG, words, tile, nest_of(PATTERNS["again"], 4), FP32, "hbm")
+        agcu.store_strided(CONFIG, words, tile, walk_of(PATTERNS["again"], 4), FP32, "hbm")
     with pytest.raises(ShapeError, match=r"given:   float32\[3, 2, 1\]\n  allowed: float32\[6, 1\]"):
-        agcu.store_strided(CONFIG, words, tile, nest_of(PATTERNS["column"], 4), FP32, "hbm")
+        agcu.store_strided(CONFIG, words, tile, walk_of(PATTERNS["column"], 4), FP32, "hbm")
 
 
 ROWS = np.array([0, 4, 5, -1, 4, 2**31 - 1, -(2**31)], np.int32)
@@ -156,17 +157,17 @@ def test_a_tile_passed_on_touches_no_tier(rng, how):
 def test_another_sockets_memory_counts_twice_and_changes_no_bit(rng):
     """At its tier, and as bytes that were sent between sockets."""
     x = carriers(rng, (5, 7), FP32)
-    here, near = agcu.load(jnp.asarray(x), LAYOUT, FP32, "hbm", how="scan")
-    there, far = agcu.load(jnp.asarray(x), LAYOUT, FP32, "hbm", how="scan", remote=True)
+    here, near = agcu.load(CONFIG, jnp.asarray(x), LAYOUT, FP32, "hbm", how="scan")
+    there, far = agcu.load(CONFIG, jnp.asarray(x), LAYOUT, FP32, "hbm", how="scan", remote=True)
     assert np.array_equal(patterns(here.data), patterns(there.data))
     assert total(far) == total(near) + Counts({"p2p.sent_bytes": 140, "p2p.messages": 9})
-    assert total(far) == agcu.predict(140, 9, "hbm.read_bytes", remote=True)
-    _, stored = agcu.store(there, "ddr", "scan", remote=True)
-    assert total(stored) == agcu.predict(140, 9, "ddr.written_bytes", remote=True)
+    assert total(far) == agcu.predict(CONFIG, LAYOUT, FP32, "hbm.read_bytes", remote=True)
+    _, stored = agcu.store(CONFIG, there, "ddr", "scan", remote=True)
+    assert total(stored) == agcu.predict(CONFIG, LAYOUT, FP32, "ddr.written_bytes", remote=True)
 
 
 def test_a_load_and_the_network_count_the_same_bytes(rng):
-    stream, loaded = agcu.load(jnp.asarray(carriers(rng, (5, 7), BF16)), LAYOUT, BF16, "hbm", how="vmap")
+    stream, loaded = agcu.load(CONFIG, jnp.asarray(carriers(rng, (5, 7), BF16)), LAYOUT, BF16, "hbm", how="vmap")
     _, carried = tln.transfer(stream, "vmap")
     assert np.array_equal(carried["tln.bytes"], loaded["hbm.read_bytes"])
 
@@ -186,5 +187,108 @@ def test_a_column_costs_an_agcu_more_than_its_bytes():
     config = sn40l().agcu
     layout = tiled((256, 256), (256, 1))
     columns = coalesce.predict_tensor(config.sizes, layout, 2, "hbm.read_bytes")
-    packed = agcu.predict(2 * 256 * 256, 256, "hbm.read_bytes")
+    # Packed, a column of 512 bytes takes two requests.
+    packed = agcu.predict(config, layout, BF16, "hbm.read_bytes")
     assert agcu.price(config, columns, 1) == 256 * 256 == 32 * agcu.price(config, packed, 1)
+
+
+@pytest.mark.parametrize("how", ["vmap", "scan"])
+@pytest.mark.parametrize("fmt", [fmt for _, fmt in FORMATS.items()], ids=str)
+def test_a_packed_tile_asks_once_for_every_request_that_it_begins(rng, fmt, how):
+    """A walk over the bytes of each tile, from its first one: a request is full, or the tile ends."""
+    layout = tiled((11, 13), (4, 5), (1, 0))
+    sizes = [int(np.prod(extent)) * fmt.width_bytes for extent in layout.extents]
+    want = [len(range(0, size, 16)) for size in sizes]
+    x = carriers(rng, layout.shape, fmt)
+    stream, loaded = agcu.load(CONFIG, jnp.asarray(x), layout, fmt, "hbm", how=how)
+    _, stored = agcu.store(CONFIG, stream, "ddr", how)
+    assert loaded["agcu.requests"].tolist() == stored["agcu.requests"].tolist() == want
+    assert loaded["agcu.moved_bytes"].tolist() == sizes
+    assert total(loaded) == agcu.predict(CONFIG, layout, fmt, "hbm.read_bytes")
+    assert total(stored) == agcu.predict(CONFIG, layout, fmt, "ddr.written_bytes")
+    visits = np.array([3, 3, 8], np.int32)
+    _, again = agcu.load(CONFIG, jnp.asarray(x), layout, fmt, "hbm", visits, how)
+    assert again["agcu.requests"].tolist() == [want[v] for v in visits]
+
+
+def test_tiny_packed_tiles_cost_a_request_each():
+    """A thousand tiles of one element: 2,000 bytes, and a thousand cycles of one request each."""
+    config, layout = sn40l().agcu, tiled((1000, 1), (1, 1))
+    _, counts = agcu.load(config, jnp.zeros((1000, 1), jnp.uint16), layout, BF16, "hbm", how="vmap")
+    assert total(counts) == agcu.predict(config, layout, BF16, "hbm.read_bytes")
+    assert (total(counts)["agcu.requests"], total(counts)["agcu.moved_bytes"]) == (1000, 2000)
+    assert agcu.price(config, total(counts), 1) == 1000
+
+
+def test_packed_terabytes_are_predicted_exactly():
+    layout = tiled((2**22 + 3, 2**20), (2**10, 2**10))
+    counts = agcu.predict(sn40l().agcu, layout, BF16, "hbm.read_bytes", sweeps=2)
+    assert counts["hbm.read_bytes"] == 2 * 2 * (2**22 + 3) * 2**20
+    assert counts["agcu.requests"] == 2 * (2**12 * 2**10 * 2**21 // 256 + 2**10 * 3 * 2**11 // 256)
+
+
+@pytest.mark.parametrize("walk", [Walk(12, (6,), (40,), 4), Walk(0, (), (), 240)], ids=["column", "all"])
+def test_granules_of_another_sockets_memory_cross_as_one_message(rng, walk):
+    words = jnp.asarray(carriers(rng, (60,), FP32))
+    near, here = agcu.load_strided(CONFIG, words, walk, FP32, "hbm")
+    far, there = agcu.load_strided(CONFIG, words, walk, FP32, "hbm", remote=True)
+    assert np.array_equal(patterns(near), patterns(far))
+    moved = total(here)["hbm.read_bytes"]
+    assert total(there) == total(here) + Counts({"p2p.messages": 1, "p2p.sent_bytes": moved})
+    assert total(there) == agcu.predict_strided(CONFIG, walk, "hbm.read_bytes", remote=True)
+    after, stored = agcu.store_strided(CONFIG, words, near, walk, FP32, "ddr", 4, remote=True)
+    assert np.array_equal(patterns(after), patterns(words))
+    assert total(stored) == agcu.predict_strided(CONFIG, walk, "ddr.written_bytes", 4, remote=True)
+    assert total(stored)["p2p.sent_bytes"] == total(stored)["agcu.moved_bytes"]
+
+
+def test_each_row_of_another_sockets_table_is_a_message(rng):
+    table, rows = jnp.asarray(carriers(rng, (5, 6), FP32)), jnp.asarray(ROWS)
+    near, here = agcu.gather(CONFIG, table, rows, FP32, "hbm")
+    far, there = jax.jit(lambda t, r: agcu.gather(CONFIG, t, r, FP32, "hbm", remote=True))(table, rows)
+    assert np.array_equal(patterns(near), patterns(far)) and there["p2p.messages"].tolist() == [1] * 7
+    assert total(there) == total(here) + Counts({"p2p.messages": 7, "p2p.sent_bytes": 7 * 24})
+    assert total(there) == agcu.predict_gather(CONFIG, 24, 7, "hbm", remote=True)
+
+
+WRONG = [(jnp.float32, INT32, "float32", "int32"), (jnp.uint16, FP32, "uint16", "float32")]
+
+
+@pytest.mark.parametrize(("dtype", "fmt", "given", "allowed"), WRONG, ids=["carriers", "words"])
+def test_arrays_that_do_not_hold_their_format_are_refused(dtype, fmt, given, allowed):
+    flat, table, one = jnp.zeros(12, dtype), jnp.zeros((3, 4), dtype), Walk(0, (), (), 4)
+    stream = Stream(jnp.zeros((1, 3, 4), dtype), whole((3, 4)), fmt)
+    roads = {
+        "load": lambda: agcu.load(CONFIG, table, whole((3, 4)), fmt, "hbm", tally=False),
+        "store": lambda: agcu.store(CONFIG, stream, "hbm", tally=False),
+        "load_strided": lambda: agcu.load_strided(CONFIG, flat, one, fmt, "hbm"),
+        "store_strided": lambda: agcu.store_strided(CONFIG, flat, flat[:1], one, fmt, "hbm"),
+        "gather": lambda: agcu.gather(CONFIG, table, jnp.zeros(2, jnp.int32), fmt, "hbm"),
+    }
+    for road, move in roads.items():
+        with pytest.raises(FormatError, match=f"given:   {given}\n  allowed: {allowed}\n  where:   {road}$"):
+            move()
+
+
+def test_tiers_that_do_not_exist_are_refused_with_and_without_a_tally():
+    flat, table, one = jnp.zeros(12), jnp.zeros((3, 4)), Walk(0, (), (), 4)
+    roads = [
+        lambda: agcu.load(CONFIG, table, whole((3, 4)), FP32, "nvme", tally=False),
+        lambda: agcu.store(CONFIG, Stream(table[None], whole((3, 4)), FP32), "nvme", tally=False),
+        lambda: agcu.load_strided(CONFIG, flat, one, FP32, "nvme"),
+        lambda: agcu.store_strided(CONFIG, flat, flat[:1], one, FP32, "nvme"),
+        lambda: agcu.gather(CONFIG, table, jnp.zeros(2, jnp.int32), FP32, "nvme"),
+    ]
+    for move in roads:
+        with pytest.raises(UnknownNameError, match="unknown memory tier\n  given:   'nvme'"):
+            move()
+
+
+@pytest.mark.parametrize("visits", [[-1], [9], [0, 2**40], [0.0]], ids=str)
+def test_visits_of_no_tile_are_refused(visits):
+    x = jnp.zeros((5, 7))
+    for tally in (True, False):
+        with pytest.raises(ArgumentError, match="visits of tiles that the layout does not have(.|\n)*indices 0 to 8"):
+            agcu.load(CONFIG, x, LAYOUT, FP32, "hbm", np.array(visits), tally=tally)
+    with pytest.raises(ArgumentError, match="visits of tiles"):
+        coalesce.tally_tensor(CONFIG.sizes, LAYOUT, 4, "hbm.read_bytes", visits=np.array(visits))

@@ -4,8 +4,8 @@ import pytest
 
 from rdujax.base.errors import ArgumentError, CapacityError, UnknownNameError
 from rdujax.machines import tiny
-from rdujax.units.agcu.coalesce import Nest
-from rdujax.units.agcu.translation import Segment, Table, translate, translate_nest
+from rdujax.units.agcu.coalesce import Walk
+from rdujax.units.agcu.translation import Segment, Table, translate, translate_walk
 
 WEIGHTS = Segment("weights", 16, 32, "hbm", 100, read_only=True)
 CACHE = Segment("cache", 48, 8, "ddr", 0)
@@ -37,12 +37,12 @@ def test_a_run_may_end_with_its_segment_and_not_one_byte_later():
         assert "read, write" in message
 
 
-def test_a_nest_is_translated_whole():
-    nest = Nest(47, (3, 2), (-8, 2), 2)
+def test_a_walk_is_translated_whole():
+    walk = Walk(47, (3, 2), (-8, 2), 2)
     with pytest.raises(ArgumentError, match="outside every segment"):
-        translate_nest(TABLE, nest)
-    tier, moved = translate_nest(TABLE, Nest(44, (3, 2), (-8, 2), 2))
-    assert (tier, moved) == ("hbm", Nest(128, (3, 2), (-8, 2), 2))
+        translate_walk(TABLE, walk)
+    tier, moved = translate_walk(TABLE, Walk(44, (3, 2), (-8, 2), 2))
+    assert (tier, moved) == ("hbm", Walk(128, (3, 2), (-8, 2), 2))
     assert (moved.first_bytes, moved.end_bytes) == (112, 132)
 
 
@@ -50,13 +50,13 @@ def test_what_is_read_only_is_not_written():
     with pytest.raises(ArgumentError, match="read only cannot be written\n  given:   .*weights, 32 bytes"):
         translate(TABLE, 16, write=True)
     with pytest.raises(ArgumentError, match="read only cannot be written"):
-        translate_nest(TABLE, Nest(16, (), (), 4), write=True)
+        translate_walk(TABLE, Walk(16, (), (), 4), write=True)
     assert translate(TABLE, 48, 8, write=True) == ("ddr", 0)
 
 
 def test_as_many_segments_as_an_agcu_holds_and_not_one_more():
     most = tiny().agcu.segments.value
-    many = [Segment(f"s{i}", 8 * i, 8, "hbm", 0) for i in range(most + 1)]
+    many = [Segment(f"s{i}", 8 * i, 8, "hbm", 8 * i) for i in range(most + 1)]
     assert Table(tuple(many[:-1])).check(most, "kernel 3") is None
     with pytest.raises(CapacityError, match=f"{most + 1} segments, 1 too many:(.|\n)*s0, 8 bytes(.|\n)*kernel 3"):
         Table(tuple(many)).check(most, "kernel 3")
@@ -82,3 +82,46 @@ def test_tables_and_segments_that_cannot_be_are_refused():
             Segment("x", bad[0], bad[1], "hbm", bad[2])
     with pytest.raises(ArgumentError, match="allowed: within one of: no segment"):
         translate(Table(()), 0)
+
+
+def test_two_segments_rest_in_the_same_bytes_only_if_both_say_so(rng):
+    """Every pair of a few random segments, byte by byte."""
+    refused = 0
+    for _ in range(300):
+        segments = tuple(
+            Segment(
+                f"s{i}",
+                100 * i,
+                int(rng.integers(1, 20)),
+                str(rng.choice(["hbm", "ddr"])),
+                int(rng.integers(0, 60)),
+                shared=bool(rng.integers(2)),
+            )
+            for i in range(int(rng.integers(2, 6)))
+        )
+        places = [{(s.tier, s.physical_bytes + i) for i in range(s.length_bytes)} for s in segments]
+        clash = any(
+            places[i] & places[j] and not (segments[i].shared and segments[j].shared)
+            for i in range(len(segments))
+            for j in range(i)
+        )
+        refused += clash
+        if clash:
+            with pytest.raises(ArgumentError, match="two segments rest in the same bytes(.|\n)*shared=True in both"):
+                Table(segments)
+        else:
+            Table(segments)
+    assert 50 < refused < 250
+
+
+def test_segments_may_touch_and_not_overlap_by_a_byte():
+    first = Segment("a", 0, 16, "hbm", 8)
+    Table((first, Segment("b", 16, 8, "hbm", 24), Segment("c", 32, 8, "ddr", 8), Segment("d", 48, 8, "hbm", 0)))
+    with pytest.raises(ArgumentError, match=r"a, 16 bytes, hbm from 0x8, read, write\n.*b, 8 bytes, hbm from 0x17"):
+        Table((first, Segment("b", 16, 8, "hbm", 23)))
+    assert "read, shared" in str(Segment("a", 0, 16, "hbm", 8, read_only=True, shared=True))
+
+
+def test_a_tier_without_a_capacity_is_refused():
+    with pytest.raises(UnknownNameError, match="unknown memory tier here\n  given:   'hbm'(.|\n)*segment 'weights'"):
+        TABLE.check_tiers({"ddr": 100, "host": 100}, "kernel 3")

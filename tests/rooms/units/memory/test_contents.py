@@ -26,7 +26,7 @@ def test_what_nobody_wrote_is_poison_in_a_stream_too(fmt):
     words = contents.read(hbm, "x")
     poison = {"bf16": 0x7FC0, "fp32": 0x7FC00000, "int32": -0x5A5A5A5B, "bool": False}[fmt.name]
     assert (patterns(words) == poison).all() and words.shape == (3, 5)
-    stream, _ = agcu.load(words, tiled((3, 5), (2, 5)), fmt, "hbm")
+    stream, _ = agcu.load(tiny().agcu, words, tiled((3, 5), (2, 5)), fmt, "hbm")
     assert (patterns(stream.data) == poison).all()
 
 
@@ -34,7 +34,7 @@ def test_a_full_tier_is_allocated_and_one_byte_more_is_not():
     there = HBM.capacity_bytes.value
     full = {"a": Symbol((there - 8,), BOOL), "b": Symbol((2,), FP32)}
     jax.eval_shape(lambda: contents.allocate("hbm", HBM, full))
-    with pytest.raises(CapacityError, match="do not fit into hbm(.|\n)*1,048,577 bytes needed, 1 too many"):
+    with pytest.raises(CapacityError, match="do not fit into hbm(.|\n)*1,048,577 bytes, 1 too many"):
         contents.allocate("hbm", HBM, {**full, "c": Symbol((1,), BOOL)})
     with pytest.raises(UnknownNameError, match="unknown memory tier(.|\n)*did you mean 'hbm'"):
         contents.allocate("hbn", HBM, {})
@@ -109,3 +109,38 @@ def test_symbols_of_any_size_are_tallied_in_pieces(size_bytes):
     pieces = tally.piece_bytes(words, FP32)
     assert pieces.dtype == jnp.int32 and np.asarray(pieces).sum(dtype=np.int64) == size_bytes
     assert pieces.max() <= 2**30 and (pieces.min() > 0 or size_bytes == 0)
+
+
+def test_a_copy_converts_nothing():
+    """Symbols of one shape and different formats, either way, are refused; also by the prediction."""
+    symbols = {"narrow": Symbol((4,), BF16), "wide": Symbol((4,), FP32), "whole": Symbol((4,), INT32)}
+    ddr, hbm = (contents.allocate(tier, tiny().tier(tier), symbols) for tier in ("ddr", "hbm"))
+    ddr = contents.place(ddr, "narrow", jnp.ones(4, jnp.float32))
+    for here, there in ((a, b) for a in symbols for b in symbols if a != b):
+        text = f"different formats\n  given:   {here} of {symbols[here].fmt}\n  allowed: {symbols[there].fmt}\n"
+        with pytest.raises(FormatError, match=text + f"  where:   ddr to hbm, {there}"):
+            contents.copy(ddr, hbm, {here: there})
+        with pytest.raises(FormatError, match=text):
+            contents.predict_copy(ddr, hbm, {here: there})
+    got, counts = contents.copy(ddr, hbm, {name: name for name in symbols})
+    assert got.words["narrow"].dtype == jnp.float32 and total(counts)["hbm.written_bytes"] == 8 + 16 + 16
+
+
+def test_a_place_of_sixteen_bits_holds_no_more():
+    """Every pattern of a few low bits, and NaNs: only words whose low half is zero are placed."""
+    hbm = contents.allocate("hbm", HBM, {"w": Symbol((3,), BF16)})
+    for bits, fits in ((0x3F800000, True), (0x3F810000, True), (0x3F800001, False), (0x3F808000, False),
+                       (0x7FC00000, True), (0xFFC00000, True), (0x7F800001, False), (0x00010000, True),
+                       (0x00000001, False), (0x80000000, True)):  # fmt: skip
+        x = jnp.asarray(np.array([0x40000000, bits, 0x40400000], np.uint32).view(np.float32))
+        traced = patterns(jax.jit(lambda v: contents.place(hbm, "w", v).words["w"])(x))
+        assert traced.tolist() == [0x40000000, bits if fits else 0x7FC00000, 0x40400000]
+        if fits:
+            assert np.array_equal(patterns(contents.place(hbm, "w", x).words["w"]), patterns(x))
+        else:
+            with pytest.raises(FormatError, match="hold more than BF16\n  given:   1 of 3(.|\n)*where:   w\n  do: "):
+                contents.place(hbm, "w", x)
+
+
+def test_a_tier_knows_its_capacity():
+    assert contents.allocate("ddr", tiny().ddr, SYMBOLS).capacity_bytes == tiny().ddr.capacity_bytes.value

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from rdujax.base.errors import UnknownNameError
+from rdujax.base.errors import ArgumentError, UnknownNameError
 from rdujax.ledger.counts import Counts
 from rdujax.machines import sn40l, tiny
 from rdujax.units import memory
@@ -51,7 +51,7 @@ def test_the_last_byte_arrives_after_latency_and_transfer(machine, tier, amount)
     config, clock = machine.tier(tier), machine.clock_hz.value
     share = Fraction(str(config.efficiency.value)) * config.bandwidth_bytes_per_s.value
     exact = Fraction(str(config.latency_s.value)) * clock + Fraction(amount * clock) / share
-    assert memory.arrival_cycles(config, clock, amount) == ceil(exact)
+    assert memory.arrival_cycles(config, clock, amount) == (ceil(exact) if amount else 0)
     alone = memory.finish_cycles(config, clock, [Flow("a", amount)])["a"]
     assert alone == (exact if amount else 0)
 
@@ -60,7 +60,7 @@ def test_a_byte_is_there_at_its_cycle_and_not_before():
     """10 cycles of latency and 16 bytes per cycle: byte 16 k + 1 comes a cycle after byte 16 k."""
     config, clock = tiny().hbm, 1_000_000
     for cycles in (0, 1, 7):
-        assert memory.arrival_cycles(config, clock, 16 * cycles) == 10 + cycles
+        assert memory.arrival_cycles(config, clock, 16 * cycles) == (10 + cycles if cycles else 0)
         assert memory.arrival_cycles(config, clock, 16 * cycles + 1) == 11 + cycles
         assert memory.arrival_cycles(config, clock, 16 * cycles + 16) == 11 + cycles
 
@@ -92,3 +92,11 @@ def test_the_derivative_of_an_arrival_is_one_per_cycle_of_latency():
     config = jax.tree.map(jnp.float32, sn40l().hbm)
     slope = jax.grad(lambda c: memory.arrival_cycles(c, 1.6e9, 10**9))(config)
     assert slope.latency_s.value == pytest.approx(1.6e9, rel=1e-3)
+
+
+def test_amounts_that_cannot_be_are_refused():
+    for cycles in (memory.transfer_cycles, memory.arrival_cycles):
+        for amount in (-100, 2.5):
+            with pytest.raises(ArgumentError, match="amount_bytes must be a whole number, 0 or more"):
+                cycles(tiny().hbm, 1_000_000, amount)
+    assert memory.arrival_cycles(tiny().hbm, 1_000_000, jnp.float32(0)) == 0

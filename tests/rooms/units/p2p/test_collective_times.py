@@ -1,5 +1,8 @@
 """Times of collectives: the closed forms by hand, at their edges, and in their derivatives."""
 
+import sys
+from types import FrameType
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -8,7 +11,7 @@ from rdujax.base.errors import ArgumentError
 from rdujax.ledger.numbers import is_exact
 from rdujax.machines import sn40l, tiny
 from rdujax.units.p2p import collective_times as times
-from rdujax.units.p2p.collective_traffic import ROUTES, Collective
+from rdujax.units.p2p.collective_traffic import COMBINING, ROUTES, Collective
 
 CLOCK = 1_600_000_000
 SN40L, TINY = sn40l().p2p, tiny().p2p  # tiny: one byte per cycle and peer, 10 cycles of latency
@@ -139,3 +142,46 @@ def test_times_are_differentiable_in_the_facts(kind, route):
     assert slope.bandwidth_bytes_per_s.value == pytest.approx((faster - slower) / (bandwidth * 0.002), rel=1e-3)
     later = priced(sn40l().replace({"p2p.latency_s": 0.000002}))
     assert slope.latency_s.value == pytest.approx((later - exact) / 0.000001, rel=1e-3)
+
+
+EVERY = [(kind, route, n) for kind, routes in ROUTES.items() for route in routes for n in (2, 4)]
+
+
+@pytest.mark.parametrize(("kind", "route", "sockets"), EVERY)
+@pytest.mark.parametrize("combine_cycles", [0, 23])
+def test_a_piece_waits_for_all_that_holds_some_of_its_elements(kind, route, sockets, combine_cycles):
+    """Every piece held against every earlier one, ragged chunks included."""
+    elements = 84 if kind == "all_to_all" else 83
+    work = Collective(kind, sockets, elements, 4, route)
+    found = times.arrivals(TINY, 1_000_000, work, 1 if route == "halving" else 3, combine_cycles)
+    free: dict[tuple[int, int], int] = {}
+    for at, (piece, end) in enumerate(found):
+        start = free.get((piece.source, piece.target), 0)
+        for earlier, arrived in found[:at]:
+            meets = earlier.low < piece.high and piece.low < earlier.high
+            if piece.phase != "share" and earlier.target == piece.source and meets:
+                start = max(start, arrived + combine_cycles * (earlier.phase in COMBINING))
+        free[piece.source, piece.target] = start + (piece.high - piece.low) * work.width_bytes(piece.phase)
+        assert end == free[piece.source, piece.target] + 10
+
+
+def lines_run(pieces: int) -> int:
+    """Lines of the module that run for a sum in so many pieces."""
+    count = 0
+
+    def trace(frame: FrameType, event: str, _: object):
+        nonlocal count
+        count += event == "line" and frame.f_code.co_filename == times.__file__
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        times.arrivals(TINY, 1_000_000, Collective("all_reduce", 4, 4096, 4), pieces)
+    finally:
+        sys.settrace(before)
+    return count
+
+
+def test_twice_as_many_pieces_are_twice_the_work():
+    assert lines_run(32) <= 2.1 * lines_run(16)

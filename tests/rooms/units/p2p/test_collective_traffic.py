@@ -83,5 +83,7 @@ def test_what_cannot_be_is_refused():
     for numbers in ((0, 16, 4), (8, 0, 4), (8, 16, 0)):
         with pytest.raises(ArgumentError, match="a collective that cannot be"):
             Collective("all_gather", *numbers)
-    with pytest.raises(ArgumentError, match="a collective that cannot be"):
-        Collective("broadcast", 4, 16, 4, root=4)
+    for root in (4, -1):
+        text = f"a root that is none of the sockets\n  given:   {root}\n  allowed: 0 to 3\n  where:   broadcast"
+        with pytest.raises(ArgumentError, match=text):
+            Collective("broadcast", 4, 16, 4, root=root)

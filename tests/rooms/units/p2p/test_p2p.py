@@ -76,12 +76,13 @@ def test_latency_is_rounded_up_to_the_cycle():
     assert p2p.latency_cycles(SN40L, CLOCK) == 1600 and p2p.latency_cycles(TINY, 1_000_000) == 10
     assert p2p.latency_cycles(facts.override(TINY, "latency_s", 0.0000100001), 1_000_000) == 11
     assert p2p.latency_cycles(facts.override(TINY, "latency_s", 0), 1_000_000) == 0
-    assert p2p.transfer_cycles(TINY, 1_000_000, 0) == 10 and p2p.occupied_cycles(TINY, 1_000_000, 0) == 0
+    assert p2p.transfer_cycles(TINY, 1_000_000, 1) == 11 and p2p.occupied_cycles(TINY, 1_000_000, 0) == 0
 
 
 def test_terabytes_stay_exact():
     assert p2p.occupied_cycles(SN40L, CLOCK, 275 * 10**12 + 1) == 16 * 10**12 + 1
-    assert p2p.price(SN40L, Counts({"p2p.sent_bytes": 275 * 10**12 + 1}), CLOCK) == 16 * 10**11 + 1
+    # Seven of ten ports lead to the seven peers.
+    assert p2p.price(SN40L, Counts({"p2p.sent_bytes": 7 * 275 * 10**11 + 1}), CLOCK) == 16 * 10**11 + 1
 
 
 def processor_sharing(sizes: dict[str, int], starts: dict[str, int], rate: Fraction) -> dict[str, Fraction]:
@@ -140,3 +141,21 @@ def test_times_are_differentiable_in_the_facts():
     occupied = 1e9 * 1.6e9 / 27.5e9
     assert slope.bandwidth_bytes_per_s.value == pytest.approx(-occupied / 275e9, rel=1e-5)
     assert slope.latency_s.value == pytest.approx(clock, rel=1e-6)
+
+
+@pytest.mark.parametrize("sockets", range(2, 12))
+def test_the_price_is_that_of_the_links_to_the_peers(sockets):
+    """The same to every peer at once: as long as the links to one of them are kept by its share."""
+    config = facts.override(SN40L, "sockets", sockets)
+    for share in (1, 275, 276, 10**9 + 7):
+        sent = Counts({"p2p.sent_bytes": share * (sockets - 1)})
+        assert p2p.price(config, sent, CLOCK) == p2p.occupied_cycles(config, CLOCK, share)
+
+
+def test_no_message_takes_no_time_and_less_than_none_is_refused():
+    for size in (0, jnp.float32(0)):
+        assert p2p.transfer_cycles(TINY, 1_000_000, size) == 0
+    assert p2p.transfer_cycles(TINY, 1_000_000, 0) == p2p.shared_cycles(TINY, 1_000_000, [Flow("a", 0)])["a"]
+    for cycles in (p2p.occupied_cycles, p2p.transfer_cycles):
+        with pytest.raises(ArgumentError, match="size_bytes must be a whole number, 0 or more\n  given:   -1000"):
+            cycles(TINY, 1_000_000, -1000)

@@ -7,11 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rdujax.base.errors import ArgumentError, ConcretenessError
+from rdujax.base.errors import ArgumentError, ConcretenessError, FormatError
 from rdujax.ledger.counts import Counts, total
 from rdujax.machines import tiny
 from rdujax.units.pcu import counters
 from rdujax.units.pcu.counters import Counter, Nest, cycles, init, predict, run, step, unroll
+from tests.rooms.units.compiles import assert_compiles_once
 
 LIMIT = 2**31
 
@@ -144,8 +145,9 @@ def test_eager_jit_and_vmap_agree():
 def test_what_cannot_count_is_refused():
     with pytest.raises(ArgumentError, match=r"cannot count\n  given:   range\(0, 4, 0\)"):
         Counter(0, 4, 0)
-    with pytest.raises(ArgumentError, match="allowed: INT32 words"):
-        Counter(0, 2**31)
+    for words in ((0, 2**31), (-(2**31) - 1, 0), (0, 1, np.int64(2**31))):
+        with pytest.raises(ArgumentError, match="that no scalar holds(.|\n)*allowed: INT32 words"):
+            Counter(*words)
     with pytest.raises(ArgumentError, match="given:   0 counters, 1 lanes"):
         Nest(())
     with pytest.raises(ArgumentError, match="1 counters, 4 lanes"):
@@ -154,5 +156,46 @@ def test_what_cannot_count_is_refused():
         run(Nest((Counter(),)), 3, [1, 2])
     with pytest.raises(ConcretenessError, match="closed form needs stops that are known"):
         jax.jit(lambda s: predict(Nest((Counter(),)), (s,)))(3)
-    with pytest.raises(ArgumentError, match="a stop that no scalar holds"):
-        predict(Nest((Counter(),)), (2**31,))
+    for call in (predict, lambda nest, stops: run(nest, 3, stops)):
+        with pytest.raises(ArgumentError, match="a stop that no scalar holds\n  given:   2,147,483,648"):
+            call(Nest((Counter(),)), (2**31,))
+
+
+class Word:
+    """A whole number that says so by `__index__` and must not be searched for."""
+
+    def __index__(self) -> int:
+        return 10
+
+    def __eq__(self, other: object) -> bool:
+        raise AssertionError("compared with one word after the other")
+
+    __hash__ = None  # pyright: ignore[reportAssignmentType]
+
+
+def test_whole_numbers_of_any_kind_count():
+    for ten in (np.int32(10), np.uint8(10), np.int64(10), Word()):
+        assert Counter(0, ten) == Counter(0, 10) and type(Counter(0, ten).stop) is int
+        assert Nest((Counter(0, 3),), ten) == Nest((Counter(0, 3),), 10)  # pyright: ignore[reportArgumentType]
+    assert predict(Nest((Counter(),)), [np.int32(10)]) == predict(Nest((Counter(0, 10),)))
+    assert_turns(run(Nest((Counter(),)), 4, [np.int64(3)])[0], loops(Nest((Counter(0, 3),))))
+
+
+def test_anything_but_whole_numbers_is_refused():
+    for words in ((0.5, 3), (0, 3.0), (0, 3, np.float32(1)), (jnp.float32(0), 3)):
+        with pytest.raises(FormatError, match="is not a whole number\n  given:   (.|\n)*allowed: INT32 words"):
+            Counter(*words)
+    with pytest.raises(FormatError, match=r"a number of lanes is not a whole number\n  given:   2.0 \(float\)"):
+        Nest((Counter(0, 3),), 2.0)  # pyright: ignore[reportArgumentType]
+    nest = Nest((Counter(),))
+    with pytest.raises(FormatError, match=r"a stop is not a whole number\n  given:   2.7 \(float\)"):
+        run(nest, 4, [2.7])
+    for stop, given in ((jnp.float32(2.7), r"float32\[\]"), (jnp.zeros(2, jnp.int32), r"int32\[2\]")):
+        for stops in ([stop], lambda values: [stop]):  # noqa: B023
+            with pytest.raises(FormatError, match=f"a stop is a scalar\n  given:   {given}"):
+                run(nest, 4, stops)
+
+
+def test_an_eager_run_compiles_once():
+    nest = Nest((Counter(0, 3), Counter()))
+    assert_compiles_once(lambda: run(nest, 12, [4]))

@@ -5,17 +5,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rdujax.base.errors import ArgumentError, FormatError, ShapeError
+from rdujax.base.errors import ArgumentError, FormatError, ShapeError, UnknownNameError
 from rdujax.ledger.counts import Counts
 from rdujax.numerics.formats import BF16, BOOL, FP32, INT32
 from rdujax.numerics.functions import apply
 from rdujax.streams.layout import tiled, whole
 from rdujax.streams.lift import EXECUTORS
-from rdujax.streams.stream import Stream, untile
+from rdujax.streams.stream import POISON, Stream, untile
 from rdujax.units.pcu import expression as expressions
 from rdujax.units.pcu.expression import Expression, Instruction, evaluate
 from rdujax.units.pcu.simd import simd
 from tests.oracles.harness import assert_same_bits, patterns
+from tests.rooms.units.compiles import assert_compiles_once
 from tests.rooms.units.streams_of import carriers, stream_of
 
 LAYOUT = tiled((6, 5), (4, 2), (1, 0))
@@ -126,6 +127,112 @@ def test_malformed_expressions_are_refused():
         Expression((BF16,), (Instruction("add", BF16, (0, 1)),))
     with pytest.raises(ArgumentError, match="not computed yet"):
         Expression((BF16,), (Instruction("neg", BF16, (1,)), Instruction("neg", BF16, (0,))))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "step", "message"),
+    [
+        (
+            (FP32,),
+            ("max", BF16, (0, 0)),
+            "given:   max.bf16 %0 %0 of fp32, fp32\n  allowed: bf16, bf16\n  do:      convert",
+        ),
+        ((FP32,), ("abs", BF16, (0,)), "given:   abs.bf16 %0 of fp32\n  allowed: bf16"),
+        ((BF16,), ("abs", FP32, (0,)), "given:   abs.fp32 %0 of bf16\n  allowed: fp32"),
+        ((INT32, FP32), ("add", FP32, (0, 1)), "of int32, fp32"),
+        ((FP32,), ("select", FP32, (0, 0, 0)), "of fp32, fp32, fp32\n  allowed: bool, fp32, fp32"),
+        ((FP32,), ("convert", BF16, (0,), None, INT32), "convert.bf16->int32 %0 of fp32"),
+        ((BF16, FP32), ("less", BF16, (0, 1)), "of bf16, fp32"),
+    ],
+)
+def test_operands_are_in_the_format_of_their_instruction(inputs, step, message):
+    """An instruction rounds its result only: what only selects would hand on what the format does not hold."""
+    with pytest.raises(FormatError, match=f"an operand in another format\n(.|\n)*{message}"):
+        Expression(inputs, (Instruction(*step),))
+
+
+def test_a_result_is_an_operand_in_its_own_format():
+    less = Instruction("less", BF16, (0, 0))
+    assert Expression((BF16,), (less, Instruction("select", BF16, (1, 0, 0)))).output is BF16
+    with pytest.raises(FormatError, match="given:   neg.bf16 %1 of bool"):
+        Expression((BF16,), (less, Instruction("neg", BF16, (1,))))
+
+
+@pytest.mark.parametrize(
+    ("error", "step", "message"),
+    [
+        (UnknownNameError, ("cosinus", BF16, (0,)), "unknown function\n  given:   'cosinus'"),
+        (
+            FormatError,
+            ("exp", INT32, (0,)),
+            "the function does not have\n  given:   exp.int32 %0\n  allowed: bf16, fp32",
+        ),
+        (ArgumentError, ("add", BF16, (0,)), "another number of operands\n  given:   add.bf16 %0\n  allowed: 2"),
+        (ArgumentError, ("immediate", BF16, (0,), 1.0), "another number of operands(.|\n)*allowed: 0"),
+        (ArgumentError, ("convert", BF16, (0,)), "a target is for conversions\n  given:   convert.bf16 %0"),
+        (ArgumentError, ("neg", BF16, (0,), None, FP32), "a target is for conversions"),
+        (ArgumentError, ("immediate", BF16, ()), "an immediate is for constants and exponents"),
+        (ArgumentError, ("integer_power", BF16, (0,)), "an immediate is for constants and exponents"),
+        (ArgumentError, ("neg", BF16, (0,), 2), "an immediate is for constants and exponents"),
+        (
+            ArgumentError,
+            ("immediate", INT32, (), 2.5),
+            "another kind\n  given:   2.5\n  allowed: int32\n  where:   immediate",
+        ),
+        (ArgumentError, ("immediate", INT32, (), 2**31), "an immediate of another kind\n  given:   2147483648"),
+        (ArgumentError, ("immediate", BOOL, (), 1), "an immediate of another kind(.|\n)*allowed: bool"),
+        (ArgumentError, ("integer_power", FP32, (0,), 2.5), "an immediate of another kind\n  given:   2.5"),
+    ],
+)
+def test_malformed_instructions_are_refused(error, step, message):
+    with pytest.raises(error, match=message):
+        Instruction(*step)
+
+
+@pytest.mark.parametrize(
+    ("immediate", "fmt", "kind"),
+    [(np.float32(0.1), FP32, float), (3, BF16, float), (np.int64(7), INT32, int), (np.bool_(True), BOOL, bool)],
+)
+def test_immediates_of_numpy_read_back(immediate, fmt, kind):
+    constant = Expression((), (Instruction("immediate", fmt, (), immediate),))
+    again = expressions.from_json(constant.to_json())
+    assert again == constant and type(again.instructions[0].immediate) is kind
+    assert again.instructions[0].immediate == immediate
+
+
+def test_expressions_are_equal_where_their_bits_are():
+    def constant(value):
+        return Expression((), (Instruction("immediate", FP32, (), value),))
+
+    nan = constant(float("nan"))
+    assert expressions.from_json(nan.to_json()) == nan == constant(np.float32("nan")) and hash(nan) == hash(
+        constant(np.nan)
+    )
+    assert constant(0.0) != constant(-0.0) and constant(1) == constant(1.0)
+    ones = stream_of(np.ones(2, np.float32), whole((2,)), FP32)
+    for zero, bits in ((0.0, 0), (-0.0, 0x80000000)):
+        stream, _ = simd(Expression((FP32,), constant(zero).instructions), ones)
+        assert_same_bits(untile(stream), np.full(2, bits, np.uint32))
+
+
+@pytest.mark.parametrize("how", EXECUTORS)
+@pytest.mark.parametrize(
+    ("fmt", "step"),
+    [(FP32, ("immediate", FP32, (), 2.0)), (INT32, ("add", INT32, (0, 0))), (INT32, ("immediate", INT32, (), 3)),
+     (BF16, ("max", BF16, (0, 0))), (FP32, ("convert", FP32, (0,), None, INT32)), (FP32, ("less", FP32, (0, 0)))],
+    ids=str,
+)  # fmt: skip
+def test_ragged_tiles_end_in_poison_whatever_is_computed(rng, fmt, step, how):
+    layout, expression = tiled((3,), (2,)), Expression((fmt,), (Instruction(*step),))
+    stream, _ = simd(expression, stream_of(carriers(rng, (3,), fmt), layout, fmt), how=how)
+    poison = np.asarray(POISON[expression.output], expression.output.carrier)
+    assert_same_bits(stream.data[1, 1], patterns(poison))
+
+
+def test_an_eager_call_compiles_once(rng):
+    x = stream_of(carriers(rng, (6, 5), BF16), LAYOUT, BF16)
+    assert_compiles_once(lambda: simd(NEGATE, x, how="scan"))
+    assert_compiles_once(lambda: simd(SQUARE_PLUS, x, x, how="vmap"))
 
 
 def test_streams_that_do_not_fit_the_expression_are_refused(rng):

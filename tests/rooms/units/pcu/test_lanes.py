@@ -17,6 +17,7 @@ from rdujax.units.pcu import lanes
 from rdujax.units.pcu.lanes import Reducer, cycles, drain, init, predict, reduce_rows, step
 from tests.oracles import softfloat, vectors
 from tests.oracles.harness import assert_same_bits, raw
+from tests.rooms.units.compiles import assert_compiles_once
 from tests.rooms.units.streams_of import carriers, stream_of
 
 COMBINE = {"sum": softfloat.add, "max": softfloat.maximum, "min": softfloat.minimum}
@@ -148,6 +149,53 @@ def test_poison_stays_outside_and_never_reaches_a_gradient(rng):
             assert (summed[np.arange(5), best] > 0).all()
     row, _ = reduce_rows(Reducer("sum", 4), streams.tile(x, layout.tile, fmt=FP32), how="vmap")
     assert np.isnan(row.data[-1, 1])
+
+
+INF = float("inf")
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "count", "want"),
+    [
+        ("max", [1, 1, 1], 2, [1 / 3] * 3),
+        ("min", [1, 2, 1, 3, 1, 1, 1], 4, [0.2, 0, 0.2, 0, 0.2, 0.2, 0.2]),
+        ("max", [3, 3, 1], 4, [0.5, 0.5, 0]),
+        ("min", [-0.0, 0.0, -0.0], 2, [0.5, 0, 0.5]),
+        ("max", [-INF, -INF], 4, [0.5, 0.5]),
+        ("min", [INF] * 5, 2, [0.2] * 5),
+        ("max", [float("nan"), 1, float("nan")], 2, [0.5, 0, 0.5]),
+    ],
+)
+def test_equals_share_a_derivative_evenly_and_identities_have_no_share(name, row, count, want):
+    """Whatever lane and tile a value is in: a lane holds the identity before its first value and beyond the row."""
+    tile = (1, min(len(row), count))
+    along = jnp.arange(1.0, len(row) + 1, dtype=jnp.float32)[None]
+
+    def reduced(v):
+        return untile(reduce_rows(Reducer(name, count), streams.tile(v, tile, fmt=FP32), how="vmap")[0])[0]
+
+    x = jnp.asarray([row], jnp.float32)
+    slope, change = jax.jit(lambda v: (jax.grad(reduced)(v), jax.jvp(reduced, (v,), (along,))[1]))(x)
+    np.testing.assert_allclose(slope, [want], rtol=1e-6)
+    np.testing.assert_allclose(change, np.dot(want, along[0]), rtol=1e-6)
+
+
+def test_without_the_tree_each_lane_shares_among_its_own_values():
+    stream = lambda v: streams.tile(v, fmt=FP32)  # noqa: E731
+    lane_of = jax.jacrev(lambda v: untile(reduce_rows(Reducer("max", 4, tree=False), stream(v))[0])[0])
+    slopes = jax.jit(lane_of)(jnp.asarray([[2.0, -INF, 5, 0, 2, -INF]]))[:, 0]
+    np.testing.assert_array_equal(
+        slopes, [[0.5, 0, 0, 0, 0.5, 0], [0, 0.5, 0, 0, 0, 0.5], [0, 0, 1, 0, 0, 0], [0, 0, 0, 1, 0, 0]]
+    )
+    alone = jax.jit(lane_of)(jnp.asarray([[2.0, 3.0]]))[:, 0]
+    np.testing.assert_array_equal(alone, [[1, 0], [0, 1], [0, 0], [0, 0]])  # two lanes hold nothing but the identity
+
+
+def test_an_eager_call_compiles_once(rng):
+    layout = tiled((5, 16), (2, 8))
+    stream = stream_of(carriers(rng, layout.shape, FP32), layout, FP32)
+    assert_compiles_once(lambda: reduce_rows(Reducer("sum", 4), stream, how="vmap"))
+    assert_compiles_once(lambda: reduce_rows(Reducer("max", 4), stream, how="scan"))
 
 
 def test_hessians_and_jvps_pass(rng):

@@ -25,6 +25,7 @@ from rdujax.units.pcu.systolic import cycles as systolic_cycles
 from tests.oracles import softfloat
 from tests.oracles.harness import assert_same_bits, patterns
 from tests.rooms.streams.layouts import random_layout, shape_of_rank
+from tests.rooms.units.compiles import assert_compiles_once
 from tests.rooms.units.streams_of import carriers, stream_of
 
 SQUARE = Expression((BF16,), (Instruction("mul", BF16, (0, 0)),))
@@ -176,6 +177,12 @@ def test_derivatives_of_a_fork_are_those_of_one_array(rng):
     ):
         assert np.isfinite(many).all()
         np.testing.assert_allclose(many, one, rtol=1e-6)
+
+
+def test_an_eager_fork_of_k_compiles_once(rng):
+    a, b, layout = operands(rng)
+    config = Contraction((1,), (0,), k_splits=2)
+    assert_compiles_once(lambda: tensor_parallel(config, Fork(1, 1, 2), a, b, layout, BF16, "scan"))
 
 
 def test_a_pipeline_has_the_bits_of_its_stages_and_of_what_they_hand_on(rng):

@@ -16,6 +16,7 @@ from rdujax.streams.stream import Stream, cut, untile
 from rdujax.units.pcu.systolic import Contraction, systolic
 from tests.oracles import softfloat
 from tests.oracles.harness import assert_same_bits, patterns
+from tests.rooms.units.compiles import assert_compiles_once
 from tests.rooms.units.streams_of import carriers, stream_of
 
 
@@ -294,6 +295,39 @@ def test_only_the_first_contracted_axis_may_be_cut():
     case = replace(TWO_K, a=tiled((3, 5, 3), (2, 2, 2)), b=tiled((5, 3, 4), (2, 2, 3)))
     with pytest.raises(ArgumentError, match="K may be cut along its first axis only"):
         abstract(case.config, case.a, case.b, case.out)
+
+
+@pytest.mark.parametrize(
+    ("axes", "message"),
+    [
+        (((-1,), (0,)), r"axes of the left operand\n  given:   \(-1,\)\n  allowed: each axis once, counted from 0"),
+        (((1, 1), (0, 1)), r"axes of the left operand\n  given:   \(1, 1\)"),
+        (((1,), (0,), (0,), (0,)), r"axes of the right operand\n  given:   \(0, 0\)"),
+        (((0, 1), (0,)), r"the contracted axes do not pair up\n  given:   \(0, 1\) and \(0,\)"),
+        (((1,), (0,), (0,)), r"the batch axes do not pair up\n  given:   \(0,\) and \(\)"),
+        (((1,), (0,), (), (), 0), "segments of K\n  given:   k_splits=0\n  allowed: 1 or more"),
+    ],
+)
+def test_axes_that_no_operands_have_are_refused(axes, message):
+    with pytest.raises(ArgumentError, match=message):
+        Contraction(*axes)
+
+
+def test_axes_beyond_the_operands_are_refused():
+    for ask in (Contraction((5,), (0,)).shape_of, Contraction((5,), (0,)).extent):
+        with pytest.raises(
+            ShapeError, match=r"left operand does not have\n  given:   \(5, 7\) at \(5,\)\n  allowed: axes below 2"
+        ):
+            ask((5, 7), (7, 4))
+    with pytest.raises(ShapeError, match="right operand does not have"):
+        Contraction((1,), (2,)).shape_of((5, 7), (7, 4))
+    assert Contraction((1,), (0,)).shape_of((5, 7), (7, 4)) == (5, 4)
+
+
+def test_an_eager_call_compiles_once():
+    a, b = operands(MATRICES)
+    left, right = stream_of(a, MATRICES.a, BF16), stream_of(b, MATRICES.b, BF16)
+    assert_compiles_once(lambda: systolic(MATRICES.config, left, right, MATRICES.out, FP32, "vmap"))
 
 
 def test_the_gradient_is_that_of_a_plain_product():

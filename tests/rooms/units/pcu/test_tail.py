@@ -21,6 +21,7 @@ from rdujax.units.pcu.tail import Tail, cycles, draw, generator, predict, tail
 from tests.oracles import softfloat, special_reference, vectors
 from tests.oracles import threefry_reference as threefry
 from tests.oracles.harness import assert_same_bits, patterns, raw
+from tests.rooms.units.compiles import assert_compiles_once
 from tests.rooms.units.streams_of import carriers, stream_of
 from tests.storeys.source import ROOT
 
@@ -212,6 +213,22 @@ def test_what_a_tail_cannot_do_is_refused(rng):
     for seed in (-1, 2**64):
         with pytest.raises(ArgumentError, match=r"allowed: 0 up to 2\^64 - 1"):
             generator(seed)
+
+
+def test_a_step_is_refused_what_a_tail_is():
+    tile, places = jnp.ones(3, jnp.float32), jnp.arange(3, dtype=jnp.uint32)
+    with pytest.raises(ArgumentError, match="without random words\n  given:   no generator"):
+        tails.step(STOCHASTIC, None, tile, places, FP32)
+    with pytest.raises(FormatError, match="other formats\n  given:   bf16 to bf16\n  allowed: fp32 to bf16"):
+        tails.step(STOCHASTIC, generator(0), tile, places, BF16)
+
+
+def test_an_eager_call_compiles_once(rng):
+    layout, state = tiled((5, 9), (2, 4)), generator(3)
+    stream = stream_of(carriers(rng, layout.shape, FP32), layout, FP32)
+    assert_compiles_once(lambda: tail(STOCHASTIC, state, stream, "scan"))
+    assert_compiles_once(lambda: tail(Tail(BF16), None, stream, "scan"))
+    assert_compiles_once(lambda: draw(state, layout, how="scan"))
 
 
 def test_tensors_beyond_a_counter_word_are_refused_and_full_fits():

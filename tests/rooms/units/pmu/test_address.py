@@ -1,4 +1,4 @@
-"""Address generation: every operation against NumPy, the nest against Python's loops, fragments at their limits."""
+"""Address generation: the nest against Python's loops, streams known while tracing, fragments at their limits."""
 
 from itertools import product
 
@@ -9,86 +9,10 @@ import pytest
 
 from rdujax.base.errors import ArgumentError, CapacityError, ShapeError
 from rdujax.machines import sn40l, tiny
-from rdujax.units.pmu import address
-from rdujax.units.pmu.address import Address, Generator, Loop, constant, counter, scalar
-
-WORDS = [0, 1, -1, 2, 31, 32, 33, 2**31 - 1, -(2**31), 0x5A5A5A5A, -0x5A5A5A5B]
-
-
-def wrapped(x):
-    """The low 32 bits as int32."""
-    return (np.asarray(x).astype(np.int64) & 0xFFFFFFFF).astype(np.uint32).view(np.int32)
-
-
-def shifted(x, amount, *, left: bool):
-    """Python's shift of the unsigned word, 0 for an unsigned amount of 32 or more."""
-    words = [(int(a) & 0xFFFFFFFF, int(n) & 0xFFFFFFFF) for a, n in zip(x, amount, strict=True)]
-    return wrapped([0 if n > 31 else (a << n if left else a >> n) & 0xFFFFFFFF for a, n in words])
-
-
-REFERENCE = {
-    "+": lambda x, y: wrapped(x + y),
-    "-": lambda x, y: wrapped(x - y),
-    "*": lambda x, y: wrapped([int(a) * int(b) & 0xFFFFFFFF for a, b in zip(x, y, strict=True)]),
-    "<<": lambda x, y: shifted(x, y, left=True),
-    ">>": lambda x, y: shifted(x, y, left=False),
-    "&": lambda x, y: wrapped(x & y),
-    "|": lambda x, y: wrapped(x | y),
-    "^": lambda x, y: wrapped(x ^ y),
-    "<": lambda x, y: wrapped(x < y),
-    "<=": lambda x, y: wrapped(x <= y),
-    ">": lambda x, y: wrapped(x > y),
-    ">=": lambda x, y: wrapped(x >= y),
-    "==": lambda x, y: wrapped(x == y),
-}
-OPERATORS = {
-    "+": lambda x, y: x + y, "-": lambda x, y: x - y, "*": lambda x, y: x * y, "<<": lambda x, y: x << y,
-    ">>": lambda x, y: x >> y, "&": lambda x, y: x & y, "|": lambda x, y: x | y, "^": lambda x, y: x ^ y,
-    "<": lambda x, y: x < y, "<=": lambda x, y: x <= y, ">": lambda x, y: x > y, ">=": lambda x, y: x >= y,
-    "==": lambda x, y: x.equals(y),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", REFERENCE)
-def test_each_operation_is_int32_and_wraps(rng, name):
-    pairs = np.asarray([*product(WORDS, WORDS), *rng.integers(-(2**31), 2**31, (200, 2))], np.int64).T
-    built = OPERATORS[name](scalar(0), scalar(1))
-    want = REFERENCE[name](*pairs)
-    x, y = (jnp.asarray(p.astype(np.int32)) for p in pairs)
-    for got in (
-        address.evaluate(built, (), (x, y)),
-        jax.jit(lambda *s: address.evaluate(built, (), s))(x, y),
-        jax.jit(lambda: address.evaluate(built, (), (x, y)))(),
-    ):
-        assert got.dtype == jnp.int32 and np.array_equal(got, want)
-
-
-def test_bit_fields_are_taken_out_and_put_in(rng):
-    x, field = rng.integers(-(2**31), 2**31, (2, 16))
-    for low, width in [(0, 1), (31, 1), (0, 32), (4, 7), (16, 16), (1, 31)]:
-        mask = (1 << width) - 1
-        taken = wrapped([(int(a) & 0xFFFFFFFF) >> low & mask for a in x])
-        put = wrapped([int(a) & ~(mask << low) | (int(f) & mask) << low for a, f in zip(x, field, strict=True)])
-        given = (jnp.asarray(x.astype(np.int32)), jnp.asarray(field.astype(np.int32)))
-        assert np.array_equal(address.evaluate(scalar(0).extract(low, width), (), given), taken)
-        assert np.array_equal(address.evaluate(scalar(0).set(scalar(1), low, width), (), given), put)
-
-
-@pytest.mark.parametrize(("low", "width"), [(-1, 2), (0, 0), (31, 2), (0, 33)])
-def test_a_field_beyond_the_word_is_refused(low, width):
-    with pytest.raises(ArgumentError, match="within bits 0 to 31"):
-        counter(0).extract(low, width)
-    with pytest.raises(ArgumentError, match=f"low={low}, width={width}"):
-        counter(0).set(1, low, width)
-
-
-def test_constants_are_words():
-    assert address.evaluate(constant(2**31 - 1) + 1, ()).item() == -(2**31)
-    with pytest.raises(ArgumentError, match="2,147,483,648"):
-        constant(2**31)
-    with pytest.raises(ArgumentError, match="beyond INT32"):
-        counter(0) + (-(2**31) - 1)
-
+from rdujax.units.pmu import address, expression
+from rdujax.units.pmu.address import Generator, Loop
+from rdujax.units.pmu.expression import Address, counter, scalar
+from tests.rooms.units.compiles import compiled_by
 
 NESTS = [
     (Loop(5),),
@@ -163,7 +87,7 @@ def test_scalars_arrive_while_the_program_runs():
     with pytest.raises(ShapeError, match="a scalar that is not given\n.*s0"):
         address.vectors(generator)
     with pytest.raises(ShapeError, match="a counter that is not given\n.*c1\n.*1 of them"):
-        address.evaluate(counter(1), [0])
+        expression.evaluate(counter(1), [0])
 
 
 def test_empty_loops_and_too_many_lanes_are_refused():
@@ -173,19 +97,6 @@ def test_empty_loops_and_too_many_lanes_are_refused():
         Loop(2, step=2**31)
     with pytest.raises(ShapeError, match="0 to 1"):
         Generator((Loop(2),), counter(0), lane_loops=2)
-
-
-def test_stages_are_the_different_operations_that_no_lane_takes_part_in():
-    row, lane = counter(0), counter(1)
-    base = row * 3
-    assert address.stages(row) == address.stages(constant(3)) == 0
-    assert address.stages(base + base) == 2
-    assert address.stages(base + 1, base + 1) == 2
-    assert address.stages(base + 1, base < 7) == 3
-    assert address.stages((base + 1) + lane, lanes=[1]) == 2
-    assert address.stages(row * 3 + 1) == address.stages((counter(0) * 3) + 1) == 2
-    generator = Generator((Loop(4), Loop(4)), base + lane, (base + lane) < 9)
-    assert address.stages_of(generator) == 1
 
 
 def chained(count: int) -> Generator:
@@ -215,9 +126,22 @@ def test_as_many_streams_as_addresses_per_cycle(machine):
         address.check(machine.pmu, {f"stream {i}": chained(1) for i in range(there + 1)}, "a PMU")
 
 
-def test_expressions_print_as_they_are_read():
-    x = ((counter(0) << 4) | counter(1)).set(scalar(0) - 1, 2, 3)
-    assert str(x) == "set[2:5]((c0 << 4) | c1, s0 - 1)"
-    assert str(Generator((Loop(2), Loop(3)), x.extract(0, 5), counter(1) >= 1)) == (
-        "c0<2 c1<3: extract[0:5](set[2:5]((c0 << 4) | c1, s0 - 1)) if c1 >= 1"
-    )
+def test_too_many_stages_are_refused_however_many_paths_lead_to_them():
+    x = counter(0)
+    for _ in range(60):
+        x = x + x
+    with pytest.raises(CapacityError, match=r"60 address stages.*too many(.|\n)* \.\.\.") as error:
+        address.check(sn40l().pmu, {"read": Generator((Loop(4), Loop(2)), x)}, "a PMU")
+    assert len(str(error.value)) < 1000
+
+
+def test_a_static_stream_is_computed_once():
+    def stream():
+        return Generator((Loop(3, step=7), Loop(5)), counter(0) + counter(1) * 11)
+
+    first = address.static(stream())
+    assert compiled_by(lambda: address.static(stream())) == 0
+    again = address.static(stream())
+    assert all(map(np.array_equal, first, again))
+    with pytest.raises(ValueError, match="read-only"):
+        again[0][0, 0] = 1

@@ -5,12 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rdujax.base.errors import ArgumentError, ShapeError
+from rdujax.base.errors import ArgumentError, FormatError, ShapeError
 from rdujax.machines import sn40l, tiny
 from rdujax.numerics.formats import BF16, BOOL, FORMATS, FP32, INT32
 from rdujax.units.pmu import address, alignment, banks
 from rdujax.units.pmu.alignment import Stripe
 from rdujax.units.pmu.banks import Banking
+from rdujax.units.pmu.expression import Address
 from tests.oracles import softfloat
 from tests.oracles.harness import assert_same_bits, patterns, raw
 from tests.rooms.units.streams_of import carriers
@@ -56,7 +57,7 @@ def host(generator: address.Generator) -> tuple[np.ndarray, np.ndarray]:
     return value(generator.address, counters) + np.zeros(generator.shape, int), valid
 
 
-def value(node: address.Address, counters: list[np.ndarray]) -> np.ndarray:
+def value(node: Address, counters: list[np.ndarray]) -> np.ndarray:
     """An expression of small numbers, evaluated by NumPy."""
     if node.function == "counter":
         return counters[node.numbers[0]]
@@ -210,6 +211,8 @@ def test_lanes_are_permuted_and_repeated(rng):
         assert_same_bits(alignment.permute(jnp.asarray(x), lanes), patterns(x)[:, lanes])
     with pytest.raises(ArgumentError, match="the first 4\n.*0 to 3\n.*lane permute"):
         alignment.permute(jnp.asarray(x), [0, 4])
+    with pytest.raises(ArgumentError, match="whole number\n.*0.9\n.*an int\n.*lane permute"):
+        alignment.permute(jnp.asarray(x), [0.9, 1.9, 2.5, 3.2])
 
 
 def test_unaligned_vectors_begin_anywhere(rng):
@@ -217,12 +220,29 @@ def test_unaligned_vectors_begin_anywhere(rng):
     flat = patterns(x).ravel()
     for offset in range(9):
         want = flat[offset : offset + 24].reshape(3, 8)
-        assert_same_bits(alignment.unaligned(jnp.asarray(x), offset), want)
-        assert_same_bits(jax.jit(alignment.unaligned)(x, jnp.int32(offset)), want)
-    with pytest.raises(ArgumentError, match="the first 9\n.*0 to 8"):
-        alignment.unaligned(jnp.asarray(x), 9)
+        assert_same_bits(alignment.unaligned(jnp.asarray(x), offset, FP32), want)
+        assert_same_bits(alignment.unaligned(jnp.asarray(x), np.int32(offset), FP32), want)
+        assert_same_bits(jax.jit(alignment.unaligned, static_argnums=2)(x, jnp.int32(offset), FP32), want)
+    for outside in (9, -1, np.int32(9), np.asarray(-1)):
+        with pytest.raises(ArgumentError, match=f"the first {outside}\n.*0 to 8"):
+            alignment.unaligned(jnp.asarray(x), outside, FP32)
+    with pytest.raises(ArgumentError, match="whole number\n.*1.5"):
+        alignment.unaligned(jnp.asarray(x), 1.5, FP32)
+    for wrong in (jnp.float32(1), jnp.asarray([1])):
+        with pytest.raises(FormatError, match=r"int32\[\]\n.*offset"):
+            alignment.unaligned(jnp.asarray(x), wrong, FP32)
     with pytest.raises(ShapeError, match="1 vectors"):
-        alignment.unaligned(jnp.asarray(x[:1]), 0)
+        alignment.unaligned(jnp.asarray(x[:1]), 0, FP32)
+
+
+@pytest.mark.parametrize("fmt", FORMS, ids=str)
+def test_an_offset_outside_that_only_the_program_knows_is_poison(rng, fmt):
+    x = jnp.asarray(carriers(rng, (3, 4), fmt))
+    run = jax.jit(lambda offset: alignment.unaligned(x, offset, fmt))
+    for offset in (-2, -1, 5, 9, -(2**31), 2**31 - 1):
+        for got in (run(jnp.int32(offset)), alignment.unaligned(x, jnp.int32(offset), fmt)):
+            assert got.dtype == fmt.carrier
+            assert (patterns(got) == POISON_BITS[fmt.name]).all()
 
 
 def test_a_dilation_inserts_the_filling(rng):

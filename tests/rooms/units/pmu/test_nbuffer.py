@@ -114,6 +114,37 @@ def test_addresses_stay_within_their_slot():
         nbuffer.read(buffer, nbuffer.init(buffer), BY_ROWS - 1)
 
 
+@pytest.mark.parametrize("fmt", FORMS, ids=str)
+@pytest.mark.parametrize("jitted", [False, True], ids=["eager", "jit"])
+def test_addresses_that_only_the_program_knows_stay_within_their_slot_too(rng, jitted, fmt):
+    """Slot 0 is full; below and above it lie other slots, beyond INT32 the memory begins again."""
+    buffer, tile = buffer_of(3, fmt), carriers(rng, (4, 2), fmt)
+    write, read = (
+        jax.jit(lambda *args, f=f: f(buffer, *args)) if jitted else (lambda *args, f=f: f(buffer, *args))
+        for f in (nbuffer.write, nbuffer.read)
+    )
+    state, _, _ = nbuffer.write(buffer, nbuffer.init(buffer), BY_ROWS, jnp.asarray(tile))
+    astray = jnp.asarray([[-2, -1], [8, 9], [2**31 - 1, -(2**31)], [0, 7]], jnp.int32)
+    values = carriers(rng, (4, 2), fmt)
+    full, accepted, counts = write(state, astray, jnp.asarray(values))
+    assert accepted and total(counts)["pmu.written_bytes"] == 2 * fmt.width_bytes
+    memory, want = patterns(full.memory.data), patterns(np.full(buffer.pad.elements, POISON[fmt], fmt.carrier))
+    want[:8], want[[8, 15]] = patterns(tile).ravel(), patterns(values)[3]
+    assert np.array_equal(memory, want) and np.flatnonzero(full.memory.written).tolist() == [*range(9), 15]
+    _, got, ready, counts = read(full, astray)
+    want = patterns(np.full((4, 2), POISON[fmt], fmt.carrier))
+    want[3] = patterns(tile).ravel()[[0, 7]]
+    assert ready and np.array_equal(patterns(got), want) and total(counts)["pmu.unwritten_reads"] == 6
+
+
+def test_validity_that_only_the_program_knows_opens_no_slot():
+    """The addresses are NumPy's and go unrefused, since the program may drop them; those it keeps are dropped here."""
+    buffer = buffer_of(2, INT32)
+    state, _, _ = nbuffer.write(buffer, nbuffer.init(buffer), BY_ROWS, jnp.ones((4, 2), jnp.int32))
+    state, _, _ = nbuffer.write(buffer, state, BY_ROWS - 4, jnp.full((4, 2), 7), jnp.ones((4, 2), bool))
+    assert state.memory.data[:8].tolist() == [1] * 8 and state.memory.data[8:12].tolist() == [7] * 4
+
+
 def test_slots_in_banks_of_their_own():
     """The two slots of a double buffer under `banks.halves`: no bank holds words of both."""
     buffer = buffer_of(2, FP32, banks.halves(banks.geometry(CONFIG), 8))

@@ -14,7 +14,8 @@ from rdujax.numerics.formats import BF16, FP32, INT32
 from rdujax.streams.stream import POISON
 from rdujax.units import pmu
 from rdujax.units.pmu import address, alignment, banks, parts, scratchpad
-from rdujax.units.pmu.address import Generator, Loop, counter
+from rdujax.units.pmu.address import Generator, Loop
+from rdujax.units.pmu.expression import counter
 from tests.oracles.harness import assert_same_bits, patterns
 from tests.rooms.units.streams_of import carriers
 

@@ -5,11 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rdujax.base.errors import ShapeError
+from rdujax.base.errors import ArgumentError, ShapeError
 from rdujax.numerics.formats import BF16, FP32, INT32
 from rdujax.streams import stream as streams
 from rdujax.streams.layout import Layout, tiled, whole
-from rdujax.units.pmu import address, alignment, pattern
+from rdujax.units.pmu import address, alignment, expression, pattern
 from tests.oracles.harness import patterns
 from tests.rooms.units.streams_of import carriers
 
@@ -67,12 +67,12 @@ def test_strides_are_those_of_row_major_arrays():
 
 
 def test_affine_is_the_sum_of_products():
-    expression = pattern.affine((3, 0, 1, -2), offset=-7)
+    built = pattern.affine((3, 0, 1, -2), offset=-7)
     turns = np.random.default_rng(3).integers(0, 50, (4, 20)).astype(np.int32)
     want = 3 * turns[0] + turns[2] - 2 * turns[3] - 7
-    assert np.array_equal(address.evaluate(expression, list(turns)), want)
-    assert address.evaluate(pattern.affine(()), ()).item() == 0
-    assert address.stages(pattern.affine((1, 1))) == 1 and address.stages(pattern.affine((0, 1))) == 0
+    assert np.array_equal(expression.evaluate(built, list(turns)), want)
+    assert expression.evaluate(pattern.affine(()), ()).item() == 0
+    assert expression.stages(pattern.affine((1, 1))) == 1 and expression.stages(pattern.affine((0, 1))) == 0
 
 
 def test_tiles_that_divide_take_one_sum_per_counter_and_no_predicate():
@@ -84,3 +84,13 @@ def test_tiles_that_divide_take_one_sum_per_counter_and_no_predicate():
 def test_a_scalar_has_no_lanes():
     with pytest.raises(ShapeError, match="no axis to run lanes along"):
         pattern.of_layout(whole(()), lanes=4)
+
+
+def test_a_layout_without_lanes_or_with_other_strides_is_refused():
+    layout = tiled((4, 6), (2, 4))
+    for lanes in (0, -3):
+        with pytest.raises(ArgumentError, match=f"lanes={lanes}\n.*1 or more\n.*address stream of a layout"):
+            pattern.of_layout(layout, lanes)
+    for strides in ((6,), (1, 6, 2)):
+        with pytest.raises(ShapeError, match=r"2, one for each axis of .*\n.*address stream of a layout"):
+            pattern.of_layout(layout, 4, strides=strides)

@@ -144,12 +144,12 @@ def test_packets_of_many_senders_are_put_in_order_whatever_the_network_did(rng, 
         tensor = carriers(rng, (27, width), FP32)
         ids = np.split(rng.permutation(27).astype(np.int32), np.cumsum(counts)[:-1])
         sent = [jnp.asarray(tensor)[own] for own in ids]
-        got, tally = packets.many_to_one(routes, sent, ids, FP32, interleaved(order, counts))
+        got, tally = packets.many_to_one(config, routes, sent, ids, FP32, interleaved(order, counts))
         assert_same_bits(got, patterns(tensor))
         hops = sum(n * route.hops for n, route in zip(counts, routes, strict=True))
         assert total(tally)["rdn.hops"] == hops and total(tally)["rdn.vector_packets"] == 27
     assert mixed >= 4
-    assert_same_bits(packets.many_to_one(routes, sent, ids, FP32)[0], patterns(tensor))
+    assert_same_bits(packets.many_to_one(config, routes, sent, ids, FP32)[0], patterns(tensor))
 
 
 def test_an_inbox_is_filled_in_any_number_of_steps(rng):
@@ -226,6 +226,26 @@ def test_senders_of_several_receivers_are_refused():
     one, other = dimension_order(MESH, SOURCE, TARGET), dimension_order(MESH, TARGET, SOURCE)
     for routes in ([one, other], [ROUTE, ROUTE], []):
         with pytest.raises(ArgumentError, match="senders of several receivers"):
-            packets.many_to_one(routes, [x] * len(routes), [ids] * len(routes), FP32)
+            packets.many_to_one(network(), routes, [x] * len(routes), [ids] * len(routes), FP32)
     with pytest.raises(ShapeError, match=r"2 routes, 1 arrays of packets, 2 of ids"):
-        packets.many_to_one([one, one], [x], [ids, ids], FP32)
+        packets.many_to_one(network(), [one, one], [x], [ids, ids], FP32)
+
+
+@pytest.mark.parametrize("arrival", [[1], [0, 5], [0, 0], [0, -1], [0.0, 1.0], []], ids=str)
+def test_an_arrival_that_loses_or_repeats_a_packet_is_refused(arrival):
+    route = dimension_order(MESH, SOURCE, TARGET)
+    x, ids = jnp.arange(4, dtype=jnp.float32).reshape(2, 2), jnp.array([1, 0], jnp.int32)
+    with pytest.raises(ArgumentError, match=r"loses or repeats a packet[\s\S]*each of 0 to 1 once"):
+        packets.many_to_one(network(), [route], [x], [ids], FP32, np.asarray(arrival))
+    assert packets.many_to_one(network(), [route], [x], [ids], FP32, np.array([1, 0]))[0].tolist() == [[2, 3], [0, 1]]
+
+
+@pytest.mark.parametrize(("fmt", "fabric", "most"), [(FP32, "vector", 2), (BF16, "vector", 4), (FP32, "scalar", 1)])
+def test_packets_wider_than_the_fabric_are_refused(fmt, fabric, most):
+    route, ids = dimension_order(MESH, SOURCE, TARGET), jnp.arange(3, dtype=jnp.int32)
+    packets.many_to_one(network(), [route], [jnp.zeros((3, most))], [ids], fmt, fabric=fabric)
+    for x in (jnp.zeros((3, most + 1)), jnp.zeros((3, 1, 1))):
+        with pytest.raises(ShapeError, match=rf"that the {fabric} fabric does not carry[\s\S]*allowed: 1 to {most}"):
+            packets.many_to_one(network(), [route], [x], [ids], fmt, fabric=fabric)
+    with pytest.raises(UnknownNameError, match="unknown fabric of packets"):
+        packets.many_to_one(network(), [route], [jnp.zeros((3, 1))], [ids], fmt, fabric="vectors")

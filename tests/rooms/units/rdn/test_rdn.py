@@ -7,6 +7,7 @@ import pytest
 from rdujax.base.errors import ArgumentError, CapacityError
 from rdujax.ledger.counts import Counts
 from rdujax.units import rdn
+from rdujax.units.rdn.legality import Token
 from rdujax.units.rdn.mesh import Endpoint, Port
 from rdujax.units.rdn.routing import Route, dimension_order, multicast
 from tests.rooms.units.rdn.network_of import network, random_route
@@ -80,3 +81,21 @@ def test_a_tree_delivers_at_its_depths():
     tree = multicast(MESH, Endpoint(0, 0, Port.PMU), [Endpoint(0, 1, Port.PCU), Endpoint(3, 3, Port.PMU)])
     arrivals = {at: rdn.transit_cycles(CONFIG, 1, links) for at, links in tree.depths().items()}
     assert arrivals == {Endpoint(0, 1, Port.PCU): 6, Endpoint(3, 3, Port.PMU): 16}
+
+
+def test_tokens_that_deadlock_are_refused_with_the_routes():
+    loop = [Token("load", "gemm"), Token("gemm", "load")]
+    with pytest.raises(ArgumentError, match=r"tokens that deadlock[\s\S]*load -> gemm -> load|gemm -> load -> gemm"):
+        rdn.configure(CONFIG, [ROUTE], tokens=loop)
+    buffered = [Token("load", "gemm"), Token("gemm", "load", initial=2)]
+    assert rdn.configure(CONFIG, [ROUTE], tokens=buffered) == rdn.configure(CONFIG, [ROUTE])
+
+
+def test_transit_is_traced_in_its_packets():
+    """Exact and relaxed agree at every number of packets, nothing included."""
+    relaxed = jax.jit(lambda n: rdn.transit_cycles(CONFIG, n, 3))
+    for packets in range(12):
+        assert relaxed(np.float32(packets)) == rdn.transit_cycles(CONFIG, packets, 3)
+    for packets in (-1, 0.5):
+        with pytest.raises(ArgumentError, match="packets must be a whole number, 0 or more"):
+            rdn.transit_cycles(CONFIG, packets, 3)
