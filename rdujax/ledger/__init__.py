@@ -1,7 +1,6 @@
 """Counts of work, the price of it, and the time of pipelines. See README.md of this folder."""
 
 from rdujax.ledger.closed_form import closed_form_cycles as closed_form_cycles
-from rdujax.ledger.closed_form import closed_form_is_exact as closed_form_is_exact
 from rdujax.ledger.cost import Cost as Cost
 from rdujax.ledger.cost import PerTier as PerTier
 from rdujax.ledger.cost import parallel as parallel

@@ -1,15 +1,14 @@
 """How long a pipeline takes, and which turns it waits for: exactly, for streams of any length.
 
-`makespan_cycles` always equals the last finish of the recurrence (`recurrence.py`). It takes the closed form where that
-is proved equal; the rest is arithmetic wherever the recurrence goes on evenly. On JAX values it is the same recurrence
-in floats (`relaxed.py`), with derivatives: the gradient by the services is the critical path.
+`makespan_cycles` is the last finish of the recurrence (`recurrence.py`), which is arithmetic wherever it goes on
+evenly. On JAX values it is the same recurrence in floats (`relaxed.py`), with derivatives: the gradient by the services
+is the critical path.
 """
 
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from rdujax.ledger.closed_form import closed_form_cycles, closed_form_is_exact, closed_form_path
 from rdujax.ledger.numbers import Priced, is_exact
 from rdujax.ledger.pipeline import Pipeline, check_iterations
 from rdujax.ledger.recurrence import Run, run
@@ -36,7 +35,7 @@ def makespan_cycles(pipeline: Pipeline, iterations: int) -> Priced:
     iterations = check_iterations(iterations)
     if not is_exact(*(cycles for stage in pipeline.stages for cycles in (stage.service_cycles, stage.first_cycles))):
         return relaxed_makespan_cycles(pipeline, iterations)
-    return max(_makespan(part, iterations) for part in pipeline.parts)
+    return max(run(part, iterations).makespan_cycles for part in pipeline.parts)
 
 
 @dataclass(frozen=True)
@@ -61,11 +60,6 @@ class Attribution:
         """Cycles of every stage, those that are never on the path included."""
         return {name: sum(c for (stage, _), c in self.cycles.items() if stage == name) for name in self.turns}
 
-    def by_cause(self) -> dict[Cause | None, int]:
-        """Cycles by why the next turn waited."""
-        causes = (*Cause, None)
-        return {cause: sum(c for (_, why), c in self.cycles.items() if why is cause) for cause in causes}
-
     def __str__(self) -> str:
         rows = sorted(self.cycles.items(), key=lambda row: -row[1])
         return "\n".join(
@@ -80,12 +74,11 @@ def attribution(pipeline: Pipeline, iterations: int) -> Attribution:
     Raises as `makespan_cycles`, and ConcretenessError where a stage holds a JAX value.
     """
     iterations = check_iterations(iterations)
-    parts = pipeline.parts
-    part = parts[0] if len(parts) == 1 else max(parts, key=lambda part: _makespan(part, iterations))
+    longest = max((run(part, iterations) for part in pipeline.parts), key=lambda times: times.makespan_cycles)
     cycles: Counter[tuple[str, Cause | None]] = Counter()
     turns = Counter(dict.fromkeys(pipeline.index, 0))
-    for (stage, why), (visits, took) in _path(part, iterations).items():
-        name = part.stages[stage].name
+    for (stage, why), (visits, took) in _critical_path(longest).items():
+        name = longest.form.stages[stage]
         cycles[name, why] += took
         turns[name] += visits
     return Attribution(dict(cycles), dict(turns))
@@ -105,22 +98,7 @@ def critical_stage(pipeline: Pipeline, iterations: int) -> str:
     return max(cycles, key=cycles.__getitem__)
 
 
-def _makespan(pipeline: Pipeline, iterations: int) -> int:
-    if closed_form_is_exact(pipeline):
-        return closed_form_cycles(pipeline, iterations)
-    return run(pipeline, iterations).makespan_cycles
-
-
 Path = dict[tuple[int, Cause | None], tuple[int, int]]  # (stage, why the next turn waited for it) -> turns, cycles
-
-
-def _path(pipeline: Pipeline, iterations: int) -> Path:
-    if not closed_form_is_exact(pipeline):
-        return _walk_back(run(pipeline, iterations))
-    path: Path = {}
-    for at, (stage, turns, cycles, tile) in enumerate(closed_form_path(pipeline, iterations)):
-        _add(path, stage, Cause.TILE if tile else Cause.STAGE if at else None, turns, cycles)
-    return path
 
 
 def _add(path: Path, stage: int, why: Cause | None, turns: int, cycles: int) -> None:
@@ -128,8 +106,8 @@ def _add(path: Path, stage: int, why: Cause | None, turns: int, cycles: int) -> 
     path[stage, why] = before[0] + turns, before[1] + cycles
 
 
-def _walk_back(times: Run) -> Path:
-    """The critical path, from the last finish back to cycle 0."""
+def _critical_path(times: Run) -> Path:
+    """A critical path, walked from the last finish back to cycle 0."""
     path: Path = {}
     round_ = times.rounds - 1
     last = times.row(round_)

@@ -1,9 +1,10 @@
 """The numbers of prices: exact when given exact numbers, smooth when given JAX values, from one definition (L3).
 
 A price formula is written once with `common`, `ratio`, `ceil_div`, `maximum` and the operators `+ - *`.
-On Python integers and Fractions it is exact at any size (terabytes times turns do not overflow or round);
-on JAX values it is a float32 expression that `jax.grad`, `jax.vmap` and `jax.jit` go through. As soon as one
-operand is a JAX value the result is one: a relaxed number cannot pass for an exact one (L8).
+On Python integers and Fractions it is exact at any size (terabytes times turns do not overflow or round); on JAX values
+it is a float32 expression (float64 on such values, where JAX has them enabled) that `jax.grad`, `jax.vmap` and
+`jax.jit` go through. As soon as one operand is a JAX value the result is one: a relaxed number cannot pass for an exact
+one (L8).
 
 A Python float is read as the decimal that was written: 0.85 is 17/20, not the nearest binary fraction.
 """
@@ -159,7 +160,7 @@ def _positive(b: Exact, where: str) -> Exact:
 
 def _float_type(*xs: object) -> np.dtype:
     wide = any(is_relaxed(x) and x.dtype == np.float64 for x in xs)
-    return np.dtype(np.float64 if wide else np.float32)
+    return np.dtype(jax.dtypes.canonicalize_dtype(np.float64) if wide else np.float32)  # float32 too, without x64
 
 
 def _relaxed(x: Any, dtype: np.dtype, where: str) -> jax.Array:
@@ -177,5 +178,9 @@ def _relaxed(x: Any, dtype: np.dtype, where: str) -> jax.Array:
                 where=where,
                 do="int(x) to price exactly, x.astype(jnp.float32) to relax",
             )
+        )
+    if isinstance(x, np.ndarray) and (large := np.abs(x[np.isfinite(x)]) > jnp.finfo(dtype).max).any():
+        raise ArgumentError(
+            describe(f"a number beyond the range of {dtype.name}", given=f"{int(large.sum())} of an array", where=where)
         )
     return jnp.asarray(x, dtype)

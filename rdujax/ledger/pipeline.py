@@ -26,6 +26,7 @@ that free a slot when the consumer starts (such a first-in-first-out queue is wr
 it).
 """
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -71,8 +72,8 @@ class Edge:
 
     Every `every`-th turn of the producer emits `produced` tiles; the consumer reads `consumed` tiles at once, in
     `reuse` turns, before it gives their slots back. A buffer with several readers is one edge for each: the producer
-    waits for the last of them. Raises ArgumentError for a number below 1, and for a depth less than what is emitted
-    or read at once: no tile could pass.
+    waits for the last of them. Raises ArgumentError for ends that are no names, for a number below 1, and for a depth
+    less than what is emitted or read at once: no tile could pass.
     """
 
     producer: str
@@ -84,6 +85,9 @@ class Edge:
     reuse: int = 1
 
     def __post_init__(self) -> None:
+        for end in (self.producer, self.consumer):
+            if not isinstance(end, str):
+                raise ArgumentError(describe("an edge joins stages by their names", given=repr(end), where=str(self)))
         object.__setattr__(self, "depth", _positive(self.depth, "a stage buffer needs a slot", str(self)))
         for name in ("produced", "every", "consumed", "reuse"):
             value = _positive(getattr(self, name), f"{name} counts tiles or turns", str(self))
@@ -108,19 +112,19 @@ class Shared:
 
     It serves them in the order in which they would start if nothing were shared and every stage took one unit of time
     per iteration, in turns of equal length, each as early as the steady state of these buffers allows; of equal ones,
-    the lower level (`Pipeline.levels`) first, then the order of `stages`. With one turn per iteration and buffers deep
-    enough for full rate, a stage at level L is thus served for iteration i in round i + L: a store does not hold up
-    the load of a later tile. The order is fixed, whatever the services: the resource waits for a turn that is not
-    ready. It never causes a deadlock by itself.
+    the lower level (`Pipeline.levels`) first, then the one that comes first in the stages of the pipeline (the order of
+    `stages` here does not matter). With one turn per iteration and buffers deep enough for full rate, a stage at level
+    L is thus served for iteration i in round i + L: a store does not hold up the load of a later tile. The order is
+    fixed, whatever the services: the resource waits for a turn that is not ready. It never causes a deadlock by itself.
     """
 
     name: str
     stages: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "stages", tuple(self.stages))
         if not isinstance(self.name, str) or not self.name:
             raise ArgumentError(describe("a shared resource is named by a string", given=repr(self.name)))
+        object.__setattr__(self, "stages", _tuple_of(str, self.stages, "names of stages", str(self)))
         if twice := _repeated(self.stages):
             raise ArgumentError(describe("a stage takes one turn at a time", given=twice, where=str(self)))
 
@@ -132,9 +136,10 @@ class Shared:
 class Pipeline:
     """Stages, the buffers between them, and what they share; checked when it is made.
 
-    Raises ArgumentError for no stages, for two stages or resources of one name, for a cycle of edges (which is named:
-    its stages would wait for one another for ever) and for rates that do not balance, UnknownNameError for an edge to
-    a stage that is not there. Buffers too small to go on are found when a time is asked for (see `waits.py`).
+    Raises ArgumentError for anything but tuples of these, for no stages, for two stages or resources of one name, for a
+    cycle of edges (which is named: its stages would wait for one another for ever) and for rates that do not balance,
+    UnknownNameError for an edge to a stage that is not there. Buffers too small to go on are found when a time is asked
+    for (see `waits.py`).
     """
 
     stages: tuple[Stage, ...]
@@ -142,8 +147,8 @@ class Pipeline:
     shared: tuple[Shared, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("stages", "edges", "shared"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
+        for name, kind in (("stages", Stage), ("edges", Edge), ("shared", Shared)):
+            object.__setattr__(self, name, _tuple_of(kind, getattr(self, name), f"{kind.__name__} objects", name))
         names = [stage.name for stage in self.stages]
         if not names:
             raise ArgumentError(describe("a pipeline without stages", allowed="one stage or more"))
@@ -173,18 +178,18 @@ class Pipeline:
     @cached_property
     def producers(self) -> tuple[tuple[int, ...], ...]:
         """For every stage, the positions of the stages that it reads from."""
-        return tuple(
-            tuple(self.index[edge.producer] for edge in self.edges if edge.consumer == stage.name)
-            for stage in self.stages
-        )
+        producers: list[list[int]] = [[] for _ in self.stages]
+        for edge in self.edges:
+            producers[self.index[edge.consumer]].append(self.index[edge.producer])
+        return tuple(map(tuple, producers))
 
     @cached_property
     def consumers(self) -> tuple[tuple[tuple[int, int], ...], ...]:
         """For every stage, the position of each stage that reads from it and the depth of the buffer between."""
-        return tuple(
-            tuple((self.index[edge.consumer], edge.depth) for edge in self.edges if edge.producer == stage.name)
-            for stage in self.stages
-        )
+        consumers: list[list[tuple[int, int]]] = [[] for _ in self.stages]
+        for edge in self.edges:
+            consumers[self.index[edge.producer]].append((self.index[edge.consumer], edge.depth))
+        return tuple(map(tuple, consumers))
 
     @cached_property
     def order(self) -> tuple[int, ...]:
@@ -233,13 +238,6 @@ class Pipeline:
             for stage in self.stages
         ]
 
-    def edge(self, producer: str, consumer: str) -> Edge:
-        """The first edge between two stages. Raises UnknownNameError if there is none."""
-        names = {f"{edge.producer} -> {edge.consumer}": edge for edge in reversed(self.edges)}
-        if (name := f"{producer} -> {consumer}") not in names:
-            raise unknown("edge", name, names)
-        return names[name]
-
 
 def check_iterations(iterations: Number) -> int:
     """`iterations` as an int of 1 or more; ArgumentError otherwise."""
@@ -254,8 +252,16 @@ def _positive(number: Any, problem: str, where: str) -> int:
 
 
 def _repeated(names: Iterable[str]) -> str:
-    names = list(names)
-    return ", ".join(map(repr, sorted({name for name in names if names.count(name) > 1})))
+    return ", ".join(repr(name) for name, times in sorted(Counter(names).items()) if times > 1)
+
+
+def _tuple_of(kind: type, given: Any, what: str, where: str) -> tuple:
+    """`given` as a tuple of `kind`. A string is no tuple of names: it would fall apart into letters."""
+    several = tuple(given) if isinstance(given, Iterable) and not isinstance(given, str) else None
+    wrong = [given] if several is None else [each for each in several if not isinstance(each, kind)]
+    if several is None or wrong:
+        raise ArgumentError(describe(f"not a tuple of {what}", given=repr(wrong[0]), where=where))
+    return several
 
 
 def _check_balance(edge: Edge, producer: Stage, consumer: Stage) -> None:

@@ -16,12 +16,14 @@ class SteadyState:
 
     cycles_per_iteration: exact. circuit: (stage, turn, what the turn waits for), each waiting for the one before it,
     the first for the last. iterations: how many pass on the way round; the services on the circuit, divided by them,
-    are `cycles_per_iteration`. Of circuits of the same rate, always the same one is named.
+    are `cycles_per_iteration`. told: the waits of the circuit in words. Of circuits of the same rate, always the same
+    one is named.
     """
 
     cycles_per_iteration: Fraction
     circuit: tuple[tuple[str, int, Wait], ...]
     iterations: int
+    told: tuple[str, ...]
 
     @property
     def stages(self) -> tuple[str, ...]:
@@ -30,8 +32,8 @@ class SteadyState:
 
     def __str__(self) -> str:
         cycles = float(self.cycles_per_iteration)
-        steps = "; ".join(f"turn {turn} of {stage!r} waits for {wait}" for stage, turn, wait in self.circuit)
-        return f"{cycles:,.6g} cycles per iteration, {self.iterations} iterations a lap: {steps}"
+        lap = f", {self.iterations:,} iterations a lap" if self.iterations > 1 else ""
+        return f"{cycles:,.6g} cycle{'s' * (cycles != 1)} per iteration{lap}: {'; '.join(self.told)}"
 
 
 def steady_state(pipeline: Pipeline) -> SteadyState:
@@ -42,13 +44,15 @@ def steady_state(pipeline: Pipeline) -> SteadyState:
     """
     form, service = expand(pipeline), pipeline.service(1)
     found = heaviest([service[stage] for stage, _ in form.turns], form.arcs, form.order)
-    circuit, iterations = [], 0
+    circuit, iterations, told = [], 0, []
     for before, node in zip((found.circuit[-1], *found.circuit), found.circuit, strict=False):
         wait = min((wait for wait in form.waits[node] if wait.on == before), key=lambda wait: wait.delay)
         stage, turn = form.turns[node]
         circuit.append((form.stages[stage], turn, wait))
         iterations += wait.delay
-    return SteadyState(found.ratio, tuple(circuit), iterations)
+        what = "the turn before" if wait.cause is Cause.STAGE else str(wait)
+        told.append(f"{form.turn_name(node)} waits for {what}")
+    return SteadyState(found.ratio, tuple(circuit), iterations, tuple(told))
 
 
 def full_rate_depths(pipeline: Pipeline) -> dict[tuple[str, str], int]:

@@ -16,7 +16,7 @@ from functools import cached_property
 import numpy as np
 
 from rdujax.base.errors import ArgumentError, ShapeError, describe
-from rdujax.ledger.numbers import whole
+from rdujax.ledger.numbers import exact, whole
 from rdujax.ledger.pipeline import Pipeline
 from rdujax.ledger.stretches import Stretch, laps_ahead, may_repeat, of_round
 from rdujax.ledger.waits import Form, expand
@@ -122,8 +122,8 @@ def run(pipeline: Pipeline, iterations: int, service_cycles: Services | None = N
     """Runs the recurrence until it repeats, or to its end where `service_cycles` gives every turn its own.
 
     service_cycles: per stage, the cycles of its iterations x repeats turns; a stage that is not named keeps its own.
-    Raises ArgumentError for a deadlock, ShapeError for services of another length, ConcretenessError where a stage
-    holds a JAX value.
+    Raises ArgumentError for a deadlock, ShapeError for services of another shape, ConcretenessError where a stage or a
+    turn holds a JAX value.
     """
     form = expand(pipeline)
     begin, rest = pipeline.service(0), pipeline.service(1)
@@ -230,11 +230,11 @@ def _table(
     table = [list(first)] + [list(later) for _ in range(iterations - 1)]
     for name, services in given.items():
         stage, repeats = pipeline.index[name], pipeline.stages[pipeline.index[name]].repeats
-        if len(services) != iterations * repeats:
+        if (told := length(services)) != str(iterations * repeats):
             raise ShapeError(
                 describe(
                     "service cycles for another number of turns than the stage has",
-                    given=f"{len(services)} for stage {name!r}",
+                    given=f"{told} for stage {name!r}",
                     allowed=f"{iterations * repeats}: {iterations} iterations of {repeats} turns",
                 )
             )
@@ -244,11 +244,16 @@ def _table(
     return table
 
 
+def length(row: object) -> str:
+    """How many numbers a row has; of what is no row, what it is."""
+    if (shape := getattr(row, "shape", None)) is not None:
+        return str(shape[0]) if len(shape) == 1 else f"an array of shape {shape}"
+    return str(len(row)) if isinstance(row, Sequence) else f"one {type(row).__name__}"
+
+
 def _checked(services: Sequence[int] | np.ndarray, name: str) -> list[int]:
     """The services of one stage as Python ints."""
     if isinstance(services, np.ndarray) and np.issubdtype(services.dtype, np.integer) and services.min() >= 0:
         return services.tolist()
-    return [
-        whole(value, what="service_cycles", where=f"turn {turn} of stage {name!r}")
-        for turn, value in enumerate(services)
-    ]
+    turns = [(value, f"turn {turn} of stage {name!r}") for turn, value in enumerate(services)]
+    return [whole(exact(value, where=where), what="service_cycles", where=where) for value, where in turns]

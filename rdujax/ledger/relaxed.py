@@ -21,14 +21,18 @@ from rdujax.ledger.waits import Form, expand
 SCANNED_ROUNDS = 512
 MOST_ROUNDS = 1_000_000
 LARGEST_MATRIX = 160
+LARGEST_STATE = 2**16
 
 
 def relaxed_makespan_cycles(pipeline: Pipeline, iterations: int) -> jax.Array:
     """The makespan as a float scalar, differentiable in all services; under jit, grad and vmap alike.
 
-    Exact for whole services while times stay below 2**24 (float32); beyond, rounded some tens of times, not once per
-    round. A second derivative is zero almost everywhere. Raises ShapeError for services that are no scalars (vmap
-    batches), ArgumentError for a deadlock and for a stream too long for buffers so deep.
+    Exact for whole services, value and gradient, while times stay below 2**24 (2**53 on float64 services); beyond,
+    rounded some tens of times, not once per round. Paths that differ by less than the rounding then tie: some 1e-7 of
+    all turns are shared out among stages that are not on the critical path, and hide the few turns of a fill
+    (`attribution` on exact services has them). A second derivative is zero almost everywhere. Raises ShapeError for
+    services that are no scalars (vmap batches), ArgumentError for a deadlock and for buffers too deep for such a
+    stream.
     """
     form = expand(pipeline)
     first = [
@@ -37,12 +41,14 @@ def relaxed_makespan_cycles(pipeline: Pipeline, iterations: int) -> jax.Array:
     ]
     later = [pipeline.stages[stage].service_cycles for stage, _ in form.turns]
     services = common(*first, *later)
-    if iterations > MOST_ROUNDS and len(_kept(form)) > LARGEST_MATRIX:
+    size = sum(_reaches(form))
+    if size > (LARGEST_STATE if iterations <= MOST_ROUNDS else LARGEST_MATRIX):
         raise ArgumentError(
             describe(
-                "a stream too long to be differentiated through buffers so deep",
-                given=f"{iterations:,} iterations, {len(_kept(form)):,} finish times in the state",
-                allowed=f"{MOST_ROUNDS:,} iterations, or any number with a state of at most {LARGEST_MATRIX}",
+                "buffers too deep for a stream of this length to be differentiated",
+                given=f"{iterations:,} iterations, {size:,} finish times in the state",
+                allowed=f"{MOST_ROUNDS:,} iterations with a state of at most {LARGEST_STATE:,}, "
+                f"or any number with one of at most {LARGEST_MATRIX}",
                 do="use closed_form_cycles, or exact services (attribution gives the gradient)",
             )
         )
@@ -75,14 +81,19 @@ def _makespan(form: Form, iterations: int, first: jax.Array, later: jax.Array) -
     return base + jnp.max(state)
 
 
-@lru_cache(maxsize=256)
-def _kept(form: Form) -> list[tuple[int, int]]:
-    """What the state holds: (node, rounds ago), ago being 1, 2 ... as far as anything waits for the node."""
+def _reaches(form: Form) -> list[int]:
+    """How many rounds ago anything waits for a node, at the most."""
     reach = [1] * len(form.turns)
     for waits in form.waits:
         for wait in waits:
             reach[wait.on] = max(reach[wait.on], wait.delay)
-    return [(node, ago) for node, most in enumerate(reach) for ago in range(1, most + 1)]
+    return reach
+
+
+@lru_cache(maxsize=256)
+def _kept(form: Form) -> list[tuple[int, int]]:
+    """What the state holds: (node, rounds ago), ago being 1, 2 ... as far as anything waits for the node."""
+    return [(node, ago) for node, most in enumerate(_reaches(form)) for ago in range(1, most + 1)]
 
 
 @lru_cache(maxsize=256)

@@ -11,14 +11,14 @@ evenly (`stretches.py`); the rest is filled in at memory speed.
     [[0, 3, 8, 13, 18, 23], [1, 2, 2, 2, 1, 0]]
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from rdujax.base.errors import ShapeError, describe, unknown
+from rdujax.base.errors import ArgumentError, ShapeError, describe, unknown
 from rdujax.ledger.pipeline import Edge, Pipeline, Shared, check_iterations
-from rdujax.ledger.recurrence import Services, run
+from rdujax.ledger.recurrence import Services, length, run
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,21 +64,18 @@ class Schedule:
         last = np.append(np.diff(times) > 0, True)  # of each time, what all of its changes leave
         return times[last], tiles[last]
 
-    def peak_tiles(self, edge: Edge) -> int:
-        """The most slots of a buffer that are ever taken at once. Raises as `occupancy`."""
-        return int(self.occupancy(edge)[1].max())
-
     def served(self, resource: Shared) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(stages, starts, finishes) of the turns at a shared resource, in the order of time; int64 [turns].
 
         stages are positions in `pipeline.stages`. Raises UnknownNameError for a resource that is not of this pipeline.
         """
         if resource not in self.pipeline.shared:
-            raise unknown("shared resource", resource.name, (each.name for each in self.pipeline.shared))
+            raise unknown("shared resource", resource, map(repr, self.pipeline.shared))
         users = [(self.pipeline.index[name], self.start[name], self.finish[name]) for name in resource.stages]
-        stages = np.concatenate([np.full(len(start), stage, np.int64) for stage, start, _ in users])
-        starts = np.concatenate([start for _, start, _ in users])
-        finishes = np.concatenate([finish for _, _, finish in users])
+        none = np.empty(0, np.int64)
+        stages = np.concatenate([none, *(np.full(len(start), stage, np.int64) for stage, start, _ in users)])
+        starts = np.concatenate([none, *(start for _, start, _ in users)])
+        finishes = np.concatenate([none, *(finish for _, _, finish in users)])
         order = np.lexsort((finishes, starts))
         return stages[order], starts[order], finishes[order]
 
@@ -88,13 +85,22 @@ def schedule(pipeline: Pipeline, iterations: int, service_cycles: Services | Non
 
     service_cycles: for any stages by name, the cycles of each of their iterations * repeats turns, in place of their
     own (a ragged tail); such a stream does not repeat and is run to its end. Raises ArgumentError for iterations < 1,
-    for a deadlock and for times beyond int64, ShapeError for services of another length, UnknownNameError for those of
-    another stage, ConcretenessError where a stage holds a JAX value. Exact only: not differentiable (see
-    `makespan_cycles`).
+    for services not given by name, for a deadlock and for times beyond int64, ShapeError for services of another shape,
+    UnknownNameError for those of another stage, ConcretenessError where a stage or a turn holds a JAX value. Exact
+    only: not differentiable (see `makespan_cycles`).
     """
     iterations = check_iterations(iterations)
-    given = {} if service_cycles is None else dict(service_cycles)
-    if strange := sorted(set(given) - set(pipeline.index)):
+    given = {} if service_cycles is None else service_cycles
+    if not isinstance(given, Mapping):
+        raise ArgumentError(
+            describe(
+                "services of single turns are given by stage",
+                given=f"one {type(given).__name__}",
+                allowed="a dict: the name of a stage -> the cycles of each of its turns",
+                where="service_cycles",
+            )
+        )
+    if strange := sorted(set(given) - set(pipeline.index), key=str):
         raise unknown("stage", strange[0], pipeline.index, where="service_cycles")
     start, finish = dict.fromkeys(pipeline.index, np.empty(0)), dict.fromkeys(pipeline.index, np.empty(0))
     for part in pipeline.parts:
@@ -119,16 +125,20 @@ def finish_times(
     iterations = check_iterations(iterations)
     given = None
     if service_cycles is not None:
-        rows = [list(row) for row in service_cycles]
-        if len(rows) != iterations or any(len(row) != len(pipeline.stages) for row in rows):
-            raise ShapeError(
-                describe(
-                    "service cycles of another shape than the pipeline's turns and stages",
-                    given=f"{len(rows)} rows of lengths {sorted({len(row) for row in rows})}",
-                    allowed=f"[{iterations}, {len(pipeline.stages)}]",
-                )
-            )
-        given = {name: [row[at] for row in rows] for name, at in pipeline.index.items()}
+        _check_table(service_cycles, iterations, len(pipeline.stages))
+        given = {name: [row[at] for row in service_cycles] for name, at in pipeline.index.items()}
     times = schedule(pipeline, iterations, given)
     last = [times.finish[stage.name][stage.repeats - 1 :: stage.repeats] for stage in pipeline.stages]
     return np.stack(last, axis=1)
+
+
+def _check_table(table: object, rows: int, columns: int) -> None:
+    if isinstance(table, Sequence):
+        lengths = {length(row) for row in table}
+        fits = len(table) == rows and lengths == {str(columns)}
+        given = f"{len(table)} rows of lengths {', '.join(sorted(lengths))}"
+    else:
+        fits, given = getattr(table, "shape", None) == (rows, columns), length(table)
+    if not fits:
+        problem = "service cycles of another shape than the pipeline's turns and stages"
+        raise ShapeError(describe(problem, given=given, allowed=f"[{rows}, {columns}]"))

@@ -24,6 +24,8 @@ from rdujax.ledger.circuits import heaviest
 from rdujax.ledger.numbers import ceil_div
 from rdujax.ledger.pipeline import Edge, Pipeline, Shared
 
+MOST_TURNS = 2**18  # of an iteration; each becomes a node, of some kilobytes and tens of microseconds
+
 
 class Cause(Enum):
     """Why a turn waits for another one."""
@@ -87,8 +89,19 @@ class Form:
 def expand(pipeline: Pipeline) -> Form:
     """The canonical form of a pipeline.
 
-    Raises ArgumentError for a deadlock, with the turns that wait for one another and what each of them waits for.
+    Raises ArgumentError for a deadlock, with the turns that wait for one another and what each of them waits for, and
+    for more than `MOST_TURNS` turns in an iteration.
     """
+    if (turns := sum(stage.repeats for stage in pipeline.stages)) > MOST_TURNS:
+        most = max(pipeline.stages, key=lambda stage: stage.repeats)
+        raise ArgumentError(
+            describe(
+                "too many turns in an iteration to be timed one by one",
+                given=f"{turns:,} turns, {most.repeats:,} of them of stage {most.name!r}",
+                allowed=f"{MOST_TURNS:,} in all stages",
+                do="let a turn stand for more work, or an iteration for less",
+            )
+        )
     stages = tuple((stage.name, stage.repeats) for stage in pipeline.stages)
     return _expand(stages, pipeline.edges, pipeline.shared, pipeline.levels)
 
@@ -98,6 +111,7 @@ def _expand(
     stages: tuple[tuple[str, int], ...], edges: tuple[Edge, ...], shared: tuple[Shared, ...], levels: tuple[int, ...]
 ) -> Form:
     names = tuple(name for name, _ in stages)
+    position = {name: at for at, name in enumerate(names)}
     turns = tuple((stage, turn) for stage, (_, repeats) in enumerate(stages) for turn in range(repeats))
     node = {turn: at for at, turn in enumerate(turns)}
     repeats = dict(stages)
@@ -106,7 +120,7 @@ def _expand(
         before = Wait(node[stage, (turn or stages[stage][1]) - 1], int(turn == 0), Cause.STAGE, "its own stage")
         waits.append([before])
     for edge in edges:
-        producer, consumer = names.index(edge.producer), names.index(edge.consumer)
+        producer, consumer = position[edge.producer], position[edge.consumer]
         for turn, on in _tiles(edge, repeats[edge.consumer]):
             waits[node[consumer, turn]].append(Wait(node[producer, on], 0, Cause.TILE, str(edge)))
         for turn, on, delay in _slots(edge, repeats[edge.producer], repeats[edge.consumer]):

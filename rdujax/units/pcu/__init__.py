@@ -18,8 +18,8 @@ The law        The parts work at the same time on successive vectors. A PCU is b
                each quotient rounded up.
 Modelled       number of PCUs, cells of the array, SIMD lanes by width, SIMD stages, bytes of the broadcast buffer;
                the price is a lower bound from the work alone, at the rates of BF16: FP32 and INT32 run on fewer lanes
-               and contract on the SIMD pipeline (see `array`), which counts do not tell apart. What a shape and a format
-               cost, with filling, draining and idle cells, is said by `cycles` of each part.
+               and contract on the SIMD pipeline (see `array`), which counts do not tell apart. What a shape and a
+               format cost, with filling, draining and idle cells, is said by `cycles` of each part.
 Not modelled   context switching, stalls of the output FIFO.
 Sources        peak and number of PCUs are stated (MICRO 2024, Table II); the shape of one PCU is an assumption that
                reproduces the peak: rows x columns x 2 x clock x PCUs.

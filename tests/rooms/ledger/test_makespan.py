@@ -12,7 +12,6 @@ from rdujax.ledger import (
     Stage,
     attribution,
     closed_form_cycles,
-    closed_form_is_exact,
     critical_path_cycles,
     critical_stage,
     finish_times,
@@ -32,19 +31,17 @@ TURNS = (1, 2, 3, 4, 7, 12, 30, 59, 60, 400)
 
 
 def test_every_evaluator_agrees_with_the_recurrence():
-    exact_forms = periodic = 0
+    equal = above = 0
     for pipeline in random_pipelines(7, 250):
         by_recurrence = finish_times(pipeline, max(TURNS)).max(axis=1)
-        claims = closed_form_is_exact(pipeline)
-        exact_forms += claims
-        periodic += not claims
         for turns in TURNS:
             makespan = int(by_recurrence[turns - 1])
             closed = closed_form_cycles(pipeline, turns)
             assert makespan_cycles(pipeline, turns) == makespan
-            assert closed == makespan if claims else closed <= makespan
+            assert closed <= makespan
+            equal, above = equal + (closed == makespan), above + (closed < makespan)
             assert sum(critical_path_cycles(pipeline, turns).values()) == makespan
-    assert exact_forms > 50 and periodic > 50
+    assert equal > 500 and above > 500
 
 
 def test_a_period_of_several_turns_is_extrapolated_exactly():
@@ -73,6 +70,16 @@ def test_terabyte_streams_are_priced_in_an_instant():
     assert makespans[0] > makespans[1] > 2**62
 
 
+def test_chains_of_thousands_of_stages():
+    """Linear in the stages: anything cubic (a proof per stage over all stages) would take hours here."""
+    services = [i % 7 + 1 for i in range(3000)]
+    pipeline = chain(services)
+    assert makespan_cycles(pipeline, 1000) == sum(services) + 999 * 7
+    found = attribution(pipeline, 1000)
+    assert found.makespan_cycles == makespan_cycles(pipeline, 1000)
+    assert sorted(set(found.turns.values())) == [1, 1000] and sum(found.turns.values()) == 2999 + 1000
+
+
 def test_the_critical_path_by_hand():
     assert critical_path_cycles(chain([3, 5, 2]), 10) == {"s0": 3, "s1": 50, "s2": 2}
     assert critical_path_cycles(chain([3, 5], depth=1), 10) == {"s0": 30, "s1": 50}
@@ -83,10 +90,8 @@ def test_the_critical_path_by_hand():
 
 
 def test_slowing_a_stage_costs_at_least_its_turns_on_the_critical_path():
-    closed = 0
     for pipeline in random_pipelines(23, 60):
         pipeline = replace(pipeline, stages=tuple(Stage(s.name, s.service_cycles + 1) for s in pipeline.stages))
-        closed += closed_form_is_exact(pipeline)
         for turns in (1, 2, 50, 3000):
             makespan, cycles = makespan_cycles(pipeline, turns), critical_path_cycles(pipeline, turns)
             for at, stage in enumerate(pipeline.stages):
@@ -97,7 +102,6 @@ def test_slowing_a_stage_costs_at_least_its_turns_on_the_critical_path():
                     *pipeline.stages[at + 1 :],
                 ]
                 assert rest == 0 and makespan_cycles(replace(pipeline, stages=slower), turns) >= makespan + visits
-    assert 10 < closed < 50
 
 
 def test_unequal_rates_and_shared_resources_are_extrapolated_exactly():
@@ -133,7 +137,6 @@ def test_attribution_by_hand():
     assert cycles.turns == {"s0": 1, "s1": 10, "s2": 1}
     full = attribution(chain([3, 5], depth=1), 10)
     assert full.cycles == {("s0", Cause.TILE): 30, ("s1", Cause.SLOT): 45, ("s1", None): 5}
-    assert full.by_cause() == {Cause.STAGE: 0, Cause.TILE: 30, Cause.SLOT: 45, Cause.SHARED: 0, None: 5}
     assert str(full).splitlines() == [
         "              45  s1: then a turn that waited for a free slot",
         "              30  s0: then a turn that waited for a tile",

@@ -1,5 +1,6 @@
 """Prices: exact on Python numbers, smooth on JAX values, one definition."""
 
+import warnings
 from fractions import Fraction
 
 import jax
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from rdujax.base.errors import ArgumentError, ConcretenessError, FormatError
+from rdujax.ledger import Pipeline, Stage, makespan_cycles
 from rdujax.ledger.numbers import ceil_div, common, exact, is_exact, maximum, minimum, ratio, whole
 
 
@@ -118,6 +120,18 @@ def test_one_relaxed_operand_relaxes_all():
     assert common(2**40, 0.5) == (2**40, Fraction(1, 2))
     with pytest.raises(ArgumentError, match="beyond the range of float32"):
         common(10**39, jnp.float32(1))
+
+
+def test_a_wide_array_is_as_wide_as_jax_makes_it():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert ratio(np.array(3.0), 2).dtype == np.float32
+        assert float(makespan_cycles(Pipeline((Stage("a", np.array(3.0)),)), 4)) == 12
+    with pytest.raises(ArgumentError, match="beyond the range of float32\n  given:   1 of an array"):
+        ratio(np.array([1.0, 1e300, np.inf]), 2)
+    with jax.enable_x64(True):
+        assert ratio(np.array(3.0), 2).dtype == np.float64
+        assert float(common(2**40 + 1, np.array(3.0))[0]) == 2**40 + 1
 
 
 def test_one_formula_is_exact_and_smooth():

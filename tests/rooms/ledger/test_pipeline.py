@@ -158,11 +158,46 @@ def test_shared_resources_are_refused():
         Pipeline((Stage("a", 1),), (), (Shared("hbm", ("a",)), Shared("hbm", ())))
 
 
-def test_an_edge_is_found_by_its_ends():
-    pipeline = chain([1, 2, 3])
-    assert pipeline.edge("s1", "s2") is pipeline.edges[1]
-    with pytest.raises(UnknownNameError, match="did you mean 's1 -> s2'"):
-        pipeline.edge("s1", "s0")
+@pytest.mark.parametrize("stages", ["ab", "", 7, ("a", 7)])
+def test_the_stages_of_a_resource_are_a_tuple_of_names(stages):
+    with pytest.raises(ArgumentError, match="not a tuple of names of stages\n  given:(.|\n)*shared resource 'hbm'"):
+        Shared("hbm", stages)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"stages": ("a",)}, "Stage objects\n  given:   'a'\n  where:   stages"),
+        ({"stages": Stage("a", 1)}, "Stage objects\n  given:   Stage"),
+        ({"stages": "a"}, "Stage objects\n  given:   'a'"),
+        ({"stages": 7}, "Stage objects\n  given:   7"),
+        ({"edges": (Edge("a", "b"), ("a", "b"))}, r"Edge objects\n  given:   \('a', 'b'\)\n  where:   edges"),
+        ({"shared": ("hbm",)}, "Shared objects\n  given:   'hbm'\n  where:   shared"),
+    ],
+)
+def test_a_pipeline_is_made_of_stages_edges_and_resources(given, told):
+    with pytest.raises(ArgumentError, match=f"not a tuple of {told}"):
+        Pipeline(**{"stages": (Stage("a", 1), Stage("b", 1)), **given})
+
+
+def test_stages_and_edges_may_come_from_anything_that_is_gone_through():
+    names = "abc"
+    pipeline = Pipeline((Stage(name, 1) for name in names), [Edge(a, b) for a, b in zip(names, "bc", strict=False)])
+    assert pipeline.producers == ((), (0,), (1,)) and pipeline.consumers == (((1, 2),), ((2, 2),), ())
+
+
+@pytest.mark.parametrize("ends", [(Stage("a", 1), "b"), ("a", ["b"])])
+def test_an_edge_joins_names(ends):
+    with pytest.raises(ArgumentError, match="joins stages by their names"):
+        Edge(*ends)
+
+
+def test_of_equal_turns_the_pipelines_order_decides_who_is_served():
+    stages = Stage("a", 3), Stage("b", 3)
+    for order in (stages, stages[::-1]):
+        for users in (("a", "b"), ("b", "a")):
+            times = schedule(Pipeline(order, (), (Shared("port", users),)), 1)
+            assert times.start[order[0].name].tolist() == [0] and times.start[order[1].name].tolist() == [3]
 
 
 def test_parts_are_what_edges_and_resources_join():

@@ -119,7 +119,14 @@ def test_the_bottleneck_is_named():
     assert "a free slot of edge 's0' -> 's11'" in str(shallow)
     port = steady_state(load_work_store(7, 2, 4))
     assert (port.cycles_per_iteration, set(port.stages)) == (11, {"load", "store"})
-    assert str(port).startswith("11 cycles per iteration, 1 iterations a lap: ")
+    assert str(port).startswith("11 cycles per iteration: '")
+    assert str(slow) == "5 cycles per iteration: 's1' waits for the turn before"
+    assert str(steady_state(chain([1]))).startswith("1 cycle per iteration: ")
+    assert str(shallow).startswith("17.1429 cycles per iteration, 7 iterations a lap: 's")
+    rows = steady_state(Pipeline((Stage("rows", 2, repeats=2),)))
+    assert str(rows) == (
+        "4 cycles per iteration: turn 1 of 'rows' waits for the turn before; turn 0 of 'rows' waits for the turn before"
+    )
     barrier = steady_state(transposed(4, 3, 5, depth=4))
     assert (barrier.cycles_per_iteration, set(barrier.stages)) == (32, {"load", "work"})
 

@@ -114,3 +114,21 @@ def test_too_long_a_stream_through_too_deep_a_buffer_is_refused():
     )
     with pytest.raises(ArgumentError, match="turns at least once"):
         makespan_cycles(deep, 0)
+    with pytest.raises(ArgumentError, match="state of at most 65,536"):
+        makespan_cycles(chain([jnp.float32(3), 4], depth=10**30), 5)
+
+
+def test_the_gradient_of_a_long_stream_is_rounded_no_more_than_told():
+    pipeline, iterations = chain([3, 7, 5, 2]), 10**12
+    cycles, services = smooth(pipeline, iterations)
+    gradient, turns = jax.grad(cycles)(services)[:4], list(attribution(pipeline, iterations).turns.values())
+    assert turns == [1, iterations, 1, 1]
+    assert np.abs(np.asarray(gradient, np.float64) - turns).max() <= 5e-7 * iterations
+    # Names of its own: where JAX has traced a form before, it keeps the int32 indices of that time.
+    wide = Pipeline(
+        tuple(Stage(f"wide{s.name}", s.service_cycles) for s in pipeline.stages),
+        tuple(Edge(f"wide{e.producer}", f"wide{e.consumer}") for e in pipeline.edges),
+    )
+    with jax.enable_x64(True):
+        cycles, services = smooth(wide, iterations)
+        assert jax.grad(cycles)(services.astype(jnp.float64))[:4].tolist() == turns

@@ -4,10 +4,11 @@ import doctest
 import sys
 from dataclasses import replace
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rdujax.base.errors import ArgumentError, ShapeError, UnknownNameError
+from rdujax.base.errors import ArgumentError, ConcretenessError, ShapeError, UnknownNameError
 from rdujax.ledger import Edge, Pipeline, Shared, Stage, finish_times, schedule
 from tests.rooms.ledger.pipelines import chain, load_work_store, random_rates_that_run, transposed
 
@@ -53,7 +54,7 @@ def test_a_schedule_is_lawful():
         for edge in pipeline.edges:
             changes, tiles = times.occupancy(edge)
             assert (np.diff(changes) > 0).all() and (tiles >= 0).all() and tiles[-1] == 0
-            assert times.peak_tiles(edge) == tiles.max() <= edge.depth
+            assert tiles.max() <= edge.depth
         for resource in pipeline.shared:
             _, starts, finishes = times.served(resource)
             assert (starts[1:] >= finishes[:-1]).all()
@@ -108,6 +109,48 @@ def test_services_that_do_not_fit_are_refused():
             schedule(pipeline, 2, {"work": bad})
 
 
+@pytest.mark.parametrize(
+    ("services", "told"),
+    [
+        (3, "one int"),
+        (np.ones((4, 1), int), r"an array of shape \(4, 1\)"),
+        (np.int64(3), r"an array of shape \(\)"),
+        ({1: 2}, "one dict"),
+        (jnp.ones(3), "3"),
+    ],
+)
+def test_services_that_are_no_row_of_turns_are_refused(services, told):
+    with pytest.raises(ShapeError, match=f"given:   {told} for stage 'work'\n  allowed: 4: 2 iterations of 2 turns"):
+        schedule(transposed(2, 1, 1, depth=4), 2, {"work": services})
+
+
+@pytest.mark.parametrize("services", [3, [[1, 1]], np.ones((2, 2), int), "load"])
+def test_services_are_given_by_stage(services):
+    with pytest.raises(ArgumentError, match="given by stage(.|\n)*where:   service_cycles"):
+        schedule(chain([1, 2]), 2, services)
+
+
+def test_smooth_services_of_turns_have_no_exact_time():
+    for smooth in (jnp.array([1.0, 2.0]), [1, jnp.float32(2)]):
+        with pytest.raises(ConcretenessError, match="turn [01] of stage 's0'"):
+            schedule(chain([1, 2]), 2, {"s0": smooth})
+
+
+@pytest.mark.parametrize(
+    ("table", "told"),
+    [
+        (3, "one int"),
+        ([3, 5], "2 rows of lengths one int"),
+        ([[3, 5], [3]], "2 rows of lengths 1, 2"),
+        (np.ones((2, 2, 2), int), r"an array of shape \(2, 2, 2\)"),
+        (np.array(3), r"an array of shape \(\)"),
+    ],
+)
+def test_a_table_of_services_has_the_shape_of_the_turns(table, told):
+    with pytest.raises(ShapeError, match=rf"given:   {told}\n  allowed: \[2, 2\]"):
+        finish_times(chain([3, 5]), 2, table)
+
+
 def test_finish_times_are_those_of_an_iterations_last_turn():
     times = schedule(transposed(3, 2, 4, depth=4), 2)
     assert finish_times(times.pipeline, 2).tolist() == [
@@ -131,8 +174,15 @@ def test_what_is_not_of_the_pipeline_is_refused():
         times.busy_cycles("laod")
     with pytest.raises(UnknownNameError, match="unknown edge"):
         times.occupancy(replace(times.pipeline.edges[0], depth=7))
-    with pytest.raises(UnknownNameError, match="unknown shared resource(.|\n)*allowed: 'hbm'"):
-        times.served(Shared("ddr", ()))
+    for strange in (Shared("ddr", ()), Shared("hbm", ("load",)), "hbm"):
+        with pytest.raises(UnknownNameError, match="unknown shared resource(.|\n)*allowed: (.|\n)*Shared.name='hbm'"):
+            times.served(strange)
+
+
+def test_a_resource_that_nobody_uses_serves_nobody():
+    idle = Shared("idle", ())
+    served = schedule(replace(chain([1, 2]), shared=(idle,)), 3).served(idle)
+    assert [(each.dtype, each.shape) for each in served] == [(np.dtype(np.int64), (0,))] * 3
 
 
 def test_the_example_of_the_docstring():

@@ -5,7 +5,17 @@ from dataclasses import replace
 import pytest
 
 from rdujax.base.errors import ArgumentError
-from rdujax.ledger import Cause, Edge, Pipeline, Shared, Stage, schedule
+from rdujax.ledger import (
+    Cause,
+    Edge,
+    Pipeline,
+    Shared,
+    Stage,
+    full_rate_depths,
+    makespan_cycles,
+    schedule,
+    steady_state,
+)
 from rdujax.ledger.waits import Form, expand
 from tests.rooms.ledger.pipelines import chain, load_work_store, random_rates_that_run
 
@@ -114,6 +124,13 @@ def test_the_told_waits_close_up():
     steps = str(error.value).split("given:")[1].split("\n")[0].strip().split("; ")
     ends = [step.split(" (")[0].split(" waits for ") for step in steps]
     assert [end for _, end in ends] == [begin for begin, _ in ends[1:] + ends[:1]]
+
+
+def test_an_iteration_of_too_many_turns_is_refused_before_it_is_spread_out():
+    stages = Stage("a", 1), Stage("b", 1, repeats=10**30)
+    for evaluate in (expand, steady_state, full_rate_depths, lambda pipeline: makespan_cycles(pipeline, 2)):
+        with pytest.raises(ArgumentError, match="too many turns(.|\n)*,000 of them of stage 'b'(.|\n)*262,144"):
+            evaluate(Pipeline(stages))
 
 
 def test_sharing_never_causes_a_deadlock():
