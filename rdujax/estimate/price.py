@@ -15,9 +15,9 @@ from rdujax.base.errors import unknown
 from rdujax.estimate.pipeline import pipeline_of
 from rdujax.graph.graph import Graph
 from rdujax.graph.plan import Plan, PlannedKernel, Stage
+from rdujax.ledger.closed_form import closed_form_cycles
 from rdujax.ledger.cost import Cost
 from rdujax.ledger.counts import Counts
-from rdujax.ledger.closed_form import closed_form_cycles
 from rdujax.ledger.makespan import critical_path_cycles, makespan_cycles
 from rdujax.ledger.numbers import common, is_exact, is_relaxed, ratio
 from rdujax.machines.machine import Machine
