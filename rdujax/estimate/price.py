@@ -1,7 +1,7 @@
 """Prices of a planned program: cycles, seconds, bytes per tier, per kernel and in total; from shapes alone.
 
 Exact in integers on a machine of plain facts. On a machine whose facts JAX traces, the same definition gives floats
-with derivatives (the closed form of the pipeline: fill and turns of the slowest stage, with buffers as deep as planned).
+with derivatives (the closed form of the pipeline: fill and turns of the slowest stage, buffers as deep as planned).
 """
 
 from dataclasses import dataclass

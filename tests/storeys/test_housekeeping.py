@@ -29,6 +29,11 @@ def test_no_folder_but_those_of_the_plan():
     assert folders - BUILD_OUTPUTS - {"__pycache__"} <= set(PYTHON_FOLDERS)
 
 
+def test_no_file_at_the_top_but_those_of_the_plan():
+    files = {path.name for path in ROOT.iterdir() if path.is_file() and not path.name.startswith(".")}
+    assert files <= {"pyproject.toml", "README.md", "LICENSE", "requirements.lock"}
+
+
 def test_no_room_but_those_of_the_plan():
     rooms = {path.name for path in (ROOT / "rdujax").iterdir() if path.is_dir() and path.name != "__pycache__"}
     assert rooms <= set(STOREYS)
