@@ -5,6 +5,7 @@ XLA took: compiled, folded at compile time, batched, looped or operation by oper
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,13 @@ import numpy as np
 import pytest
 
 COUNTS = [1 << 14, pytest.param(1 << 20, marks=pytest.mark.full)]
+
+
+def in_full(*values: Any) -> list[Any]:
+    """Parameters of the same test that only the full run tries."""
+    return [pytest.param(*(v if isinstance(v, tuple) else (v,)), marks=pytest.mark.full) for v in values]
+
+
 ROW = 32  # vectors per row in the modes that batch or loop; a multiple of no prime that vector units like but 2
 
 

@@ -11,20 +11,13 @@ import pytest
 from rdujax.numerics.contract import contract
 from tests.oracles import harness, vectors
 from tests.oracles import softfloat as sf
-from tests.oracles.harness import assert_same_bits, raw
+from tests.oracles.harness import assert_same_bits, in_full, raw
 
 LENGTHS = (1, 2, 15, 16, 17, 31, 33, 100)
 FACES = ((1, 1), (1, 33), (5, 1), (3, 7), (16, 16), (17, 40))
 EDGE = "roots of the smallest"
 QUICK = [(*FACES[i % len(FACES)], k) for i, k in enumerate(LENGTHS)]
 REST = [(m, n, k) for m, n in FACES for k in LENGTHS if (m, n, k) not in QUICK]
-
-
-def in_full(*values):
-    """Parameters of the same test that only the full run tries."""
-    return [pytest.param(*(v if isinstance(v, tuple) else (v,)), marks=pytest.mark.full) for v in values]
-
-
 SHAPES = QUICK + in_full(*REST)
 
 

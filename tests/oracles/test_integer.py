@@ -8,13 +8,14 @@ from rdujax.numerics import functions, integer
 from rdujax.numerics.formats import INT32
 from tests.oracles import harness, vectors
 from tests.oracles import softfloat as sf
-from tests.oracles.harness import COUNTS, MODES, assert_same_bits
+from tests.oracles.harness import COUNTS, MODES, assert_same_bits, in_full
 
 
 def _wide(function):
     return lambda *operands: sf.wrap(function(*(v.astype(np.int64) for v in operands)))
 
 
+QUICK_MODES = ("eager", "jit", "vmap", "last_constant")
 BINARY = {
     "add": _wide(np.add),
     "sub": _wide(np.subtract),
@@ -42,7 +43,7 @@ REGISTERED |= {"bit_xor": "xor", "bit_not": "not"}
 
 
 @pytest.mark.parametrize("count", COUNTS)
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", [*QUICK_MODES, *in_full(*(mode for mode in MODES if mode not in QUICK_MODES))])
 @pytest.mark.parametrize("name", BINARY)
 def test_binary(name: str, mode: str, count: int):
     x, y = vectors.integers(min(count, 1 << 16) if "constant" in mode else count, seed=51)

@@ -16,7 +16,10 @@ SUBSETS = list(itertools.product(*[(1, n) for n in FULL]))
 ZEROS = np.array([0x00000000, 0x80000000, 0x00000001, 0x80000001], np.uint32)
 
 
-@pytest.mark.parametrize("divide", [arithmetic.div, registers.div], ids=["public", "registers"])
+@pytest.mark.parametrize(
+    "divide",
+    [pytest.param(arithmetic.div, id="public", marks=pytest.mark.full), pytest.param(registers.div, id="registers")],
+)
 @pytest.mark.parametrize("shape", SUBSETS, ids=str)
 def test_division_by_broadcasts(divide, shape: tuple[int, ...], rng: np.random.Generator):
     """Dividend and divisor broadcast over any axes, either of them constant: no product with a reciprocal."""

@@ -10,10 +10,11 @@ from tests.rooms.compiler.bounds import error_bounds
 from tests.rooms.compiler.samples import Sample, random_sample, samples
 
 FIXED = samples()[:4]
-FLOATS = [*FIXED, *(random_sample(seed) for seed in range(6))]
+MORE = [pytest.param(random_sample(seed), marks=pytest.mark.full, id=f"random{seed}") for seed in range(2, 6)]
+FLOATS = [*FIXED, *(random_sample(seed) for seed in range(2))]
 
 
-@pytest.mark.parametrize("sample", FLOATS, ids=lambda s: s.name.partition(":")[0])
+@pytest.mark.parametrize("sample", [*(pytest.param(s, id=s.name.partition(":")[0]) for s in FLOATS), *MORE])
 def test_outputs_stay_within_the_bound_of_their_formats(sample: Sample):
     program = rdu.compile(sample.fn, *sample.args, machine="sn40l")
     exact = reference(program.graph, list(sample.args))

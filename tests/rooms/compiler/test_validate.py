@@ -17,7 +17,13 @@ def causes(found: rdu.Validation) -> dict[str, tuple[tuple[str, ...], tuple[str,
     return {d.label: (d.made_by, d.inherited_from) for d in found.nodes if d.mismatches}
 
 
-@pytest.mark.parametrize("sample", samples(), ids=str)
+@pytest.mark.parametrize(
+    "sample",
+    [
+        pytest.param(s, marks=pytest.mark.full if s.name in ("monarch_fp32", "heads") else (), id=s.name)
+        for s in samples()
+    ],
+)
 def test_fusion_alone_changes_no_bit(sample: Sample):
     found = rdu.validate(sample.fn, *sample.args, machine=small())
     assert found.bit_equal and found.mismatches == 0 and found.max_ulp == 0

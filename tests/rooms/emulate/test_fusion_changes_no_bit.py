@@ -18,8 +18,8 @@ from tests.rooms.compiler.samples import (
     turns,
 )
 
-QUICK = [*samples(), *(random_sample(seed) for seed in range(2))]
-MORE = [pytest.param(random_sample(seed), marks=pytest.mark.full, id=f"random{seed}") for seed in range(2, 16)]
+QUICK = [*samples(), *(random_sample(seed) for seed in range(1))]
+MORE = [pytest.param(random_sample(seed), marks=pytest.mark.full, id=f"random{seed}") for seed in range(1, 16)]
 SAMPLES = [*(pytest.param(s, id=s.name.partition(":")[0]) for s in QUICK), *MORE]
 
 
