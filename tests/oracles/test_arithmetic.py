@@ -8,12 +8,13 @@ import pytest
 from rdujax.numerics import arithmetic
 from tests.oracles import harness, vectors
 from tests.oracles import softfloat as sf
-from tests.oracles.harness import COUNTS, MODES, assert_same_bits, raw
+from tests.oracles.harness import COUNTS, MODES, assert_same_bits, in_full, raw
 
 UNARY = ("neg", "absolute", "sqrt", "reciprocal", "rsqrt")
 BINARY = ("add", "sub", "mul", "div", "maximum", "minimum")
 COMPARISONS = ("equal", "less", "less_equal", "greater", "greater_equal")
 LENGTHS_IN_FULL = pytest.param("odd_lengths", marks=pytest.mark.full)
+QUICK_MODES = ("eager", "jit", "vmap", "constants", "last_constant")
 IN_FULL = [pytest.param(name, marks=pytest.mark.full) for name in COMPARISONS if name != "less"]
 LARGE_ENOUGH = 1 << 16  # constants beyond this only cost compile time
 
@@ -23,7 +24,7 @@ def _vectors(count: int, mode: str, seed: int) -> tuple[np.ndarray, ...]:
 
 
 @pytest.mark.parametrize("count", COUNTS)
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", [*QUICK_MODES, *in_full(*(mode for mode in MODES if mode not in QUICK_MODES))])
 @pytest.mark.parametrize("name", [*BINARY, "less", *IN_FULL])
 def test_binary(name: str, mode: str, count: int):
     """Raw operands, denormals and odd NaNs among them (N2)."""

@@ -20,7 +20,9 @@ from rdujax.numerics.functions import FUNCTIONS, apply
 # BF16 values, away from ties and from where a function is not smooth.
 POINTS = np.array([0.75, 1.5, 2.25, 3.0, 4.5, 0.3125, 6.0], np.float32)
 FLOATS = [
-    pytest.param(name, fmt, id=f"{name}-{fmt}")
+    pytest.param(
+        name, fmt, id=f"{name}-{fmt}", marks=pytest.mark.full if fmt is BF16 and FP32 in function.formats else ()
+    )
     for name, function in FUNCTIONS.items()
     for fmt in (BF16, FP32)
     if fmt in function.formats and not function.is_predicate
