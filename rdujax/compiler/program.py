@@ -110,8 +110,11 @@ class Program:
         return machine
 
     def report(self) -> Report:
-        """Kernels, stages, tiles, PCUs, PMUs, cycles and bytes: printable, and a dictionary."""
-        return report(self.plan, self.machine, self.cost(), self.name)
+        """Kernels, stages, tiles, units, cycles and bytes: printable, a dictionary, and a picture.
+
+        `.save("report.txt")`, or .json, or .svg or .png for the floorplan of a kernel.
+        """
+        return report(self.plan, self.machine, self.cost(), self.name, self.floorplan)
 
     def timeline(self, turns: int | None = None) -> Timeline:
         """When every stage turns, what buffers hold and tiers move; `.save("trace.pftrace")` for ui.perfetto.dev.

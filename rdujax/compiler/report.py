@@ -1,9 +1,15 @@
 """What a program is and what it costs, for a person: printable, and a dictionary of plain values."""
 
-from dataclasses import dataclass
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from math import prod
-from typing import Any
+from os import PathLike
+from pathlib import Path
+from typing import Any, Protocol
 
+from rdujax.base.errors import ArgumentError, describe
+from rdujax.compiler.files import path_of, with_whole_file
 from rdujax.estimate.pipeline import pipeline_of
 from rdujax.estimate.price import KernelCost, ProgramCost
 from rdujax.graph.graph import Graph
@@ -18,6 +24,15 @@ from rdujax.units.pcu.simd import Chain
 from rdujax.units.pcu.systolic import Fork
 
 ROWS = 12  # of the attribution, in the printed form
+TEXTS, PICTURES = (".txt", ".json"), (".svg", ".png")
+
+
+class Drawn(Protocol):
+    """A picture that can be written to a file."""
+
+    def save(self, path: str | Path) -> Path:
+        """Writes it; the suffix says how."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -34,6 +49,25 @@ class Report:
     """
 
     data: dict[str, Any]
+    floorplan: Callable[[int], Drawn] = field(repr=False, compare=False)
+
+    def save(self, path: str | PathLike[str], kernel: int = 0) -> Path:
+        """Writes the report: .txt the text, .json the data, .svg or .png the floorplan of one of its kernels.
+
+        Cycles that are Fractions are floats in JSON. Raises ArgumentError for another suffix, for a kernel that is not
+        there, and for a file that cannot be written.
+        """
+        file = path_of(path)
+        suffix = file.suffix.lower()
+        if suffix in PICTURES:
+            return self.floorplan(kernel).save(file)
+        if suffix not in TEXTS:
+            raise ArgumentError(
+                describe("no form of a report has this suffix", given=str(path), allowed=", ".join((*TEXTS, *PICTURES)))
+            )
+        text = str(self) if suffix == ".txt" else json.dumps(self.data, indent=1, default=float)
+        with_whole_file(file, lambda out: out.write(f"{text}\n".encode()))
+        return file
 
     def __str__(self) -> str:
         d = self.data
@@ -113,8 +147,8 @@ def table(head: list[str], rows: list[list[Any]], indent: str = "    ", *, right
     return "\n".join(line(row) for row in cells)
 
 
-def report(plan: Plan, machine: Machine, cost: ProgramCost, name: str) -> Report:
-    """The report of a planned and priced program."""
+def report(plan: Plan, machine: Machine, cost: ProgramCost, name: str, floorplan: Callable[[int], Drawn]) -> Report:
+    """The report of a planned and priced program; `floorplan` draws one of its kernels, when it is asked to."""
     kernels = [_kernel(plan.graph, p, c, machine) for p, c in zip(plan.kernels, cost.kernels, strict=True)]
     moved = {tier: cost.moved_bytes(tier) for tier in cost.cost.tiers if tier != "sram" and cost.moved_bytes(tier)}
     total = {
@@ -136,7 +170,8 @@ def report(plan: Plan, machine: Machine, cost: ProgramCost, name: str) -> Report
             "kernels": kernels,
             "attribution": owners(plan, machine, cost),
             "total": total,
-        }
+        },
+        floorplan,
     )
 
 

@@ -1,5 +1,6 @@
 """Reports: every cycle has one owner, shares are shares, and the text says what the data say."""
 
+import json
 from fractions import Fraction
 
 import jax
@@ -133,3 +134,20 @@ def test_cycles_of_launches_may_be_fractions():
 
 def test_things_are_counted_in_words():
     assert [counted(n, "PCU") for n in (0, 1, 1040)] == ["0 PCUs", "1 PCU", "1,040 PCUs"]
+
+
+def test_a_report_is_written_as_text_as_data_and_as_a_picture(tmp_path):
+    program = compiled(samples()[0], "none")
+    report, last = program.report(), len(program.plan.kernels) - 1
+    assert report.save(tmp_path / "all.txt").read_text() == f"{report}\n"
+    data = json.loads(report.save(str(tmp_path / "all.JSON")).read_text())
+    assert data["total"]["cycles_with_launches"] == float(report.data["total"]["cycles_with_launches"])
+    assert [k["name"] for k in data["kernels"]] == [k["name"] for k in report.data["kernels"]]
+    for kernel in (0, last):
+        drawn, direct = report.save(tmp_path / "a.svg", kernel), program.floorplan(kernel).save(tmp_path / "b.svg")
+        assert drawn.read_bytes() == direct.read_bytes()
+    with pytest.raises(rdu.ArgumentError, match=r"a report has this suffix(.|\n)*\.txt, \.json, \.svg, \.png"):
+        report.save(tmp_path / "all.pdf")
+    with pytest.raises(rdu.ArgumentError, match="no such kernel"):
+        report.save(tmp_path / "a.svg", last + 1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.svg", "all.JSON", "all.txt", "b.svg"]
