@@ -3,16 +3,10 @@
 import time
 from collections.abc import Iterator
 
-import jax.numpy as jnp
-import numpy as np
-
-from benchmarks._timing import compiled, race
+from benchmarks.units._moving import moved_tiles
 from benchmarks.units.row import Row
-from rdujax.ledger.counts import Counts, total
+from rdujax.ledger.counts import Counts
 from rdujax.machines import sn40l
-from rdujax.numerics.formats import FP32
-from rdujax.streams.layout import tiled
-from rdujax.streams.stream import Stream
 from rdujax.units import d2d
 
 CONFIG = sn40l().d2d
@@ -26,20 +20,11 @@ def rows(quick: bool) -> Iterator[Row]:
 
 def _tiles(n: int) -> Row:
     """Bits, bytes and packets of n tiles of 32 x 33."""
-    layout = tiled((n * 32, 33), (32, 33))
-    data = np.random.default_rng(3).integers(0, 2**32, (n, 32, 33), dtype=np.uint32).view(np.float32)
-
-    def crossed(x):
-        stream, counts = d2d.cross(CONFIG, Stream(x, layout, FP32), "vmap")
-        return stream.data, counts
-
-    cross = compiled(crossed, jnp.asarray(data))
-    got, counts = cross.run(jnp.asarray(data))
-    packets = n * len(range(0, data[0].nbytes, CONFIG.link_bytes_per_cycle.value))
-    wrong = int((np.asarray(got).view(np.uint32) != data.view(np.uint32)).sum())
-    wrong += total(counts) != Counts({"d2d.packets": packets, "d2d.bytes": data.nbytes})
-    seconds = race({"cross": cross}, 5)["cross"]
-    return Row("d2d", "bits and packets of tiles against those sent", data.size, "elements", wrong, data.size / seconds)
+    tile_bytes = 32 * 33 * 4
+    packets = n * len(range(0, tile_bytes, CONFIG.link_bytes_per_cycle.value))
+    expected = Counts({"d2d.packets": packets, "d2d.bytes": n * tile_bytes})
+    what = "bits and packets of tiles against those sent"
+    return moved_tiles("d2d", what, lambda stream: d2d.cross(CONFIG, stream, "vmap"), n, 33, expected)
 
 
 def _times(n: int) -> Row:

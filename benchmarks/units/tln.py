@@ -3,16 +3,10 @@
 import time
 from collections.abc import Iterator
 
-import jax.numpy as jnp
-import numpy as np
-
-from benchmarks._timing import compiled, race
+from benchmarks.units._moving import moved_tiles
 from benchmarks.units.row import Row
-from rdujax.ledger.counts import total
+from rdujax.ledger.counts import Counts
 from rdujax.machines import tiny
-from rdujax.numerics.formats import FP32
-from rdujax.streams.layout import tiled
-from rdujax.streams.stream import Stream
 from rdujax.units import tln
 
 
@@ -24,19 +18,8 @@ def rows(quick: bool) -> Iterator[Row]:
 
 def _tiles(n: int) -> Row:
     """Bits and bytes of n tiles of 32 x 32."""
-    layout = tiled((n * 32, 32), (32, 32))
-    data = np.random.default_rng(2).integers(0, 2**32, (n, 32, 32), dtype=np.uint32).view(np.float32)
-
-    def passed(x):
-        stream, counts = tln.transfer(Stream(x, layout, FP32), "vmap")
-        return stream.data, counts
-
-    send = compiled(passed, jnp.asarray(data))
-    got, counts = send.run(jnp.asarray(data))
-    wrong = int((np.asarray(got).view(np.uint32) != data.view(np.uint32)).sum())
-    wrong += total(counts) != tln.predict(data.nbytes)
-    seconds = race({"send": send}, 5)["send"]
-    return Row("tln", "elements that passed against those sent", data.size, "elements", wrong, data.size / seconds)
+    what, expected = "elements that passed against those sent", Counts({"tln.bytes": n * 32 * 32 * 4})
+    return moved_tiles("tln", what, lambda stream: tln.transfer(stream, "vmap"), n, 32, expected)
 
 
 def _times(n: int) -> Row:

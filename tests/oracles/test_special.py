@@ -13,7 +13,7 @@ from tests.oracles.jaxpr_mirror import mirror
 from tests.oracles.special_reference import errors_ulp
 
 NAMES = list(SPECIAL)
-COUNTS = [1 << 12, pytest.param(1 << 17, marks=pytest.mark.full)]
+COUNTS = [1 << 12, pytest.param(1 << 20, marks=pytest.mark.full)]
 INF, NAN = np.inf, np.nan
 UNARY_MODES = [mode for mode in MODES if mode not in ("first_constant", "last_constant", "odd_lengths")]
 
