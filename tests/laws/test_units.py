@@ -89,7 +89,7 @@ HOWS = {
 }
 
 
-@pytest.mark.parametrize("how", HOWS)
+@pytest.mark.parametrize("how", ["eager", "jit", pytest.param("constants", marks=pytest.mark.full)])
 @each_unit
 def test_bits_and_counts_are_those_of_the_reference(unit, how):
     for case in cases_of(unit):
@@ -98,7 +98,7 @@ def test_bits_and_counts_are_those_of_the_reference(unit, how):
         assert total(counts) == case.predicted, case.name
 
 
-@pytest.mark.parametrize("how", ["vmap", "scan"])
+@pytest.mark.parametrize("how", ["vmap", pytest.param("scan", marks=pytest.mark.full)])
 @each_unit
 def test_bits_and_counts_are_the_same_for_many_at_once(unit, how):
     for case in cases_of(unit):

@@ -30,9 +30,7 @@ def _bf16(bits: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("limits", RANGES, ids=str)
-@pytest.mark.parametrize(
-    "shape", [*SHAPES[:2], *(pytest.param(s, marks=pytest.mark.full) for s in SHAPES[2:])], ids=str
-)
+@pytest.mark.parametrize("shape", [SHAPES[0], *(pytest.param(s, marks=pytest.mark.full) for s in SHAPES[1:])], ids=str)
 def test_blocks_and_ranges(shape: tuple[int, int, int], limits: tuple[int, int], rng: np.random.Generator):
     m, k, n = shape
     a, b = _bf16(_patterns(rng, (m, k), *limits)), _bf16(_patterns(rng, (k, n), *limits))

@@ -15,4 +15,4 @@ def test_eight_devices_give_the_bits_of_one():
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     found = json.loads(done.stdout.splitlines()[-1])
-    assert len(found) == 18 and set(found.values()) == {0}, found
+    assert len(found) == 12 and set(found.values()) == {0}, found
