@@ -16,7 +16,7 @@ from rdujax.graph.graph import Graph
 from rdujax.graph.plan import BufferPlan, Kernel, MemoryStream, PlannedKernel, Stage, Tiling, held
 from rdujax.machines.machine import Machine
 from rdujax.ops.contract import Contract
-from rdujax.units import agcu, memory, pcu, pmu
+from rdujax.units import agcu, pcu, pmu
 from rdujax.units.pcu import simd, systolic
 from rdujax.units.pcu.simd import Chain
 from rdujax.units.pcu.systolic import Fork
@@ -90,10 +90,10 @@ def _flows(graph: Graph, kernel: Kernel, tiling: Tiling, tiers: dict[int, str]) 
 
 
 def _memory_cycles(flows: Sequence[MemoryStream], machine: Machine) -> int:
-    clock, slowest = machine.clock_hz.value, 1
-    for name in {f.tier for f in flows}:
-        moved = sum(f.turn_bytes for f in flows if f.tier == name)
-        slowest = max(slowest, memory.transfer_cycles(machine.tier(name), clock, moved))
+    slowest = 1
+    for tier in {f.tier for f in flows}:
+        read, written = (sum(f.turn_bytes for f in flows if f.tier == tier and f.is_store is s) for s in (False, True))
+        slowest = max(slowest, machine.transfer_cycles(tier, read, written))
     return slowest
 
 
@@ -129,7 +129,7 @@ def _stream(flow: MemoryStream, turn_cycles: int, ahead_cycles: dict[str, int], 
 def _ahead_cycles(flows: Sequence[MemoryStream], tier: str, machine: Machine) -> int:
     """Cycles in which a tier delivers all that is loaded before the first turn; its streams share them."""
     ahead = sum(f.first_bytes for f in flows if f.tier == tier and not f.turn_bytes)
-    return memory.transfer_cycles(machine.tier(tier), machine.clock_hz.value, ahead)
+    return machine.transfer_cycles(tier, ahead)
 
 
 def levels(kernel: Kernel) -> dict[int, int]:

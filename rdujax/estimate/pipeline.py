@@ -13,7 +13,7 @@ from rdujax.ledger import pipeline as timing
 from rdujax.ledger.numbers import maximum
 from rdujax.machines.machine import Machine
 from rdujax.ops.contract import Contract
-from rdujax.units import agcu, memory, pcu
+from rdujax.units import agcu, pcu
 from rdujax.units.pcu import simd, systolic
 from rdujax.units.pcu.simd import Chain
 from rdujax.units.pcu.systolic import Extent, Fork
@@ -87,19 +87,20 @@ def turn_extent(graph: Graph, tile: Any, stage: Stage) -> Extent:
 
 def _stream_stage(planned: PlannedKernel, stream: MemoryStream, machine: Machine) -> timing.Stage:
     peers = [s for s in planned.streams if s.tier == stream.tier]
-    tier, clock = machine.tier(stream.tier), machine.clock_hz.value
     loads = sum(s.turn_bytes for s in peers if not s.is_store)
     stores = sum(s.turn_bytes for s in peers if s.is_store)
-    first = sum(s.first_bytes for s in peers if not s.is_store)
-    one_turn = planned.tiling.turns == 1
-    shared = (stores if stream.is_store else loads) if one_turn else loads + stores
-    service = _busy(stream, stream.turn_bytes, shared, tier, clock, machine)
+    if planned.tiling.turns == 1:  # nothing is stored while the only turn still loads
+        loads, stores = (0, stores) if stream.is_store else (loads, 0)
+    service = _busy(stream, stream.turn_bytes, loads, stores, machine)
     if stream.is_store:
         return timing.Stage(stream.label, service)
-    return timing.Stage(stream.label, service, _busy(stream, stream.first_bytes, first, tier, clock, machine))
+    first = sum(s.first_bytes for s in peers if not s.is_store)
+    return timing.Stage(stream.label, service, _busy(stream, stream.first_bytes, first, 0, machine))
 
 
-def _busy(stream: MemoryStream, own: int, shared: int, tier: memory.Config, clock: Any, machine: Machine) -> Any:
+def _busy(stream: MemoryStream, own: int, read: int, written: int, machine: Machine) -> Any:
+    """Cycles for which a stream moves `own` of the bytes that its tier reads and writes meanwhile."""
     if own == 0:
         return 0
-    return maximum(memory.transfer_cycles(tier, clock, shared), agcu.cycles(machine.agcu, own, stream.agcus))
+    shared = machine.transfer_cycles(stream.tier, read, written)
+    return maximum(shared, agcu.cycles(machine.agcu, own, stream.agcus))

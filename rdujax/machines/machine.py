@@ -11,6 +11,7 @@ from rdujax.base import facts
 from rdujax.base.errors import ArgumentError, describe, unknown
 from rdujax.base.facts import Fact, record
 from rdujax.base.registry import Registry
+from rdujax.ledger.numbers import maximum, minimum
 from rdujax.units import agcu, d2d, host_link, memory, p2p, pcu, pmu, rdn, tln
 from rdujax.units.agcu import launch
 from rdujax.units.agcu.launch import ORCHESTRATIONS as ORCHESTRATIONS
@@ -78,6 +79,18 @@ class Machine:
             raise unknown("memory tier", name, memory.TIERS)
         return getattr(self, name)
 
+    def transfer_cycles(self, tier: str, read_bytes: Any, written_bytes: Any = 0) -> Any:
+        """Cycles for which streams of a tile keep a memory tier busy that read and write so many bytes of it.
+
+        Those of host memory pass the host link, whose two directions work at the same time: the slower of both counts.
+        Exact on plain facts, differentiable in facts that JAX traces. Raises UnknownNameError for another tier.
+        """
+        clock = self.clock_hz.value
+        cycles = memory.transfer_cycles(self.tier(tier), clock, read_bytes + written_bytes)
+        if tier != "host":
+            return cycles
+        return maximum(cycles, host_link.occupied_cycles(self.host_link, clock, read_bytes, written_bytes))
+
     def launch_s(self, orchestration: str) -> Any:
         """Seconds of overhead per kernel launch under software or hardware orchestration; the run is not included."""
         return launch.launch_s(self.launch, orchestration)
@@ -97,8 +110,14 @@ class Machine:
         return self.pmu.count.value * self.pmu.capacity_bytes.value
 
     def ridge(self, tier: str = "hbm") -> Any:
-        """Operational intensity (FLOP per byte) at which peak compute and the tier's peak bandwidth balance."""
-        return self.peak_flops() / self.tier(tier).bandwidth_bytes_per_s.value
+        """Operational intensity (FLOP per byte) at which peak compute and the tier's peak bandwidth balance.
+
+        That of host memory is no more than the host link lets through one way.
+        """
+        bandwidth = self.tier(tier).bandwidth_bytes_per_s.value
+        if tier == "host":
+            bandwidth = minimum(bandwidth, self.host_link.bandwidth_bytes_per_s.value)
+        return self.peak_flops() / bandwidth
 
 
 def named(name: "str | Machine") -> Machine:

@@ -144,7 +144,7 @@ def _host() -> memory.Config:
     """Host memory."""
     return memory.Config(
         capacity_bytes=       Fact(8_388_608, "bytes",   WHY, "assumed"),
-        bandwidth_bytes_per_s=Fact(1_000_000, "bytes/s", WHY, "assumed"),
+        bandwidth_bytes_per_s=Fact(4_000_000, "bytes/s", WHY, "assumed"),
         efficiency=           Fact(1.0,       "1",       WHY, "assumed"),
         latency_s=            Fact(0.00005,   "s",       WHY, "assumed"),
     )

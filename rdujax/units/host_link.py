@@ -126,6 +126,24 @@ def cycles(config: Config, clock_hz: Number, amount_bytes: Number) -> Priced:
     return unless_nothing(amount, ceil_div((latency * bandwidth + amount) * clock, bandwidth))
 
 
+def occupied_cycles(config: Config, clock_hz: Number, in_bytes: Number, out_bytes: Number) -> Priced:
+    """Cycles for which the bytes of both directions keep the busier one busy, latency not included, rounded up.
+
+    Exact on plain facts and amounts, differentiable in the facts. Raises ArgumentError for a negative amount.
+
+    >>> from rdujax.machines import tiny
+    >>> occupied_cycles(tiny().host_link, 1_000_000, in_bytes=7, out_bytes=5)
+    7
+    """
+    inward, outward, clock, bandwidth = common(
+        whole(in_bytes, what="in_bytes"),
+        whole(out_bytes, what="out_bytes"),
+        clock_hz,
+        config.bandwidth_bytes_per_s.value,
+    )
+    return ceil_div(maximum(inward, outward) * clock, bandwidth)
+
+
 def finish_cycles(config: Config, clock_hz: Number, flows: Sequence[Flow]) -> dict[str, Exact]:
     """When each concurrent transfer of one direction has arrived, under fair sharing; exact Fractions of a cycle."""
     clock = exact(clock_hz)
@@ -135,10 +153,7 @@ def finish_cycles(config: Config, clock_hz: Number, flows: Sequence[Flow]) -> di
 
 def price(config: Config, counts: Counts, clock_hz: Any) -> Priced:
     """Cycles for which the counted bytes keep the busier direction busy; exact, and differentiable in the facts."""
-    inward, outward, clock, bandwidth = common(
-        counts["host_link.in_bytes"], counts["host_link.out_bytes"], clock_hz, config.bandwidth_bytes_per_s.value
-    )
-    return ceil_div(maximum(inward, outward) * clock, bandwidth)
+    return occupied_cycles(config, clock_hz, counts["host_link.in_bytes"], counts["host_link.out_bytes"])
 
 
 UNIT = UNITS.add("host_link", Unit("host_link", Config, COUNTERS, price))

@@ -105,6 +105,16 @@ def test_limits_of_facts_are_allowed():
     assert (machine.hbm.efficiency.value, machine.launch_s("hardware"), machine.pcu.count.value) == (1, 0, 1)
 
 
+def test_streams_of_host_memory_pass_the_memory_and_the_link():
+    machine = named("tiny")  # 1 MHz; hbm 16 bytes per cycle, host memory 4, the host link 1 each way
+    assert [machine.transfer_cycles("hbm", 160, 80), machine.transfer_cycles("host", 100)] == [15, 100]
+    assert machine.transfer_cycles("host", 100, 100) == machine.transfer_cycles("host", 0, 100) == 100
+    wide = machine.replace({"host_link.bandwidth_bytes_per_s": 100_000_000})
+    assert wide.transfer_cycles("host", 100, 100) == 50
+    slope = jax.grad(lambda m: m.transfer_cycles("host", 1000, 10))(machine.relaxed())
+    assert slope.host_link.bandwidth_bytes_per_s.value < 0 and slope.host.bandwidth_bytes_per_s.value == 0
+
+
 @each_preset
 def test_derived_figures_follow_their_facts(machine):
     cells = machine.pcu.systolic_rows.value * machine.pcu.systolic_columns.value
@@ -112,7 +122,10 @@ def test_derived_figures_follow_their_facts(machine):
     assert machine.sram_bytes() == machine.pmu.count.value * machine.pmu.capacity_bytes.value
     for tier in TIERS:
         assert machine.tier(tier) is getattr(machine, tier)
-        assert machine.ridge(tier) == machine.peak_flops() / machine.tier(tier).bandwidth_bytes_per_s.value
+        bandwidth = machine.tier(tier).bandwidth_bytes_per_s.value
+        if tier == "host":
+            bandwidth = min(bandwidth, machine.host_link.bandwidth_bytes_per_s.value)
+        assert machine.ridge(tier) == machine.peak_flops() / bandwidth
     parts = [Fraction(str(getattr(machine.launch, f"{phase}_s").value)) for phase in PHASES]
     assert [machine.launch_s(o) for o in ORCHESTRATIONS] == [sum(parts), sum(parts[1:])]
     slope = jax.grad(lambda m: m.peak_flops())(jax.tree.map(jnp.float32, machine))
