@@ -11,17 +11,11 @@ from dataclasses import replace
 from math import prod
 
 from rdujax.base.errors import CapacityError, describe
-from rdujax.estimate.pipeline import turn_elements, turn_extent
 from rdujax.graph.graph import Graph
-from rdujax.graph.plan import BufferPlan, Kernel, MemoryStream, PlannedKernel, Stage, Tiling, held
+from rdujax.graph.plan import BufferPlan, Kernel, MemoryStream, PlannedKernel, Stage, Tiling, held, turn
 from rdujax.machines.machine import Machine
-from rdujax.ops.contract import Contract
+from rdujax.ops.op import Share, Stairs
 from rdujax.units import agcu, pcu, pmu
-from rdujax.units.pcu import simd, systolic
-from rdujax.units.pcu.simd import Chain
-from rdujax.units.pcu.systolic import Fork
-
-Staircase = tuple[tuple[int, Fork | Chain], ...]
 
 
 def allocate(
@@ -46,25 +40,16 @@ def allocate(
     return best
 
 
-def _staircase(graph: Graph, tiling: Tiling, stage: Stage, machine: Machine) -> Staircase:
+def _staircase(graph: Graph, tiling: Tiling, stage: Stage, machine: Machine) -> Stairs:
     config, most = machine.pcu, int(machine.pcu.count.value)
     if stage.pins.pcus is not None:
         most = min(most, stage.pins.pcus)
-    if isinstance(stage.op, Contract):
-        rows, columns = pcu.array(config, graph.types[stage.reads[0].value].fmt)
-        extent = turn_extent(graph, tiling.tile, stage)
-        splits = stage.op.config.segments(extent.k)
-        stairs: Staircase = systolic.forks(int(rows), int(columns), extent, splits, most)
-        least = splits
-    else:
-        expression = stage.op.expression
-        least = simd.links(expression, int(config.simd_stages.value))
-        lanes = int(pcu.lane_count(config, simd.widest(expression)))
-        elements = turn_elements(graph, tiling.tile, stage)
-        stairs = simd.chains(lanes, int(config.simd_stages.value), least, elements, most)
+    tiles = turn(graph, tiling, stage)
+    stairs = stage.op.shares(config, most, *tiles)
     if not stairs:
         raise CapacityError(
-            describe("a stage needs more PCUs than it may have", given=f"at least {least} PCUs", allowed=f"{most} PCUs",
+            describe("a stage needs more PCUs than it may have", allowed=f"{most} PCUs",
+                     given=f"at least {stage.op.fewest(config, *tiles)} PCUs",
                      where=f"stage {stage.label}", do="split the expression or K less, or give it more PCUs")
         )  # fmt: skip
     return stairs[:1] if stage.pins.pcus is not None else stairs
@@ -102,7 +87,7 @@ def _at(
     graph: Graph,
     kernel: Kernel,
     tiling: Tiling,
-    staircases: Sequence[Staircase],
+    staircases: Sequence[Stairs],
     flows: Sequence[MemoryStream],
     wide: frozenset[int],
     machine: Machine,
@@ -144,7 +129,7 @@ def _buffers(
     graph: Graph,
     kernel: Kernel,
     tiling: Tiling,
-    shares: tuple[Fork | Chain, ...],
+    shares: tuple[Share, ...],
     streams: tuple[MemoryStream, ...],
     wide: frozenset[int],
     machine: Machine,
@@ -177,22 +162,10 @@ def _buffers(
     return tuple(plans)
 
 
-def _rates(
-    graph: Graph, stage: Stage, share: Fork | Chain, wide: frozenset[int], machine: Machine
-) -> tuple[list[int], int]:
+def _rates(graph: Graph, stage: Stage, share: Share, wide: frozenset[int], machine: Machine) -> tuple[list[int], int]:
     """Bytes per cycle that a running stage reads of each operand, and that it writes."""
-    out = held(graph, wide, stage.result)
-    if isinstance(stage.op, Contract):
-        assert isinstance(share, Fork)
-        rows, columns = (int(n) for n in pcu.array(machine.pcu, graph.types[stage.reads[0].value].fmt))
-        feeds = [systolic.feeds(rows, columns, share, held(graph, wide, r.value))[i] for i, r in enumerate(stage.reads)]
-        k = stage.op.config.extent(*(r.shape(graph) for r in stage.reads)).k
-        outputs = rows * columns * share.rows * share.columns
-        return feeds, -(-outputs * out.width_bytes // max(1, k // share.splits))
-    assert isinstance(share, Chain)
-    expression = stage.op.expression
-    rates = [simd.feed(machine.pcu, expression, share, held(graph, wide, r.value)) for r in stage.reads]
-    return rates, simd.feed(machine.pcu, expression, share, out)
+    kept = [held(graph, wide, read.value) for read in stage.reads]
+    return stage.op.feeds(machine.pcu, share, stage.operands(graph), kept, held(graph, wide, stage.result))
 
 
 def _fits(planned: PlannedKernel, machine: Machine) -> bool:

@@ -10,7 +10,6 @@ from collections import defaultdict
 
 from rdujax.graph.graph import Graph
 from rdujax.graph.plan import Kernel, Read, Stage
-from rdujax.ops.contract import Contract
 from rdujax.streams.access import chain_axes
 
 Axis = tuple[int, int]  # (value, axis)
@@ -79,31 +78,20 @@ def _delivered(graph: Graph, classes: _Classes, read: Read) -> tuple[Axis | None
 
 def _relate(graph: Graph, classes: _Classes, stage: Stage) -> None:
     operands = [_delivered(graph, classes, read) for read in stage.reads]
-    for i in range(len(graph.types[stage.result].shape)):
-        classes.find((stage.result, i))
-    if not isinstance(stage.op, Contract):
-        for delivered in operands:
-            for i, axis in enumerate(delivered):
-                if axis is not None:
-                    classes.join((stage.result, i), axis)
-        return
-    c = stage.op.config
-    lhs, rhs = operands
-    place = 0
-    for i, j in zip(c.lhs_batch, c.rhs_batch, strict=True):
-        for axis in (lhs[i], rhs[j]):
-            if axis is not None:
-                classes.join((stage.result, place), axis)
-        place += 1
-    for delivered, free in ((lhs, c.lhs_free(len(lhs))), (rhs, c.rhs_free(len(rhs)))):
-        for i in free:
-            axis = delivered[i]
-            if axis is not None:
-                classes.join((stage.result, place), axis)
-            place += 1
-    for delivered, contracted in ((lhs, c.lhs_contract), (rhs, c.rhs_contract)):
-        for i in contracted:
-            axis = delivered[i]
-            if axis is not None:
+    result = [(stage.result, i) for i in range(len(graph.types[stage.result].shape))]
+    walks = stage.op.walks(*(read.shape(graph) for read in stage.reads))
+    for axis in result:
+        classes.find(axis)
+    for delivered, axes in zip(operands, walks, strict=True):
+        for axis, along in zip(delivered, axes, strict=True):
+            if axis is None:
+                continue
+            if along is not None:
+                classes.join(result[along], axis)
+            else:
                 classes.find(axis)
                 classes.block(axis)
+    walked = {along for axes in walks for along in axes}
+    for i, axis in enumerate(result):
+        if i not in walked:
+            classes.block(axis)

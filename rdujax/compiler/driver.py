@@ -23,7 +23,6 @@ from rdujax.ledger.numbers import is_exact
 from rdujax.machines.machine import ORCHESTRATIONS, Machine
 from rdujax.numerics.formats import BF16
 from rdujax.ops.contract import Contract
-from rdujax.ops.map import Map
 from rdujax.ops.move import Move
 from rdujax.units import memory
 from rdujax.units.memory import TIERS
@@ -215,7 +214,7 @@ def _kernel_name(group: Sequence[Node]) -> str:
 
 def _read_wide(kernel: Kernel, value: int) -> bool:
     """Whether some stage takes FP32 where it could have BF16: arithmetic does, a contraction rounds what it reads."""
-    return any(r.value == value for s in kernel.stages if isinstance(s.op, Map) for r in s.reads)
+    return any(r.value == value for s in kernel.stages if s.op.reads_wide for r in s.reads)
 
 
 def _named(kernels: Sequence[PlannedKernel]) -> tuple[PlannedKernel, ...]:

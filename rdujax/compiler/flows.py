@@ -17,12 +17,12 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-from rdujax.estimate.pipeline import turn_extent
 from rdujax.graph.graph import Graph
 from rdujax.graph.plan import MemoryStream, PlannedKernel, Stage
 from rdujax.ledger.numbers import ceil_div
 from rdujax.machines.machine import Machine
 from rdujax.ops.contract import Contract
+from rdujax.ops.op import Share
 from rdujax.units import pcu
 from rdujax.units.pcu import systolic
 from rdujax.units.pcu.simd import Chain
@@ -126,10 +126,11 @@ def _spread(
     return Flow(name, *sources, tuple((place,) for place in targets[0]), targets[1], packets)
 
 
-def _groups(share: Fork | Chain, pcus: Sequence[Unit], operand: int) -> tuple[tuple[Unit, ...], ...]:
+def _groups(share: Share, pcus: Sequence[Unit], operand: int) -> tuple[tuple[Unit, ...], ...]:
     """The PCUs that need the same part of an operand, for each part; of a chain, the first link of each copy."""
     if isinstance(share, Chain):
         return tuple((place,) for place in pcus[:: share.links])
+    assert isinstance(share, Fork)
     rows, columns, splits = range(share.rows), range(share.columns), range(share.splits)
 
     def at(row: int, column: int, split: int) -> Unit:
@@ -143,7 +144,9 @@ def _groups(share: Fork | Chain, pcus: Sequence[Unit], operand: int) -> tuple[tu
 def _fed_bytes(graph: Graph, planned: PlannedKernel, stage: Stage, share: Fork, machine: Machine, operand: int) -> int:
     """Bytes of an operand that each array takes in a turn: the width that it is fed per cycle, for all its passes."""
     rows, columns = pcu.array(machine.pcu, graph.types[stage.reads[0].value].fmt)
-    extent = turn_extent(graph, planned.tiling.tile, stage)
+    lhs, rhs = planned.turn(graph, stage)
+    assert isinstance(stage.op, Contract)
+    extent = stage.op.config.extent(lhs.shape, rhs.shape)
     alone = replace(share, rows=1, columns=1, splits=1)
     per_cycle = systolic.feeds(rows, columns, alone, planned.held(graph, stage.reads[operand].value))[operand]
     on_rows, on_columns = (extent.n, extent.m) if share.transposed else (extent.m, extent.n)

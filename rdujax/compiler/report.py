@@ -18,10 +18,8 @@ from rdujax.ledger.makespan import critical_stage
 from rdujax.ledger.numbers import Exact, exact
 from rdujax.ledger.pipeline import Pipeline
 from rdujax.machines.machine import Machine
-from rdujax.ops.contract import Contract
+from rdujax.ops.op import Share
 from rdujax.units import pcu
-from rdujax.units.pcu.simd import Chain
-from rdujax.units.pcu.systolic import Fork
 
 ROWS = 12  # of the attribution, in the printed form
 TEXTS, PICTURES = (".txt", ".json"), (".svg", ".png")
@@ -249,15 +247,10 @@ def _stream_row(stream: MemoryStream) -> dict[str, Any]:
 
 
 def _stage_row(
-    graph: Graph, planned: PlannedKernel, stage: Stage, share: Fork | Chain, cost: KernelCost, machine: Machine
+    graph: Graph, planned: PlannedKernel, stage: Stage, share: Share, cost: KernelCost, machine: Machine
 ) -> dict[str, Any]:
-    peak = None
-    if isinstance(share, Fork):
-        assert isinstance(stage.op, Contract)
-        what = f"fork {share.rows}x{share.columns}x{share.splits}: {stage.op}"
-        macs = stage.op.config.extent(*(read.shape(graph) for read in stage.reads)).macs
+    peak, macs = None, stage.op.work(*stage.operands(graph))["pcu.macs"]
+    if macs:
         cells = share.pcus * prod(pcu.array(machine.pcu, graph.types[stage.reads[0].value].fmt))
         peak = float(macs / (cells * cost.cost.cycles))  # not emulated: sizes
-    else:
-        what = f"chain {share.links} x {share.copies}: {stage.op}"
-    return {"label": stage.label, "pcus": share.pcus, "agcus": 0, "peak_share": peak, "what": what}
+    return {"label": stage.label, "pcus": share.pcus, "agcus": 0, "peak_share": peak, "what": f"{share}: {stage.op}"}

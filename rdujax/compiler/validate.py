@@ -25,8 +25,8 @@ from rdujax.graph.graph import Graph, Node
 from rdujax.numerics import convert
 from rdujax.numerics.formats import FP32, Format
 from rdujax.ops.contract import Contract
-from rdujax.ops.map import Map
 from rdujax.ops.move import Move
+from rdujax.ops.op import Work
 
 
 @dataclass(frozen=True)
@@ -215,7 +215,7 @@ def _cause(
     inherited = _inherited(node, different)
     if isinstance(node.op, Move):
         return (), inherited
-    assert isinstance(node.op, Contract | Map)
+    assert isinstance(node.op, Work)
     operands, fmts = [theirs[v] for v in node.operands], [graph.types[v].fmt for v in node.operands]
     is_wide, splits = node.result in wide, node.op.config.k_splits if isinstance(node.op, Contract) else 1
 

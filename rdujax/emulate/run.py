@@ -19,14 +19,12 @@ from rdujax.ledger.counts import Counts
 from rdujax.machines.machine import Machine
 from rdujax.numerics import convert
 from rdujax.numerics.formats import Format
-from rdujax.ops.contract import Contract
+from rdujax.ops.op import operand_tiles
 from rdujax.streams import layout as layouts
 from rdujax.streams.layout import Layout
 from rdujax.streams.lift import Executor
 from rdujax.streams.stream import Stream, untile
 from rdujax.units import agcu, pmu
-from rdujax.units.pcu.simd import simd
-from rdujax.units.pcu.systolic import systolic
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["memory", "counts", "captured"], meta_fields=[])
@@ -101,41 +99,29 @@ class _Kernel:
 
     def _stage(self, stage: Stage) -> None:
         layout = self._layout(stage.result)
-        held = self.planned.held(self.graph, stage.result)
-        if isinstance(stage.op, Contract):
-            a, b = self._operands(stage.op, stage.reads, layout)
-            buffers = tuple(self.planned.held(self.graph, r.value) for r in stage.reads)
-            stream, counts = systolic(
-                stage.op.config, a, b, layout, held, self.how, self.tally, (buffers[0], buffers[1])
-            )
-        else:
-            expression = stage.op.expression
-            operands = [self._read(r, layout, self.planned.held(self.graph, r.value)) for r in stage.reads]
-            wide = held is not self.graph.types[stage.result].fmt
-            stream, counts = simd(expression, *operands, wide=wide, how=self.how, tally=self.tally)
+        output = self.planned.held(self.graph, stage.result)
+        held = [self.planned.held(self.graph, read.value) for read in stage.reads]
+        operands = self._operands(stage, held, layout)
+        stream, counts = stage.op.run(operands, layout, output, held, self.how, self.tally)
         self._count(counts)
         if self.tally:
-            self._count(pmu.written(layout, held, self.how))
+            self._count(pmu.written(layout, output, self.how))
         self.streams[stage.result] = stream
         self.results[stage.result] = untile(stream)
 
-    def _operands(self, op: Contract, reads: Sequence[Read], result: Layout) -> tuple[Stream, Stream]:
-        """Both operands cut like the result along batch and free axes, whole along contracted ones."""
-        config = op.config
-        lhs, rhs = (read.shape(self.graph) for read in reads)
-        n_batch, free_l, free_r = len(config.lhs_batch), config.lhs_free(len(lhs)), config.rhs_free(len(rhs))
-        tile_l, tile_r = list(lhs), list(rhs)
-        for i, j, t in zip(config.lhs_batch, config.rhs_batch, result.tile[:n_batch], strict=True):
-            tile_l[i], tile_r[j] = t, t
-        for i, t in zip(free_l, result.tile[n_batch : n_batch + len(free_l)], strict=True):
-            tile_l[i] = t
-        for j, t in zip(free_r, result.tile[n_batch + len(free_l) :], strict=True):
-            tile_r[j] = t
-        fmts = [self.graph.types[r.value].fmt for r in reads]
-        return (
-            self._read(reads[0], layouts.tiled(lhs, tuple(tile_l)), fmts[0]),
-            self._read(reads[1], layouts.tiled(rhs, tuple(tile_r)), fmts[1]),
-        )
+    def _operands(self, stage: Stage, held: Sequence[Format], result: Layout) -> list[Stream]:
+        """The operands cut like the result along the axes that they walk, whole along the others."""
+        shapes = [read.shape(self.graph) for read in stage.reads]
+        tiles = operand_tiles(stage.op, shapes, result.tile)
+        walks = stage.op.walks(*shapes)
+        operands = []
+        for read, shape, tile, axes, fmt in zip(stage.reads, shapes, tiles, walks, held, strict=True):
+            place = {axis: i for i, axis in enumerate(axes) if axis is not None}
+            order = [i for i, axis in enumerate(axes) if axis is None] + [place[a] for a in result.order if a in place]
+            declared = self.graph.types[read.value].fmt
+            layout = layouts.tiled(shape, tile, tuple(order))
+            operands.append(self._read(read, layout, fmt if stage.op.reads_wide else declared))
+        return operands
 
     def _read(self, read: Read, layout: Layout, fmt: Format) -> Stream:
         return pmu.buffer(self.streams[read.value], read.chain, layout, fmt)

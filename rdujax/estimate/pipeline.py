@@ -8,22 +8,19 @@ from dataclasses import replace
 from typing import Any
 
 from rdujax.graph.graph import Graph
-from rdujax.graph.plan import MemoryStream, PlannedKernel, Stage
+from rdujax.graph.plan import MemoryStream, PlannedKernel
 from rdujax.ledger import pipeline as timing
 from rdujax.ledger.numbers import maximum
 from rdujax.machines.machine import Machine
-from rdujax.ops.contract import Contract
-from rdujax.units import agcu, pcu
-from rdujax.units.pcu import simd, systolic
-from rdujax.units.pcu.simd import Chain
-from rdujax.units.pcu.systolic import Extent, Fork
+from rdujax.units import agcu
 
 
 def pipeline_of(graph: Graph, planned: PlannedKernel, machine: Machine) -> timing.Pipeline:
     """The pipeline whose makespan over `planned.tiling.turns` turns is the kernel's time in cycles."""
     stages = [_stream_stage(planned, stream, machine) for stream in planned.streams]
     for stage, share in zip(planned.kernel.stages, planned.shares, strict=True):
-        stages.append(timing.Stage(stage.label, stage_cycles(graph, planned, stage, share, machine)))
+        cycles = stage.op.cycles(machine.pcu, share, *planned.turn(graph, stage))
+        stages.append(timing.Stage(stage.label, cycles))
     pipeline = timing.Pipeline(tuple(stages), tuple(_edges(planned)))
     return replace(pipeline, edges=tuple(_unhindered(pipeline, planned)))
 
@@ -51,38 +48,6 @@ def _edges(planned: PlannedKernel) -> list[timing.Edge]:
     stores = {s.value: s.label for s in planned.streams if s.is_store}
     found |= {(w.read.value, stores[w.value]) for w in planned.kernel.writes}
     return [timing.Edge(source[value], reader, depths[value]) for value, reader in sorted(found)]
-
-
-def stage_cycles(graph: Graph, planned: PlannedKernel, stage: Stage, share: Fork | Chain, machine: Machine) -> Any:
-    """Cycles that one full turn keeps the PCUs of a stage busy."""
-    if isinstance(stage.op, Contract):
-        assert isinstance(share, Fork)
-        rows, columns = pcu.array(machine.pcu, graph.types[stage.reads[0].value].fmt)
-        return systolic.cycles(rows, columns, turn_extent(graph, planned.tiling.tile, stage), share)
-    assert isinstance(share, Chain)
-    return simd.cycles(machine.pcu, stage.op.expression, turn_elements(graph, planned.tiling.tile, stage), share)
-
-
-def turn_elements(graph: Graph, tile: Any, stage: Stage) -> int:
-    """Elements of a stage's result that one full turn computes; `tile` maps (value, shape) to a tile."""
-    count = 1
-    for length in tile(stage.result, graph.types[stage.result].shape):
-        count *= length
-    return count
-
-
-def turn_extent(graph: Graph, tile: Any, stage: Stage) -> Extent:
-    """Sizes of the matrix product of one full turn: result axes cut, contracted axes whole."""
-    assert isinstance(stage.op, Contract)
-    config = stage.op.config
-    lhs, rhs = (read.shape(graph) for read in stage.reads)
-    full = config.extent(lhs, rhs)
-    cut = tile(stage.result, graph.types[stage.result].shape)
-    n_batch, n_lhs = len(config.lhs_batch), len(config.lhs_free(len(lhs)))
-    sizes = [1, 1, 1]
-    for i, length in enumerate(cut):
-        sizes[0 if i < n_batch else 1 if i < n_batch + n_lhs else 2] *= length
-    return Extent(sizes[0], sizes[1], sizes[2], full.k)
 
 
 def _stream_stage(planned: PlannedKernel, stream: MemoryStream, machine: Machine) -> timing.Stage:

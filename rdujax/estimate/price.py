@@ -5,7 +5,6 @@ with derivatives (the closed form of the pipeline: fill and turns of the slowest
 """
 
 from dataclasses import dataclass
-from math import prod
 from typing import Any
 
 import jax.numpy as jnp
@@ -14,15 +13,14 @@ from rdujax.base import facts
 from rdujax.base.errors import unknown
 from rdujax.estimate.pipeline import pipeline_of
 from rdujax.graph.graph import Graph
-from rdujax.graph.plan import Plan, PlannedKernel, Stage
+from rdujax.graph.plan import Plan, PlannedKernel
 from rdujax.ledger.closed_form import closed_form_cycles
 from rdujax.ledger.cost import Cost
 from rdujax.ledger.counts import Counts
 from rdujax.ledger.makespan import critical_path_cycles, makespan_cycles
 from rdujax.ledger.numbers import common, is_exact, is_relaxed, ratio
 from rdujax.machines.machine import Machine
-from rdujax.ops.contract import Contract
-from rdujax.ops.map import Map
+from rdujax.ops.op import visits
 from rdujax.streams.layout import tiled
 from rdujax.units import agcu
 from rdujax.units.memory import TIERS
@@ -136,16 +134,12 @@ def _kernel(plan: Plan, planned: PlannedKernel, machine: Machine) -> KernelCost:
     for stream in planned.streams:
         side = written if stream.is_store else read
         side[stream.tier] = side.get(stream.tier, 0) + stream.total_bytes
-    flops = sum(s.op.flops(*_operands(plan.graph, s)) for s in planned.kernel.stages)
+    flops = sum(s.op.flops(*s.operands(plan.graph)) for s in planned.kernel.stages)
     cost = Cost(cycles, flops, read, written, {"sram": planned.sram_bytes})
     launch_s, run_s = machine.launch_s(plan.orchestration), ratio(cycles, machine.clock_hz.value)
     if not exact:  # also a number that rests on none of the traced facts is a JAX value, whose derivative is zero
         launch_s, run_s = (jnp.asarray(x if is_relaxed(x) else float(x), jnp.float32) for x in (launch_s, run_s))
     return KernelCost(planned.kernel.name, cost, launch_s, run_s, critical)
-
-
-def _operands(graph: Graph, stage: Any) -> list[Any]:
-    return [type(graph.types[r.value])(r.shape(graph), graph.types[r.value].fmt) for r in stage.reads]
 
 
 def _is_exact(machine: Machine) -> bool:
@@ -179,32 +173,15 @@ def _predict_kernel(plan: Plan, planned: PlannedKernel, machine: Machine) -> Cou
     for stage in planned.kernel.stages:
         result = graph.types[stage.result]
         counts = counts + Counts({"pmu.written_bytes": result.elements * planned.held(graph, stage.result).width_bytes})
-        counts = counts + (_contraction if isinstance(stage.op, Contract) else _map)(planned, graph, stage)
+        operands = stage.operands(graph)
+        counts = counts + stage.op.work(*operands)
+        tile = planned.tiling.tile(stage.result, result.shape)
+        grid = tuple(-(-n // t) for n, t in zip(result.shape, tile, strict=True))
+        walks = stage.op.walks(*(o.shape for o in operands))
+        for read, operand, axes in zip(stage.reads, operands, walks, strict=True):
+            width = planned.held(graph, read.value).width_bytes
+            counts = counts + Counts({"pmu.read_bytes": operand.elements * visits(axes, grid) * width})
     for write in planned.kernel.writes:
         elements = graph.types[write.value].elements
         counts = counts + Counts({"pmu.read_bytes": elements * planned.held(graph, write.read.value).width_bytes})
     return counts
-
-
-def _contraction(planned: PlannedKernel, graph: Graph, stage: Stage) -> Counts:
-    """Every operand tile is read once for each result tile that needs it."""
-    assert isinstance(stage.op, Contract)
-    config = stage.op.config
-    lhs, rhs = (r.shape(graph) for r in stage.reads)
-    grid = _grid(planned, stage.result, graph.types[stage.result].shape)
-    n_lhs = len(config.lhs_batch) + len(config.lhs_free(len(lhs)))
-    again = prod(grid[n_lhs:]), prod(grid[len(config.lhs_batch) : n_lhs])
-    widths = [planned.held(graph, r.value).width_bytes for r in stage.reads]
-    read_bytes = prod(lhs) * again[0] * widths[0] + prod(rhs) * again[1] * widths[1]
-    return Counts({"pcu.macs": config.extent(lhs, rhs).macs, "pmu.read_bytes": read_bytes})
-
-
-def _map(planned: PlannedKernel, graph: Graph, stage: Stage) -> Counts:
-    assert isinstance(stage.op, Map)
-    elements = graph.types[stage.result].elements
-    read_bytes = elements * sum(planned.held(graph, r.value).width_bytes for r in stage.reads)
-    return Counts({"pcu.simd_operations": elements * len(stage.op.expression.work), "pmu.read_bytes": read_bytes})
-
-
-def _grid(planned: PlannedKernel, value: int, shape: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(-(-n // t) for n, t in zip(shape, planned.tiling.tile(value, shape), strict=True))

@@ -10,11 +10,8 @@ from typing import Literal
 
 from rdujax.graph.graph import NO_PINS, Graph, Node, Pins
 from rdujax.numerics.formats import BF16, FP32, Format
-from rdujax.ops.contract import Contract
-from rdujax.ops.map import Map
+from rdujax.ops.op import Share, TensorType, Work, operand_tiles
 from rdujax.streams.access import Access, chain_shape
-from rdujax.units.pcu.simd import Chain
-from rdujax.units.pcu.systolic import Fork
 
 BufferFormat = Literal["declared", "fp32"]
 
@@ -42,11 +39,15 @@ class Stage:
     """
 
     label: str
-    op: Contract | Map
+    op: Work
     reads: tuple[Read, ...]
     result: int
     members: tuple[str, ...]
     pins: Pins = NO_PINS
+
+    def operands(self, graph: Graph) -> tuple[TensorType, ...]:
+        """The types of the operands as they are delivered."""
+        return tuple(TensorType(read.shape(graph), graph.types[read.value].fmt) for read in self.reads)
 
 
 @dataclass(frozen=True)
@@ -163,7 +164,7 @@ class PlannedKernel:
 
     kernel: Kernel
     tiling: Tiling
-    shares: tuple[Fork | Chain, ...]
+    shares: tuple[Share, ...]
     buffers: tuple[BufferPlan, ...]
     streams: tuple[MemoryStream, ...]
     wide: frozenset[int]
@@ -171,6 +172,10 @@ class PlannedKernel:
     def held(self, graph: Graph, value: int) -> Format:
         """The format in which stage buffers hold a value: FP32 where it is kept wide, otherwise its own."""
         return held(graph, self.wide, value)
+
+    def turn(self, graph: Graph, stage: Stage) -> tuple[TensorType, ...]:
+        """The tiles of the operands that one turn of a stage takes."""
+        return turn(graph, self.tiling, stage)
 
     @property
     def pcus(self) -> int:
@@ -210,6 +215,14 @@ class Plan:
     def peak_bytes(self, tier: str) -> int:
         """Bytes that the values of a tier take together: every value keeps its own place while the program runs."""
         return sum(self.graph.types[v].size_bytes for v, t in self.tiers.items() if t == tier)
+
+
+def turn(graph: Graph, tiling: Tiling, stage: Stage) -> tuple[TensorType, ...]:
+    """The tiles of the operands that one turn of a stage takes."""
+    operands = stage.operands(graph)
+    cut = tiling.tile(stage.result, graph.types[stage.result].shape)
+    tiles = operand_tiles(stage.op, [o.shape for o in operands], cut)
+    return tuple(TensorType(tile, o.fmt) for tile, o in zip(tiles, operands, strict=True))
 
 
 def held(graph: Graph, wide: frozenset[int], value: int) -> Format:

@@ -1,14 +1,23 @@
 """Contraction: matrix products and everything `dot_general` says."""
 
 # not emulated: NumPy computes the float64 reference
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from rdujax.base.errors import FormatError, describe
+from rdujax.ledger.counts import Counts
 from rdujax.numerics.formats import INT32, Format
-from rdujax.ops.op import TensorType
-from rdujax.units.pcu.systolic import Contraction
+from rdujax.ops.op import Stairs, TensorType
+from rdujax.streams.access import Axes
+from rdujax.streams.layout import Layout
+from rdujax.streams.lift import Executor
+from rdujax.streams.stream import Stream
+from rdujax.units import pcu
+from rdujax.units.pcu import systolic
+from rdujax.units.pcu.systolic import Contraction, Extent, Fork
 
 
 @dataclass(frozen=True)
@@ -57,6 +66,67 @@ class Contract:
     def flops(self, *operands: TensorType) -> int:
         """See `Op`."""
         return 2 * self.config.extent(operands[0].shape, operands[1].shape).macs if self.output.is_float else 0
+
+    @property
+    def reads_wide(self) -> bool:
+        """See `Work`: the array takes what is declared."""
+        return False
+
+    def walks(self, *shapes: tuple[int, ...]) -> tuple[Axes, ...]:
+        """See `Work`: batch and free axes walk along the result's, contracted ones along none."""
+        lhs, rhs = shapes
+        c = self.config
+        free_l, free_r = c.lhs_free(len(lhs)), c.rhs_free(len(rhs))
+        left, right = (*c.lhs_batch, *free_l), (*c.rhs_batch, *free_r)
+        n_batch = len(c.lhs_batch)
+        places_r = (*range(n_batch), *range(n_batch + len(free_l), n_batch + len(free_l) + len(free_r)))
+        of_left, of_right = dict(zip(left, range(len(left)), strict=True)), dict(zip(right, places_r, strict=True))
+        return tuple(of_left.get(i) for i in range(len(lhs))), tuple(of_right.get(i) for i in range(len(rhs)))
+
+    def run(
+        self,
+        operands: Sequence[Stream],
+        layout: Layout,
+        output: Format,
+        held: Sequence[Format],
+        how: Executor = "whole",
+        tally: bool = True,
+    ) -> tuple[Stream, Counts]:
+        """See `Work`."""
+        a, b = operands
+        return systolic.systolic(self.config, a, b, layout, output, how, tally, (held[0], held[1]))
+
+    def work(self, *operands: TensorType) -> Counts:
+        """See `Work`."""
+        return Counts({"pcu.macs": self._extent(*operands).macs})
+
+    def fewest(self, config: pcu.Config, *operands: TensorType) -> int:
+        """See `Work`: one for each segment of K."""
+        return self.config.segments(self._extent(*operands).k)
+
+    def shares(self, config: pcu.Config, most: int, *operands: TensorType) -> Stairs:
+        """See `Work`."""
+        rows, columns = (int(n) for n in pcu.array(config, operands[0].fmt))
+        return systolic.forks(rows, columns, self._extent(*operands), self.fewest(config, *operands), most)
+
+    def cycles(self, config: pcu.Config, share: Fork, *operands: TensorType) -> Any:
+        """See `Work`."""
+        rows, columns = pcu.array(config, operands[0].fmt)
+        return systolic.cycles(rows, columns, self._extent(*operands), share)
+
+    def feeds(
+        self, config: pcu.Config, share: Fork, operands: Sequence[TensorType], held: Sequence[Format], output: Format
+    ) -> tuple[list[int], int]:
+        """See `Work`: sums leave once in as many cycles as their segment of K has steps."""
+        rows, columns = (int(n) for n in pcu.array(config, operands[0].fmt))
+        rates = [systolic.feeds(rows, columns, share, fmt)[i] for i, fmt in enumerate(held)]
+        outputs = rows * columns * share.rows * share.columns
+        segment = max(1, self._extent(*operands).k // share.splits)
+        return rates, -(-outputs * output.width_bytes // segment)
+
+    def _extent(self, *operands: TensorType) -> Extent:
+        lhs, rhs = operands
+        return self.config.extent(lhs.shape, rhs.shape)
 
     def __str__(self) -> str:
         c = self.config

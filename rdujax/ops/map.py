@@ -1,13 +1,24 @@
 """Map: one SIMD expression applied to every element."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from rdujax.base.errors import FormatError, ShapeError, describe
+from rdujax.ledger.counts import Counts
+from rdujax.numerics.formats import Format
 from rdujax.ops import reference
-from rdujax.ops.op import TensorType
+from rdujax.ops.op import Stairs, TensorType
+from rdujax.streams.access import Axes
+from rdujax.streams.layout import Layout
+from rdujax.streams.lift import Executor
+from rdujax.streams.stream import Stream
+from rdujax.units import pcu
+from rdujax.units.pcu import simd
 from rdujax.units.pcu.expression import IMMEDIATE, Expression
+from rdujax.units.pcu.simd import Chain
 
 
 @dataclass(frozen=True)
@@ -43,6 +54,53 @@ class Map:
     def flops(self, *operands: TensorType) -> int:
         """See `Op`: one per floating instruction and element."""
         return self.expression.flops * operands[0].elements
+
+    @property
+    def reads_wide(self) -> bool:
+        """See `Work`: every step computes in FP32."""
+        return True
+
+    def walks(self, *shapes: tuple[int, ...]) -> tuple[Axes, ...]:
+        """See `Work`: every axis of every operand."""
+        return tuple(tuple(range(len(shape))) for shape in shapes)
+
+    def run(
+        self,
+        operands: Sequence[Stream],
+        layout: Layout,
+        output: Format,
+        held: Sequence[Format],
+        how: Executor = "whole",
+        tally: bool = True,
+    ) -> tuple[Stream, Counts]:
+        """See `Work`."""
+        wide = output is not self.expression.output
+        return simd.simd(self.expression, *operands, wide=wide, how=how, tally=tally)
+
+    def work(self, *operands: TensorType) -> Counts:
+        """See `Work`."""
+        return Counts({"pcu.simd_operations": operands[0].elements * len(self.expression.work)})
+
+    def fewest(self, config: pcu.Config, *operands: TensorType) -> int:
+        """See `Work`: the links of one chain."""
+        return simd.links(self.expression, int(config.simd_stages.value))
+
+    def shares(self, config: pcu.Config, most: int, *operands: TensorType) -> Stairs:
+        """See `Work`."""
+        lanes = int(pcu.lane_count(config, simd.widest(self.expression)))
+        links = self.fewest(config, *operands)
+        return simd.chains(lanes, int(config.simd_stages.value), links, operands[0].elements, most)
+
+    def cycles(self, config: pcu.Config, share: Chain, *operands: TensorType) -> Any:
+        """See `Work`."""
+        return simd.cycles(config, self.expression, operands[0].elements, share)
+
+    def feeds(
+        self, config: pcu.Config, share: Chain, operands: Sequence[TensorType], held: Sequence[Format], output: Format
+    ) -> tuple[list[int], int]:
+        """See `Work`."""
+        rates = [simd.feed(config, self.expression, share, fmt) for fmt in held]
+        return rates, simd.feed(config, self.expression, share, output)
 
     def __str__(self) -> str:
         return f"map {self.expression}"

@@ -46,6 +46,9 @@ class Chain:
         """PCUs in all."""
         return self.links * self.copies
 
+    def __str__(self) -> str:
+        return f"chain {self.links} x {self.copies}"
+
 
 def simd(
     expression: Expression,

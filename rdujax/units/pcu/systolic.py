@@ -151,6 +151,9 @@ class Fork:
         """PCUs in all."""
         return self.rows * self.columns * self.splits
 
+    def __str__(self) -> str:
+        return f"fork {self.rows}x{self.columns}x{self.splits}"
+
 
 def step(config: Contraction, a: jax.Array, b: jax.Array, acc: jax.Array | None, fmt: Format) -> jax.Array:
     """One tile: [*lhs tile], [*rhs tile] carriers (or BF16 words), sums so far -> sums [batch, lhs free, rhs free].
