@@ -9,6 +9,7 @@ shape in and out (comparisons: bool).
 """
 
 from collections.abc import Callable
+from functools import reduce
 
 import jax
 import jax.numpy as jnp
@@ -37,28 +38,29 @@ _ONE_BITS = np.int32(0x3F800000)
 Pair = tuple[jax.Array, jax.Array]
 
 
-def _hidden(x: jax.Array, y: jax.Array, limit: jax.Array | np.int32 = INF_BITS) -> Pair:
+def _hidden(x: jax.Array, y: jax.Array) -> Pair:
     """Both operands made to depend on each other, so that a constant one does not look like one.
 
-    XLA drops the addition of zero, and with it the sign of -0, and divides by constants with a reciprocal. Where
-    one operand is NaN both become NaN, and so does the result, as it should.
+    XLA drops the addition of zero, and with it the sign of -0. Where one operand is NaN both become NaN, and so does
+    the result, as it should.
     """
     x_bits, y_bits = to_bits(x), to_bits(y)
-    nan = jnp.maximum(magnitude(x_bits), magnitude(y_bits)) > limit
+    nan = jnp.maximum(magnitude(x_bits), magnitude(y_bits)) > INF_BITS
     return from_bits(jnp.where(nan, QNAN_BITS, x_bits)), from_bits(jnp.where(nan, QNAN_BITS, y_bits))
 
 
-def _limit_by_position(shape: tuple[int, ...]) -> jax.Array | np.int32:
-    """Infinity or a NaN pattern, different from place to place.
+def _divisor(x: jax.Array, y: jax.Array) -> jax.Array:
+    """y as nobody can see through it: the smaller of its bits and of bits that are never smaller.
 
-    A division by a broadcast value becomes a product with a broadcast reciprocal, and XLA moves broadcasts below
-    element-wise operations to get there. Nothing that depends on the place is a broadcast.
+    XLA divides by constants with a reciprocal, and a division by a broadcast value becomes a product with a broadcast
+    reciprocal; it moves broadcasts below element-wise operations to get there. Nothing that depends on the place is a
+    constant or a broadcast; where there is but one place, the limit depends on x. As integers, the bits of no carrier
+    lie above those of the one NaN.
     """
-    limit = INF_BITS
-    for axis, length in enumerate(shape):
-        if length > 1:
-            limit = limit | jax.lax.broadcasted_iota(jnp.int32, shape, axis)
-    return limit
+    places = [
+        jax.lax.broadcasted_iota(jnp.int32, x.shape, axis) for axis, length in enumerate(x.shape) if length > 1
+    ] or [magnitude(to_bits(x))]
+    return from_bits(jnp.minimum(to_bits(y), reduce(jnp.bitwise_or, places, QNAN_BITS)))
 
 
 def _raw_add(x, y):
@@ -76,8 +78,7 @@ def _raw_mul(x, y):
 
 
 def _raw_div(x, y):
-    _, hidden = _hidden(x, y, _limit_by_position(x.shape))
-    return to_bits(x / hidden)
+    return to_bits(x / _divisor(x, y))
 
 
 def _add_jvp(out, primals, tangents):
