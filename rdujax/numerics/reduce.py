@@ -72,6 +72,30 @@ def time_sum(total: jax.Array, rows: jax.Array) -> jax.Array:
 
 
 @partial(jax.jit, static_argnames="axis")
+def tree_prod(x: ArrayLike, axis: int) -> jax.Array:
+    """The product over `axis` (removed) by halving, padded with 1; derivatives are those of the products."""
+    (x,) = as_carriers("tree_prod", x)
+    return _halve(canonicalize(x), _checked_axis("tree_prod", x, axis), registers.mul)
+
+
+def lane_prod(x: ArrayLike, axis: int, lanes: int) -> jax.Array:
+    """The product over `axis` (removed) as a SIMD unit of `lanes` lanes makes it; order and errors as `lane_sum`."""
+    lanes = index(lanes)
+    if lanes < 1:
+        raise ArgumentError(describe("too few lanes", given=lanes, allowed="lanes >= 1", where="lane_prod"))
+    return _lane_prod_entry(x, axis=axis, lanes=lanes)
+
+
+@partial(jax.jit, static_argnames=("axis", "lanes"))
+def _lane_prod_entry(x, axis, lanes):
+    (x,) = as_carriers("lane_prod", x)
+    x = jnp.moveaxis(canonicalize(x), _checked_axis("lane_prod", x, axis), 0)
+    rows = _in_lanes(x, lanes, 1.0)
+    total, _ = jax.lax.scan(lambda so_far, row: (registers.mul(so_far, row), None), rows[0], rows[1:])
+    return _halve(total, 0, registers.mul)
+
+
+@partial(jax.jit, static_argnames="axis")
 def tree_max(x: ArrayLike, axis: int) -> jax.Array:
     """The largest value over `axis` (removed) in the order of N5: -0 < +0, any NaN gives NaN.
 
@@ -94,6 +118,13 @@ def integer_sum(x: ArrayLike, axis: int) -> jax.Array:
     """The wrapping INT32 sum over `axis` (removed)."""
     (x,) = as_integers("integer_sum", x)
     return jnp.sum(x, _checked_axis("integer_sum", x, axis), dtype=jnp.int32)
+
+
+@partial(jax.jit, static_argnames="axis")
+def integer_prod(x: ArrayLike, axis: int) -> jax.Array:
+    """The wrapping INT32 product over `axis` (removed)."""
+    (x,) = as_integers("integer_prod", x)
+    return _halve(x, _checked_axis("integer_prod", x, axis), jnp.multiply)
 
 
 @partial(jax.jit, static_argnames="axis")
@@ -168,11 +199,14 @@ def _tree_sum_jvp(axis, primals, tangents):
 
 @partial(jax.custom_jvp, nondiff_argnums=(1, 2))
 def _lane_sum(x, axis, lanes):
-    x = jnp.moveaxis(canonicalize(x), axis, 0)
-    steps = -(-x.shape[0] // lanes)
-    fill = ((0, steps * lanes - x.shape[0]),) + ((0, 0),) * (x.ndim - 1)
-    x = jnp.pad(x, fill, constant_values=np.float32(-0.0)).reshape(steps, lanes, *x.shape[1:])
+    x = _in_lanes(jnp.moveaxis(canonicalize(x), axis, 0), lanes, -0.0)
     return _halve(time_sum(x[0], x[1:]), 0, registers.add)
+
+
+def _in_lanes(x: jax.Array, lanes: int, identity: float) -> jax.Array:
+    """[n, *shape] -> [steps, lanes, *shape], the identity where there is no value."""
+    fill = ((0, -x.shape[0] % lanes),) + ((0, 0),) * (x.ndim - 1)
+    return jnp.pad(x, fill, constant_values=np.float32(identity)).reshape(-1, lanes, *x.shape[1:])
 
 
 @_lane_sum.defjvp

@@ -3,4 +3,5 @@
 from rdujax.frontend.rules import access as access
 from rdujax.frontend.rules import contraction as contraction
 from rdujax.frontend.rules import elementwise as elementwise
+from rdujax.frontend.rules import reduction as reduction
 from rdujax.frontend.rules import units as units
