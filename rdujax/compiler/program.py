@@ -19,6 +19,7 @@ from rdujax.compiler.timeline import Timeline, timeline
 from rdujax.emulate.run import Result, enter, leave, run
 from rdujax.estimate.price import ProgramCost, predict, price
 from rdujax.frontend import door
+from rdujax.frontend.modules import as_function
 from rdujax.frontend.trace import PROGRAM, Traced, argument_names, trace
 from rdujax.graph.graph import Graph
 from rdujax.graph.graph import text as graph_text
@@ -257,7 +258,8 @@ def compile(  # noqa: A001  (the name that the field uses)
 ) -> Program:
     """Compiles a JAX function for an RDU.
 
-    fn: any function of arrays (bfloat16, float32, int32, bool) and pytrees of them, made of primitives with a rule.
+    fn: any function of arrays (bfloat16, float32, int32, bool) and pytrees of them, made of primitives with a rule;
+    or a module that is a pytree (Flax NNX), which becomes its own first argument: `program(model, x)`.
     args: arrays or `jax.ShapeDtypeStruct`s; only shapes and dtypes matter.
     machine: facts to compile for. fusion: "streaming" (the cheapest kernels that fit), "none" (one operator, one
     kernel) or `cut_after(label, ...)`. orchestration: "hardware" or "software" launches. tier: where values rest.
@@ -271,6 +273,7 @@ def compile(  # noqa: A001  (the name that the field uses)
         raise ArgumentError(
             describe("a program to be compiled again", given=fn.name, do="program.replace(...) compiles it otherwise")
         )
+    fn, args = as_function(fn, args)
     traced = trace(fn, args)
     return Program(traced, driver.plan(traced.graph, machine, choices), machine, choices, _name(fn))
 

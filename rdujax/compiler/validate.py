@@ -21,6 +21,7 @@ from rdujax.compiler.driver import Choices
 from rdujax.compiler.program import Kernel, Program, compile
 from rdujax.compiler.report import table
 from rdujax.emulate.node import evaluate
+from rdujax.frontend.modules import as_function
 from rdujax.graph.graph import Graph, Node
 from rdujax.numerics import convert
 from rdujax.numerics.formats import FP32, Format
@@ -114,6 +115,8 @@ def validate(fn: Callable[..., Any] | Program | Kernel, *args: Any, **choices: A
         raise ConcretenessError(
             describe("a comparison needs values", given="tracers", do="call validate outside of jit, vmap and grad")
         )
+    if not isinstance(fn, Program | Kernel):
+        fn, args = as_function(fn, args)
     program = _program(fn, args, choices)
     plain = Choices(fusion="none", orchestration=program.choices.orchestration, tier=program.choices.tier)
     graph = driver.with_k_splits(program.traced.graph, program.choices.k_splits)
