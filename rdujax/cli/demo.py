@@ -3,6 +3,8 @@
 Each is compiled operator by operator, partly fused and fully fused, executed bit by bit on random BF16 data from a
 seed, and priced. One table says what each partition needs, moves and takes; another compares the bits. A report of the
 fused kernel says which units each stage has, how busy they are, and where every cycle goes.
+
+`./scripts/demo llama` runs a small random Llama2 instead; see `./scripts/demo llama --help`.
 """
 
 import argparse
@@ -18,6 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from rdujax.base.errors import RduError
+from rdujax.cli import llama
+from rdujax.cli.options import add_machine, length, seed
 from rdujax.compiler.driver import Fusion
 from rdujax.compiler.fuse import cut_after
 from rdujax.compiler.program import Program, compile
@@ -277,26 +281,6 @@ def _indent(text: str) -> str:
     return "\n".join(f"  {line}".rstrip() for line in text.splitlines())
 
 
-def length(text: str) -> int:
-    """A length of an axis from the command line: 1 or more."""
-    return _at_least(1, text)
-
-
-def seed(text: str) -> int:
-    """A seed from the command line: 0 or more."""
-    return _at_least(0, text)
-
-
-def _at_least(least: int, text: str) -> int:
-    try:
-        number = int(text)
-    except ValueError:
-        number = least - 1
-    if number < least:
-        raise argparse.ArgumentTypeError(f"{text!r} given, a whole number of {least} or more allowed")
-    return number
-
-
 def parser() -> argparse.ArgumentParser:
     """The command's options."""
     p = argparse.ArgumentParser(
@@ -309,32 +293,47 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--width", type=length, default=512, help="width of the MLP (default 512)")
     p.add_argument("--hidden", type=length, default=1408, help="hidden width of the MLP (default 1408)")
     p.add_argument("--seed", type=seed, default=0, help="seed of the random BF16 input (default 0)")
-    p.add_argument("--machine", default="sn40l", help="preset of the machine (default sn40l)")
-    p.add_argument("--orchestration", default="hardware", help="who launches kernels: hardware (default) or software")
+    add_machine(p)
     p.add_argument(
         "--timeline",
         metavar="FILE",
         help="write a trace of the fused pipeline for ui.perfetto.dev: .pftrace, .json or .json.gz",
     )
     p.add_argument("--floorplan", metavar="FILE", help="draw the fused pipeline on the chip's grid: .svg or .png")
-    p.add_argument("--json", action="store_true", help="print the rows as JSON, one object per line, and nothing else")
     return p
 
 
+def llama_parser() -> argparse.ArgumentParser:
+    """The options of `./scripts/demo llama`."""
+    p = argparse.ArgumentParser(
+        prog="./scripts/demo llama", description=llama.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    llama.add_options(p)
+    add_machine(p)
+    return p
+
+
+def run(args: argparse.Namespace) -> int:
+    """The main job; 0 where all partitions have the same bits, 1 where they differ."""
+    machine = machine_named(args.machine)
+    jobs = [pipeline_job(args.rows, args.columns, args.inner), mlp_job(args.tokens, args.width, args.hidden)]
+    write_files(jobs[0], machine, args)
+    if args.json:
+        for job in jobs:
+            for row in rows_of(job, compiled(job, machine, args.orchestration), machine):
+                print(json.dumps({"job": job.title, **row}))
+        return 0
+    return 0 if all([show(job, machine, args) for job in jobs]) else 1
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the demo; 0 where all partitions have the same bits, 1 where they differ, 2 for bad options."""
-    args = parser().parse_args(argv)
+    """Runs a demo; 0 where all forms have the same bits, 1 where they differ, 2 for bad options."""
+    argv = sys.argv[1:] if argv is None else list(argv)
+    is_llama = argv[:1] == ["llama"]
+    args = llama_parser().parse_args(argv[1:]) if is_llama else parser().parse_args(argv)
     try:
-        machine = machine_named(args.machine)
-        jobs = [pipeline_job(args.rows, args.columns, args.inner), mlp_job(args.tokens, args.width, args.hidden)]
-        write_files(jobs[0], machine, args)
-        if args.json:
-            for job in jobs:
-                for row in rows_of(job, compiled(job, machine, args.orchestration), machine):
-                    print(json.dumps({"job": job.title, **row}))
-            return 0
-        return 0 if all([show(job, machine, args) for job in jobs]) else 1
-    except RduError as error:
+        return llama.main(args, machine_named(args.machine)) if is_llama else run(args)
+    except (RduError, llama.BadSizes) as error:
         print(error, file=sys.stderr)
         return 2
     except BrokenPipeError:  # the reader has seen enough, as in `./scripts/demo | head`

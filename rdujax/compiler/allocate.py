@@ -1,14 +1,17 @@
 """Pass: PCUs, PMUs and AGCUs for the stages, buffers and streams of a tiled kernel.
 
-PCUs by exact water-filling: every stage offers its useful shares as (cycles, PCUs), a staircase; the smallest turn
-time is sought at which the cheapest shares of all stages fit together with their buffers and streams. A turn shorter
-than what the memory tiers need is never paid for.
+Every stage offers its useful shares as (cycles, PCUs), a staircase. Where a kernel turns often, its slowest stage
+counts: PCUs by exact water-filling, the smallest turn time at which the cheapest shares of all stages fit together with
+their buffers and streams; a turn shorter than what the memory tiers need is never paid for. Where it turns but once,
+stages work one after the other and every cycle of each counts: all stages trade cycles for PCUs at one price, the
+lowest at which they fit.
 """
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import prod
+from typing import TypeVar
 
 from rdujax.base.errors import CapacityError, describe
 from rdujax.graph.graph import Graph
@@ -25,19 +28,65 @@ def allocate(
     staircases = [_staircase(graph, tiling, stage, machine) for stage in kernel.stages]
     flows = _flows(graph, kernel, tiling, tiers)
     floor = _memory_cycles(flows, machine)
+
+    def planned(shares: tuple[Share, ...], turn_cycles: int) -> PlannedKernel:
+        return _planned(turn_cycles, graph, kernel, tiling, shares, flows, wide, machine)
+
+    slowest = max((stairs[-1][0] for stairs in staircases), default=1)
+    least = planned(tuple(stairs[-1][1] for stairs in staircases), max(slowest, floor))
+    _check(least, machine)
+    if tiling.turns == 1:
+        return _first_that_fits(PRICES, lambda price: planned(_at_price(staircases, price), floor), machine) or least
+
+    def at_time(turn_cycles: int) -> PlannedKernel | None:
+        shares = _at_time(staircases, turn_cycles)
+        return None if shares is None else planned(shares, turn_cycles)
+
     times = sorted({max(time, floor) for stairs in staircases for time, _ in stairs} | {floor})
-    low, high = 0, len(times) - 1
-    best = _at(times[high], graph, kernel, tiling, staircases, flows, wide, machine)
-    _check(best, machine)
+    return _first_that_fits(times, at_time, machine) or least
+
+
+# Cycles that a unit must save to be taken, from nothing at all upward.
+PRICES = (0.0, *(2.0**i for i in range(-10, 24)))
+
+
+Limit = TypeVar("Limit", int, float)
+
+
+def _first_that_fits(
+    limits: Sequence[Limit], at: Callable[[Limit], PlannedKernel | None], machine: Machine
+) -> PlannedKernel | None:
+    """The plan at the first limit where it fits, by bisection, for later ones need less; None where none fits."""
+    low, high, best = 0, len(limits), None
     while low < high:
         middle = (low + high) // 2
-        planned = _at(times[middle], graph, kernel, tiling, staircases, flows, wide, machine)
+        planned = at(limits[middle])
         if planned is not None and _fits(planned, machine):
             best, high = planned, middle
         else:
             low = middle + 1
-    assert best is not None
     return best
+
+
+def _at_time(staircases: Sequence[Stairs], turn_cycles: int) -> tuple[Share, ...] | None:
+    """The fewest PCUs with which every stage takes at most `turn_cycles`; None where one cannot."""
+    places = [bisect_right(stairs, turn_cycles, key=lambda step: step[0]) - 1 for stairs in staircases]
+    if min(places, default=0) < 0:
+        return None
+    return tuple(stairs[at][1] for stairs, at in zip(staircases, places, strict=True))
+
+
+def _at_price(staircases: Sequence[Stairs], price: float) -> tuple[Share, ...]:
+    """The shares at which no stage would gain by another unit for `price` cycles; of equal ones, the smallest.
+
+    Units are PCUs, or ports of PMUs where a stage has none.
+    """
+
+    def dearness(step: tuple[int, Share]) -> tuple[float, int]:
+        units = step[1].pcus + step[1].ports
+        return step[0] + price * units, units
+
+    return tuple(min(stairs, key=dearness)[1] for stairs in staircases)
 
 
 def _staircase(graph: Graph, tiling: Tiling, stage: Stage, machine: Machine) -> Stairs:
@@ -82,27 +131,21 @@ def _memory_cycles(flows: Sequence[MemoryStream], machine: Machine) -> int:
     return slowest
 
 
-def _at(
+def _planned(
     turn_cycles: int,
     graph: Graph,
     kernel: Kernel,
     tiling: Tiling,
-    staircases: Sequence[Stairs],
+    shares: tuple[Share, ...],
     flows: Sequence[MemoryStream],
     wide: frozenset[int],
     machine: Machine,
-) -> PlannedKernel | None:
-    """The cheapest allocation with turns of at most `turn_cycles`, fit or not; None where a stage is slower."""
-    shares = []
-    for stairs in staircases:
-        at = bisect_right(stairs, turn_cycles, key=lambda step: step[0]) - 1
-        if at < 0:
-            return None
-        shares.append(stairs[at][1])
+) -> PlannedKernel:
+    """The kernel with these shares, and AGCUs for turns of `turn_cycles`; whether it fits is not asked."""
     ahead_cycles = {tier: _ahead_cycles(flows, tier, machine) for tier in {f.tier for f in flows}}
     streams = tuple(_stream(f, turn_cycles, ahead_cycles, machine) for f in flows)
-    buffers = _buffers(graph, kernel, tiling, tuple(shares), streams, wide, machine)
-    return PlannedKernel(kernel, tiling, tuple(shares), buffers, streams, wide)
+    buffers = _buffers(graph, kernel, tiling, shares, streams, wide, machine)
+    return PlannedKernel(kernel, tiling, shares, buffers, streams, wide)
 
 
 def _stream(flow: MemoryStream, turn_cycles: int, ahead_cycles: dict[str, int], machine: Machine) -> MemoryStream:
@@ -176,8 +219,7 @@ def _fits(planned: PlannedKernel, machine: Machine) -> bool:
     )
 
 
-def _check(planned: PlannedKernel | None, machine: Machine) -> None:
-    assert planned is not None
+def _check(planned: PlannedKernel, machine: Machine) -> None:
     where = f"kernel {planned.kernel.name}"
     pcu.check(
         machine.pcu,

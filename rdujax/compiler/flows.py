@@ -85,6 +85,13 @@ def flows(graph: Graph, planned: PlannedKernel, units: Units[Unit], machine: Mac
         found.append(_spread(stream.label, *ends, _vectors(stream.total_bytes, len(ends[1][0]), vector_bytes)))
     for stage, share in zip(planned.kernel.stages, planned.shares, strict=True):
         pcus, result = units.pcus[stage.label], buffers[stage.result]
+        if not share.pcus:  # from buffers straight into a buffer
+            packets = _vectors(result.tile_bytes, result.pmus, vector_bytes) * turns
+            for read in stage.reads:
+                source = buffers[read.value].label
+                ends = (units.pmus[source], Port.PMU), (units.pmus[result.label], Port.PMU)
+                found.append(_spread(f"{source} -> {stage.label}", *ends, packets))
+            continue
         for i, read in enumerate(stage.reads):
             buffer = buffers[read.value]
             groups = _groups(share, pcus, i)

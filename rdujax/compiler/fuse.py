@@ -2,12 +2,12 @@
 
 none       one operator, one kernel: every result is written to memory. Views (reshape, broadcast) cost nothing, as in
            an operator-by-operator framework; a transpose is a kernel of its own that moves its operand.
-streaming  the cheapest partition of the program into consecutive kernels that fit, by dynamic programming:
-           best[j] = min over i of best[i] + cost(nodes i..j), over all kernels that fit.
+streaming  the cheapest partition of the program into consecutive kernels that fit: a shortest path over
+           best[j] = min over i of best[i] + cost(nodes i..j), where bounds tell which kernels need no planning.
 Cuts       after the named nodes, and nowhere else.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from rdujax.base.errors import CapacityError, unknown
@@ -15,6 +15,7 @@ from rdujax.graph.graph import Graph, Node
 from rdujax.ops.move import Move
 
 FUSIONS = ("streaming", "none")
+MOST_PLANNED = 48  # kernels that the search for the cheapest partition plans before it is content
 
 
 @dataclass(frozen=True)
@@ -76,38 +77,75 @@ def by_cuts(graph: Graph, cuts: Cuts) -> list[list[Node]]:
     return [group for group in groups if group]
 
 
-def streaming(graph: Graph, cost: Callable[[Sequence[Node]], int]) -> list[list[Node]]:
-    """The cheapest partition into consecutive groups; `cost` raises CapacityError for a group that does not fit.
+def streaming(
+    graph: Graph,
+    cost: Callable[[Sequence[Node]], int],
+    bounds: Callable[[int], Iterable[int | None]],
+    most_planned: int = MOST_PLANNED,
+) -> list[list[Node]]:
+    """The cheapest partition into consecutive groups, planning as few of them as that takes.
 
-    Every group is tried: a longer one may fit where a shorter does not, for it keeps more values to itself.
-    Raises the first CapacityError where no partition fits.
+    cost: cycles of a group as one kernel; CapacityError for one that does not fit. bounds: for a node, no more than the
+    cost of the groups that begin with it, of one node, of two ..., and None for one that cannot fit. The cheapest
+    partition is sought with the bounds in place of costs that are not known yet; the groups of the one found are
+    planned, and the search is repeated until it finds one that is planned throughout. No other can be cheaper, for none
+    costs less than its bounds. Once `most_planned` groups have been planned, the cheapest so far is taken.
+
+    Every group is allowed: a longer one may fit where a shorter does not, for it keeps more values to itself. Raises
+    the first CapacityError where no partition fits.
     """
     nodes = list(graph.nodes)
-    best: list[tuple[int, int] | None] = [(0, 0)]  # of the first j nodes: (cost, where the last group begins)
+    known: list[list[int | None]] = [list(bounds(i)) for i in range(len(nodes))]  # [first][length - 1]
+    planned: set[tuple[int, int]] = set()
     refusal: CapacityError | None = None
-    for j in range(1, len(nodes) + 1):
-        found: tuple[int, int] | None = None
-        for i in range(j - 1, -1, -1):
-            before = best[i]
-            if before is None:
-                continue
+    while True:
+        enough = len(planned) >= most_planned
+        path = (_cheapest(_only(known, planned)) if enough else None) or _cheapest(known)
+        if path is None:
+            break
+        missing = [group for group in path if group not in planned]
+        if not missing:
+            return [nodes[i:j] for i, j in path]
+        for i, j in missing:
+            planned.add((i, j))
             try:
-                price = before[0] + cost(nodes[i:j])
+                known[i][j - i - 1] = cost(nodes[i:j])
             except CapacityError as error:
                 refusal = refusal or error
+                known[i][j - i - 1] = None
+    for node in nodes if refusal is None else ():
+        cost([node])  # one of them does not fit even alone: it says so
+    assert refusal is not None
+    raise refusal
+
+
+def _only(known: list[list[int | None]], planned: set[tuple[int, int]]) -> list[list[int | None]]:
+    """The costs of the groups that were planned."""
+    return [
+        [own if (i, i + length) in planned else None for length, own in enumerate(costs, 1)]
+        for i, costs in enumerate(known)
+    ]
+
+
+def _cheapest(costs: Sequence[Sequence[int | None]]) -> list[tuple[int, int]] | None:
+    """The cheapest way from node 0 past the last, as (first, end) of every group; None where there is none."""
+    count = len(costs)
+    best: list[int | None] = [0] + [None] * count
+    begin = [0] * (count + 1)
+    for i in range(count):
+        before = best[i]
+        if before is None:
+            continue
+        for length, own in enumerate(costs[i], 1):
+            if own is None:
                 continue
-            if found is None or price <= found[0]:
-                found = (price, i)
-        best.append(found)
-    if best[-1] is None:
-        assert refusal is not None
-        raise refusal
-    groups: list[list[Node]] = []
-    j = len(nodes)
-    while j:
-        chosen = best[j]
-        assert chosen is not None
-        i = chosen[1]
-        groups.insert(0, nodes[i:j])
-        j = i
-    return groups
+            there = best[i + length]
+            if there is None or before + own < there:
+                best[i + length], begin[i + length] = before + own, i
+    if best[count] is None:
+        return None
+    path, end = [], count
+    while end:
+        path.append((begin[end], end))
+        end = begin[end]
+    return path[::-1]

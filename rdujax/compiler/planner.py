@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from rdujax.compiler import fuse
+from rdujax.compiler.bounds import Bounds
 from rdujax.compiler.stages import form
 from rdujax.compiler.tile import tile
 from rdujax.estimate.price import kernel_cycles
@@ -56,7 +57,8 @@ class Planner:
             return fuse.by_cuts(self.graph, fusion)
         if fusion == "none":
             return fuse.operators(self.graph)
-        return fuse.streaming(self.graph, self._cost)
+        bounds = Bounds(self.graph, self.machine, self.tiers, self._launch_cycles)
+        return fuse.streaming(self.graph, self._cost, bounds.from_node)
 
     def planned(self, group: Sequence[Node]) -> PlannedKernel:
         """The group as a kernel; raises CapacityError where it does not fit."""
@@ -72,11 +74,13 @@ class Planner:
         there = {*self.graph.inputs, *self.graph.constants, *written}
         return {value: self.tiers[value] for value in sorted(there)}
 
+    @property
+    def _launch_cycles(self) -> int:
+        return round(self.machine.launch_s(self.choices.orchestration) * self.machine.clock_hz.value)
+
     def _cost(self, group: Sequence[Node]) -> int:
         """Cycles of the group as one kernel, its launch included."""
-        planned = self.planned(group)
-        launch = self.machine.launch_s(self.choices.orchestration) * self.machine.clock_hz.value
-        return kernel_cycles(self.graph, planned, self.machine) + round(launch)
+        return kernel_cycles(self.graph, self.planned(group), self.machine) + self._launch_cycles
 
     def _materialised(self, group: Sequence[Node]) -> frozenset[int]:
         """Values of the group that something outside of it needs.

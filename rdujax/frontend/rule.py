@@ -26,7 +26,18 @@ class Scalar:
     dtype: Any
 
 
-Operand = int | Scalar
+@dataclass(frozen=True)
+class Pair:
+    """A complex value: its real and its imaginary part, FP32 each (see rules/complexes.py).
+
+    A part that is 0 throughout is a scalar, and no work is done on it.
+    """
+
+    real: int | Scalar
+    imaginary: int | Scalar
+
+
+Operand = int | Scalar | Pair
 
 
 @dataclass(frozen=True)
@@ -49,6 +60,8 @@ class Site:
         operand = self.operands[i]
         if isinstance(operand, Scalar):
             return self.builder.constant(np.asarray(operand.value, operand.dtype), str(operand.value))
+        if isinstance(operand, Pair):
+            raise self.unsupported("a complex operand", "write it with the real and the imaginary part")
         return operand
 
     def add(self, op: Op, *operands: int, pins: Pins = NO_PINS) -> int:

@@ -9,10 +9,11 @@ import jax
 import numpy as np
 
 from rdujax.base import compat
-from rdujax.base.errors import ArgumentError, ConcretenessError, FormatError, ShapeError, describe
+from rdujax.base.errors import ArgumentError, ConcretenessError, FormatError, ShapeError, UnsupportedError, describe
 from rdujax.frontend import rules  # noqa: F401  (fills the table)
 from rdujax.frontend.builder import Builder
-from rdujax.frontend.rule import RULES, Operand, Scalar, Site, missing
+from rdujax.frontend.rule import RULES, Operand, Pair, Scalar, Site, missing
+from rdujax.frontend.rules import complexes
 from rdujax.frontend.rules.units import UNIT, unit_rule
 from rdujax.graph.graph import Graph
 
@@ -139,13 +140,17 @@ def _live(jaxpr: Any, outvars: Sequence[Any]) -> tuple[list[Any], set[Any]]:
     return live[::-1], needed
 
 
-def _constant(builder: Builder, const: Any, scope: str) -> int:
+def _constant(builder: Builder, const: Any, scope: str) -> Operand:
     if compat.is_tracer(const):
         raise ConcretenessError(
             describe("the function closes over a value that JAX is tracing", given=f"{const.aval}", where=scope,
                      do="pass it as an argument, or compile outside of jit, vmap and grad")
         )  # fmt: skip
-    return builder.constant(const, f"const{len(builder.constants)}")
+    label = f"const{len(builder.constants)}"
+    if np.iscomplexobj(const):
+        real, imaginary = (np.asarray(part, np.float32) for part in (np.real(const), np.imag(const)))
+        return Pair(builder.constant(real, f"{label}.real"), builder.constant(imaginary, f"{label}.imag"))
+    return builder.constant(const, label)
 
 
 def _equation(
@@ -176,6 +181,8 @@ def _equation(
         raise site.unsupported(
             "a JAX operation on the tiles of a stream", "use rdujax.gemm, rdujax.simd or rdujax.transpose"
         )
+    if complexes.is_complex(site):
+        return complexes.apply(site)
     if name not in RULES:
         raise missing(name, scope, source)
     return RULES[name](site)
@@ -192,4 +199,8 @@ def _settled(builder: Builder, operand: Operand) -> int:
     """An output as a value: a scalar of the text is a constant in memory."""
     if isinstance(operand, Scalar):
         return builder.constant(np.asarray(operand.value, operand.dtype), str(operand.value))
+    if isinstance(operand, Pair):
+        raise UnsupportedError(
+            describe("a complex result", given="complex64", do="return its real and its imaginary part")
+        )
     return operand

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rdujax.base.errors import ShapeError, describe
+from rdujax.numerics import convert
 
 Axes = tuple[int | None, ...]
 
@@ -141,6 +142,120 @@ class Broadcast:
 
     def __str__(self) -> str:
         return f"broadcast({'x'.join(map(str, self.shape))};{','.join(map(str, self.dimensions))})"
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Delivers elements `start`, `start + stride`, ... below `limit` of every axis."""
+
+    start: tuple[int, ...]
+    limit: tuple[int, ...]
+    stride: tuple[int, ...]
+
+    def shape_of(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """See `Access`."""
+        ends = zip(self.start, self.limit, self.stride, strict=True)
+        fits = len(shape) == len(self.start) == len(self.limit) == len(self.stride)
+        if not fits or any(not 0 <= a < b <= n or step < 1 for (a, b, step), n in zip(ends, shape, strict=True)):
+            raise ShapeError(describe("a slice that does not fit", given=str(self), allowed=f"within {shape}"))
+        return tuple(-(-(b - a) // step) for a, b, step in zip(self.start, self.limit, self.stride, strict=True))
+
+    def read(self, x: Any) -> Any:
+        """See `Access`."""
+        return x[tuple(slice(*ends) for ends in zip(self.start, self.limit, self.stride, strict=True))]
+
+    def axes_of(self, shape: tuple[int, ...]) -> Axes:
+        """See `Access`: an axis that is taken whole."""
+        return tuple(axis if n == shape[axis] else None for axis, n in enumerate(self.shape_of(shape)))
+
+    def merged(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """See `Access`."""
+        return tuple(axis for axis, whole in enumerate(self.axes_of(shape)) if whole is None)
+
+    def __str__(self) -> str:
+        steps = zip(self.start, self.limit, self.stride, strict=True)
+        return f"slice({','.join(f'{a}:{b}' + (f':{step}' if step > 1 else '') for a, b, step in steps)})"
+
+
+@dataclass(frozen=True)
+class Pad:
+    """Delivers the source with `low` values before, `high` after and `interior` between its elements, of every axis.
+
+    value: what is put there, a number of the source's format. Negative counts cut elements off.
+    """
+
+    low: tuple[int, ...]
+    high: tuple[int, ...]
+    interior: tuple[int, ...]
+    value: float | int | bool
+
+    def shape_of(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """See `Access`."""
+        if not len(shape) == len(self.low) == len(self.high) == len(self.interior):
+            raise ShapeError(describe("padding of another rank", given=str(self), allowed=f"{len(shape)} axes"))
+        each = zip(shape, self.low, self.high, self.interior, strict=True)
+        return tuple(low + n + max(n - 1, 0) * between + high for n, low, high, between in each)
+
+    def read(self, x: Any) -> Any:
+        """See `Access`."""
+        edges = tuple(zip(self.low, self.high, self.interior, strict=True))
+        if isinstance(x, np.ndarray):
+            return _padded(x, edges, self.value)
+        if x.dtype == np.uint16:  # words at rest
+            value = convert.pack(jnp.float32(self.value))
+        else:
+            value = jnp.asarray(self.value, x.dtype)
+        return jax.lax.pad(x, value, edges)
+
+    def axes_of(self, shape: tuple[int, ...]) -> Axes:
+        """See `Access`: an axis to which nothing is done."""
+        each = zip(self.low, self.high, self.interior, strict=True)
+        return tuple(axis if edges == (0, 0, 0) else None for axis, edges in enumerate(each))
+
+    def merged(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """See `Access`."""
+        return tuple(axis for axis, kept in enumerate(self.axes_of(shape)) if kept is None and shape[axis] > 1)
+
+    def __str__(self) -> str:
+        each = zip(self.low, self.high, self.interior, strict=True)
+        return f"pad({','.join(':'.join(map(str, edges)) for edges in each)};{self.value})"
+
+
+def _padded(x: np.ndarray, edges: tuple[tuple[int, int, int], ...], value: float | int | bool) -> np.ndarray:
+    """The same for a NumPy array, whatever its dtype: float64 references stay so."""
+    spread = tuple(n + max(n - 1, 0) * between for n, (_, _, between) in zip(x.shape, edges, strict=True))
+    wide = np.full(spread, value, x.dtype)
+    wide[tuple(slice(None, None, between + 1) for _, _, between in edges)] = x
+    cut = tuple(slice(max(-low, 0), n + min(high, 0)) for n, (low, high, _) in zip(spread, edges, strict=True))
+    return np.pad(wide[cut], [(max(low, 0), max(high, 0)) for low, high, _ in edges], constant_values=value)
+
+
+@dataclass(frozen=True)
+class Reverse:
+    """Delivers the elements of some axes from last to first."""
+
+    axes: tuple[int, ...]
+
+    def shape_of(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """See `Access`."""
+        if len(set(self.axes)) != len(self.axes) or any(not 0 <= axis < len(shape) for axis in self.axes):
+            raise ShapeError(describe("axes to reverse", given=self.axes, allowed=f"of {len(shape)} axes, each once"))
+        return shape
+
+    def read(self, x: Any) -> Any:
+        """See `Access`."""
+        return x[tuple(slice(None, None, -1 if axis in self.axes else 1) for axis in range(x.ndim))]
+
+    def axes_of(self, shape: tuple[int, ...]) -> Axes:
+        """See `Access`."""
+        return tuple(None if axis in self.axes and n > 1 else axis for axis, n in enumerate(shape))
+
+    def merged(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """See `Access`."""
+        return tuple(axis for axis in self.axes if shape[axis] > 1)
+
+    def __str__(self) -> str:
+        return f"reverse({','.join(map(str, self.axes))})"
 
 
 @dataclass(frozen=True)

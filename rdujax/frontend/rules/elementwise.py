@@ -106,7 +106,7 @@ def _format(site: Site, i: int) -> Format:
     operand = site.operands[i]
     if isinstance(operand, Scalar):
         return format_of(operand.dtype, where=site.source)
-    return site.builder.types[operand].fmt
+    return site.builder.types[site.value(i)].fmt
 
 
 def _plain(operand: Any) -> float | int | bool:

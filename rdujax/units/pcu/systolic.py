@@ -151,6 +151,8 @@ class Fork:
         """PCUs in all."""
         return self.rows * self.columns * self.splits
 
+    ports = 0  # PCUs move what they work on
+
     def __str__(self) -> str:
         return f"fork {self.rows}x{self.columns}x{self.splits}"
 

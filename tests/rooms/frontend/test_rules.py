@@ -39,6 +39,33 @@ EXAMPLES = {
     "reshape": (lambda x: x.reshape(3, 10), (X,)),
     "squeeze": (lambda x: jnp.squeeze(x[None], 0) + x, (X,)),
     "broadcast_in_dim": (lambda x: jnp.broadcast_to(x[:, None, :], (5, 3, 6)), (X,)),
+    **{
+        f"reduce_{name}": (lambda x, i, f=getattr(jnp, name): (f(x, 1), f(i, (0, 1)), f(x[None], (2, 0))), (X, J))
+        for name in ("sum", "prod", "max", "min")
+    },
+    **{
+        f"reduce_{name}": (
+            lambda i, p, f=getattr(lax, f"reduce_{name}"): (f(i, (0,)), f(p, (1,)), f(p, (0, 1))),
+            (I, P),
+        )
+        for name in ("and", "or", "xor")
+    },
+    "slice": (lambda x: x[1:5:2, 2:] * 2.0, (X,)),
+    "split": (lambda x: lax.sub(*jnp.split(x, 2, axis=1)), (X,)),
+    "pad": (lambda x: lax.pad(x, 0.5, ((1, -1, 2), (0, 2, 0))), (X,)),
+    "rev": (lambda x: x[::-1], (X,)),
+    "concatenate": (lambda x, y: jnp.concatenate([x, y], axis=1), (X, Y)),
+    "stack": (lambda x, y: jnp.stack([x, y], axis=1), (X, Y)),
+    "tile": (lambda x: jnp.tile(x, (2, 3)), (X,)),
+    "iota": (lambda x: x * lax.broadcasted_iota(jnp.float32, (5, 6), 1), (X,)),
+    "dynamic_slice": (lambda x, j: lax.dynamic_slice(x, (j[0, 0], j[0, 1]), (2, 3)), (X, J)),
+    "dynamic_update_slice": (lambda x, y, j: lax.dynamic_update_slice(x, y[:2], (j[0, 0], j[0, 1])), (X, Y, J)),
+    "gather": (lambda x, j: x[j % 5, j % 6], (X, J)),
+    "scatter": (lambda x, y: x.at[jnp.array([4, 0])].set(y[:2]), (X, Y)),
+    **{
+        f"scatter-{name}": (lambda x, y, j, n=method: getattr(x.at[j[0] % 5], n)(y[:1]), (X, Y, J))
+        for name, method in (("add", "add"), ("mul", "mul"), ("min", "min"), ("max", "max"))
+    },
     "dot_general": (lambda x, y: jnp.einsum("ij,kj->ik", x, y), (X, Y)),
     "one_minus_square": (lambda x: jax.vjp(jnp.tanh, x)[1](jnp.ones_like(x))[0], (X,)),
 }

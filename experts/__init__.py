@@ -1,0 +1,1 @@
+"""Language models in plain Flax; nothing here knows of the emulator."""

@@ -1,0 +1,107 @@
+"""Fourier transforms and complex arithmetic inside of programs, against NumPy in double precision."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import rdujax as rdu
+from rdujax.base.errors import FormatError, UnsupportedError
+from rdujax.ops.contract import Contract
+
+
+def parts(z):
+    return jnp.real(z), jnp.imag(z)
+
+
+def assert_near(got, want, points):
+    """FP32 sums of `points` terms in a few stages: some ulp of the largest value."""
+    got = np.asarray(got[0]) + 1j * np.asarray(got[1])
+    assert got.shape == want.shape
+    assert np.abs(got - want).max() <= 8 * 2.0**-24 * np.log2(2 * points) * max(np.abs(want).max(), 1.0) * 2
+
+
+@pytest.fixture(autouse=True)
+def _promoted():
+    """Whoever writes x + 1j * y relies on JAX to promote."""
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        yield
+
+
+@pytest.fixture
+def signals(rng):
+    def draw(*shape):
+        x, y = rng.normal(size=(2, *shape))
+        return jnp.asarray(x, jnp.float32), jnp.asarray(y, jnp.float32)
+
+    return draw
+
+
+@pytest.mark.parametrize("points", [1, 2, 7, 8, 12, 64, 65, 67, 128, pytest.param(1155, marks=pytest.mark.full)])
+@pytest.mark.parametrize("inverse", [False, True])
+def test_transforms_of_any_length(signals, points, inverse):
+    x, y = signals(2, points)
+    ours, theirs = (jnp.fft.ifft, np.fft.ifft) if inverse else (jnp.fft.fft, np.fft.fft)
+    program = rdu.compile(lambda x, y: parts(ours(x + 1j * y)), x, y)
+    got = program(x, y)
+    assert_near(got, theirs(np.asarray(x, np.float64) + 1j * np.asarray(y, np.float64)), points)
+    unfused = program.replace(fusion="none")(x, y)
+    assert all(np.array_equal(np.asarray(a), np.asarray(b)) for a, b in zip(got, unfused, strict=True))
+
+
+@pytest.mark.parametrize("points", [8, 9, 96])
+def test_real_transforms_and_their_inverse(signals, points):
+    x, _ = signals(3, points)
+    got = rdu.compile(lambda x: parts(jnp.fft.rfft(x)), x)(x)
+    assert_near(got, np.fft.rfft(np.asarray(x, np.float64)), points)
+    back = rdu.compile(lambda x: jnp.fft.irfft(jnp.fft.rfft(x), points), x)(x)
+    assert np.allclose(np.asarray(back), np.asarray(x), atol=1e-5)
+
+
+def test_two_dimensions(signals):
+    x, y = signals(2, 6, 10)
+    got = rdu.compile(lambda x, y: parts(jnp.fft.fft2(x + 1j * y)), x, y)(x, y)
+    assert_near(got, np.fft.fft2(np.asarray(x, np.float64) + 1j * np.asarray(y, np.float64)), 60)
+
+
+def test_a_long_convolution_is_made_of_matrix_products(signals):
+    x, filter_ = signals(2, 128)
+    spectrum = np.fft.fft(np.asarray(filter_, np.float64)).astype(np.complex64)
+
+    def convolve(x):
+        return jnp.real(jnp.fft.ifft(jnp.fft.fft(x) * spectrum))
+
+    program = rdu.compile(convolve, x)
+    want = np.fft.ifft(np.fft.fft(np.asarray(x, np.float64)) * np.fft.fft(np.asarray(filter_, np.float64))).real
+    assert np.abs(np.asarray(program(x)) - want).max() < 1e-4
+    products = [node for node in program.graph.nodes if isinstance(node.op, Contract)]
+    # Two stages each way of four products; the first of a real signal and the last of a real result need two.
+    assert len(products) == 2 + 4 + 4 + 2
+    assert np.allclose(jax.grad(lambda x: program(x)[0, 3])(x), jax.grad(lambda x: convolve(x)[0, 3])(x), atol=1e-5)
+
+
+def test_complex_arithmetic_is_that_of_its_parts(signals):
+    a, b = signals(3, 4)
+    c, d = signals(4, 5)
+
+    def fn(a, b, c, d):
+        x, y = a + 1j * b, (c - 1j * d).T
+        z = jnp.conj(y @ jnp.ones((4, 4))) * (2.0 - 1j) + x.sum() - jnp.reshape(x, (12,))[:4]
+        return parts(-(z**2))
+
+    a64, b64, c64, d64 = (np.asarray(v, np.float64) for v in (a, b, c, d))
+    x, y = a64 + 1j * b64, (c64 - 1j * d64).T
+    z = np.conj(y @ np.ones((4, 4))) * (2.0 - 1j) + x.sum() - x.reshape(12)[:4]
+    assert_near(rdu.compile(fn, a, b, c, d)(a, b, c, d), -(z**2), 64)
+
+
+def test_what_complex_numbers_cannot_do_is_refused(signals):
+    x, y = signals(2, 8)
+    with pytest.raises(UnsupportedError, match="a complex result(.|\n)*real and its imaginary part"):
+        rdu.compile(lambda x: jnp.fft.fft(x), x)
+    with pytest.raises(FormatError, match="complex64"):
+        rdu.compile(lambda z: jnp.real(z), x + 1j * y)
+    with pytest.raises(UnsupportedError, match="exp: no rule for complex operands(.|\n)*imaginary part"):
+        rdu.compile(lambda x: jnp.real(jnp.exp(1j * x)), x)
+    with pytest.raises(UnsupportedError, match="prime factor 4099"):
+        rdu.compile(lambda x: jnp.real(jnp.fft.fft(x)), jnp.ones((1, 4099), jnp.float32))
