@@ -40,15 +40,12 @@ EXAMPLES = {
     "squeeze": (lambda x: jnp.squeeze(x[None], 0) + x, (X,)),
     "broadcast_in_dim": (lambda x: jnp.broadcast_to(x[:, None, :], (5, 3, 6)), (X,)),
     **{
-        f"reduce_{name}": (lambda x, i, f=getattr(jnp, name): (f(x, 1), f(i, (0, 1)), f(x[None], (2, 0))), (X, J))
-        for name in ("sum", "prod", "max", "min")
+        f"reduce_{name}": (lambda x, i, f=f: (f(x, 1), f(i, (0, 1)), f(x[None], (2, 0))), (X, J))
+        for name, f in (("sum", jnp.sum), ("prod", jnp.prod), ("max", jnp.max), ("min", jnp.min))
     },
     **{
-        f"reduce_{name}": (
-            lambda i, p, f=getattr(lax, f"reduce_{name}"): (f(i, (0,)), f(p, (1,)), f(p, (0, 1))),
-            (I, P),
-        )
-        for name in ("and", "or", "xor")
+        f"reduce_{name}": (lambda i, p, f=f: (f(i, (0,)), f(p, (1,)), f(p, (0, 1))), (I, P))
+        for name, f in (("and", lax.reduce_and), ("or", lax.reduce_or), ("xor", lax.reduce_xor))
     },
     "slice": (lambda x: x[1:5:2, 2:] * 2.0, (X,)),
     "split": (lambda x: lax.sub(*jnp.split(x, 2, axis=1)), (X,)),
