@@ -5,7 +5,7 @@ JAX (0.10.2, the newest for Python 3.11) and the newest is decided here.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,14 @@ def trace(fn: Callable[..., Any], *args: Any) -> tuple[Any, tuple[Any, ...], Any
 def open_jaxpr(jaxpr: Any) -> tuple[Any, tuple[Any, ...]]:
     """The open jaxpr and its constants, of a closed or an open one (the newest JAX merges both classes)."""
     return getattr(jaxpr, "jaxpr", jaxpr), tuple(getattr(jaxpr, "consts", ()) or ())
+
+
+def scan_counts(parameters: Mapping[str, Any]) -> tuple[int, int]:
+    """How many constants and how much carry a `scan` has, from its parameters (JAX 0.11 keeps them in a tree)."""
+    if "num_consts" in parameters:
+        return parameters["num_consts"], parameters["num_carry"]
+    consts, carry, _ = parameters["ft_in"].unpack()
+    return len(consts), len(carry)
 
 
 def source_line(eqn: Any) -> str:

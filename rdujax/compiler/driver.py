@@ -6,17 +6,20 @@
 4. stages    nodes to stages: patterns to buffer reads, chains of maps to one stage.
 5. tile      the loop nest; it prices candidates by running 6 on them.
 6. allocate  PCUs, PMUs, AGCUs.
+
+A loop or branch is a border: 2 to 6 run on each stretch of nodes between two of them, and on each body by itself.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
+from itertools import count
 
 from rdujax.base.errors import ArgumentError, ConcretenessError, describe, unknown
 from rdujax.compiler import fuse
 from rdujax.compiler.planner import Planner
-from rdujax.graph.graph import Graph, Node
+from rdujax.graph.graph import Graph, Node, Region, all_nodes, rewritten
 from rdujax.graph.graph import check as check_graph
-from rdujax.graph.plan import BufferFormat, Plan, PlannedKernel
+from rdujax.graph.plan import BufferFormat, Plan, PlannedRegion, Step
 from rdujax.ledger.numbers import is_exact
 from rdujax.machines.machine import ORCHESTRATIONS, Machine
 from rdujax.ops.contract import Contract
@@ -69,21 +72,85 @@ def plan(graph: Graph, machine: Machine, choices: Choices) -> Plan:
     check_machine(machine)
     graph = with_k_splits(graph, choices.k_splits)
     check_graph(graph)
-    planner = Planner(graph, machine, choices)
-    groups = planner.groups()
-    kernels = tuple(planner.planned(group) for group in groups)
-    result = Plan(
-        graph, _named(kernels), planner.tiers_in_use(kernels), choices.orchestration, str(choices.fusion),
+    if isinstance(choices.fusion, fuse.Cuts):
+        _check_cuts(graph, choices.fusion)
+    result = _planned(graph, machine, choices, count())
+    for tier in TIERS:
+        memory.check(tier, machine.tier(tier), {name: size for where, name, size in result.symbols() if where == tier})
+    return result
+
+
+def _planned(graph: Graph, machine: Machine, choices: Choices, numbers: Iterator[int]) -> Plan:
+    """The plan of a graph, and of the bodies inside of it; its kernels are numbered in the order of the text."""
+    steps: list[Step] = []
+    tiers = dict.fromkeys((*graph.inputs, *graph.constants), choices.tier)
+    for stretch in _stretches(graph):
+        if isinstance(stretch, Node):
+            assert isinstance(stretch.op, Region)
+            plans = tuple(_planned(body, machine, choices, numbers) for body in stretch.op.bodies)
+            steps.append(PlannedRegion(stretch, plans))
+            tiers |= dict.fromkeys(stretch.results, choices.tier)
+            continue
+        within = replace(choices, fusion=_cuts_within(stretch, choices.fusion))
+        planner = Planner(stretch, machine, within)
+        kernels = tuple(planner.planned(group) for group in planner.groups())
+        tiers |= planner.tiers_in_use(kernels)
+        steps += [replace(k, kernel=replace(k.kernel, name=f"{next(numbers)}: {k.kernel.name}")) for k in kernels]
+    there = {value: tiers[value] for value in sorted(tiers)}
+    return Plan(
+        graph, tuple(steps), there, choices.orchestration, str(choices.fusion),
         choices.stage_buffer_format,  # type: ignore[arg-type]
     )  # fmt: skip
-    for tier in TIERS:
-        symbols = {
-            f"{graph.labels[v]} {graph.types[v]}": graph.types[v].size_bytes
-            for v, t in result.tiers.items()
-            if t == tier
-        }
-        memory.check(tier, machine.tier(tier), symbols)
-    return result
+
+
+def _stretches(graph: Graph) -> Iterator[Graph | Node]:
+    """The regions of a graph, and between them what lies there as graphs of their own, under the same numbers."""
+    if not any(isinstance(node.op, Region) for node in graph.nodes):
+        yield graph
+        return
+    last = {v: i for i, node in enumerate(graph.nodes) for v in node.operands}
+    last |= dict.fromkeys(graph.outputs, len(graph.nodes))
+    begin = 0
+    for i, node in enumerate((*graph.nodes, None)):
+        if node is not None and not isinstance(node.op, Region):
+            continue
+        if begin < i:
+            yield _stretch(graph, begin, i, last)
+        if node is not None:
+            yield node
+        begin = i + 1
+
+
+def _stretch(graph: Graph, begin: int, end: int, last: Mapping[int, int]) -> Graph:
+    """Nodes begin..end of a graph without regions among them. last: the node that reads a value last."""
+    nodes = graph.nodes[begin:end]
+    made = [v for node in nodes for v in node.results]
+    given = dict.fromkeys(v for node in nodes for v in node.operands if v not in set(made))
+    values = {*made, *given}
+    return Graph(
+        {v: t for v, t in graph.types.items() if v in values},
+        {v: t for v, t in graph.labels.items() if v in values},
+        tuple(given),
+        {},
+        nodes,
+        tuple(v for v in made if last.get(v, -1) >= end),
+    )
+
+
+def _check_cuts(graph: Graph, cuts: fuse.Cuts) -> None:
+    """Raises UnknownNameError for a cut after a node that is not there."""
+    labels = [node.label for node in all_nodes(graph)]
+    for label in cuts.after:
+        if label not in labels:
+            raise unknown("node to cut after", label, labels)
+
+
+def _cuts_within(graph: Graph, fusion: Fusion) -> Fusion:
+    """The fusion of a part of the program: of cuts by hand, those in it."""
+    if not isinstance(fusion, fuse.Cuts):
+        return fusion
+    labels = {node.label for node in graph.nodes}
+    return fuse.Cuts(tuple(label for label in fusion.after if label in labels))
 
 
 def check_machine(machine: Machine) -> None:
@@ -100,7 +167,7 @@ def check_machine(machine: Machine) -> None:
 
 def with_k_splits(graph: Graph, k_splits: int | Mapping[str, int]) -> Graph:
     """The graph with K of its contractions split; the segments become part of each node's meaning."""
-    labels = [node.label for node in graph.nodes if isinstance(node.op, Contract)]
+    labels = [node.label for node in all_nodes(graph) if isinstance(node.op, Contract)]
     if not labels and k_splits not in (1, {}):
         raise ArgumentError(
             describe("k_splits where nothing is contracted", given=repr(k_splits), allowed="1", do="leave k_splits out")
@@ -109,15 +176,17 @@ def with_k_splits(graph: Graph, k_splits: int | Mapping[str, int]) -> Graph:
         for label in k_splits:
             if label not in labels:
                 raise unknown("contraction", label, labels, where="k_splits")
-    nodes = []
-    for node in graph.nodes:
-        if isinstance(node.op, Contract):
-            wanted = k_splits.get(node.label, node.op.config.k_splits) if isinstance(k_splits, Mapping) else k_splits
-            # A node whose author fixed its segments keeps them unless the caller asks for others.
-            if isinstance(k_splits, Mapping) or isinstance(k_splits, bool) or k_splits != 1:
-                node = _split(graph, node, wanted)
-        nodes.append(node)
-    return replace(graph, nodes=tuple(nodes))
+
+    def split(graph: Graph, node: Node) -> Node:
+        if not isinstance(node.op, Contract):
+            return node
+        wanted = k_splits.get(node.label, node.op.config.k_splits) if isinstance(k_splits, Mapping) else k_splits
+        # A node whose author fixed its segments keeps them unless the caller asks for others.
+        if isinstance(k_splits, Mapping) or isinstance(k_splits, bool) or k_splits != 1:
+            return _split(graph, node, wanted)
+        return node
+
+    return rewritten(graph, split)
 
 
 def _split(graph: Graph, node: Node, splits: int) -> Node:
@@ -143,7 +212,3 @@ def _split(graph: Graph, node: Node, splits: int) -> Node:
             )
         )
     return replace(node, op=replace(node.op, config=config))
-
-
-def _named(kernels: Sequence[PlannedKernel]) -> tuple[PlannedKernel, ...]:
-    return tuple(replace(k, kernel=replace(k.kernel, name=f"{i}: {k.kernel.name}")) for i, k in enumerate(kernels))

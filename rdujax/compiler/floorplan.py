@@ -283,8 +283,9 @@ def _used(plan: Floorplan, sheet: _Sheet) -> list[Shape]:
     for number, row in enumerate(plan.stages, 1):
         places = plan.placement.units.pcus[row.name]
         shapes += [_pcu(sheet, p, row.paint, f"PCU of stage {row.name}, {p}") for p in places]
-        x, y = sheet.centre(places[len(places) // 2])
-        shapes += _number(x - PCU * 0.7, y, number, len(places), row.paint.fill)
+        if places:  # a stage that only moves data has none
+            x, y = sheet.centre(places[len(places) // 2])
+            shapes += _number(x - PCU * 0.7, y, number, len(places), row.paint.fill)
     return shapes
 
 

@@ -86,9 +86,9 @@ def flows(graph: Graph, planned: PlannedKernel, units: Units[Unit], machine: Mac
     for stage, share in zip(planned.kernel.stages, planned.shares, strict=True):
         pcus, result = units.pcus[stage.label], buffers[stage.result]
         if not share.pcus:  # from buffers straight into a buffer
-            packets = _vectors(result.tile_bytes, result.pmus, vector_bytes) * turns
-            for read in stage.reads:
-                source = buffers[read.value].label
+            for read, operand in zip(stage.reads, planned.turn(graph, stage), strict=True):
+                source, moved_bytes = buffers[read.value].label, min(operand.size_bytes, result.tile_bytes)
+                packets = _vectors(moved_bytes, result.pmus, vector_bytes) * turns
                 ends = (units.pmus[source], Port.PMU), (units.pmus[result.label], Port.PMU)
                 found.append(_spread(f"{source} -> {stage.label}", *ends, packets))
             continue

@@ -16,19 +16,23 @@ from rdujax.compiler.driver import CHOICES, Choices
 from rdujax.compiler.floorplan import Floorplan, floorplan
 from rdujax.compiler.report import Report, report
 from rdujax.compiler.timeline import Timeline, timeline
-from rdujax.emulate.run import Result, enter, leave, run
+from rdujax.emulate.regions import Mode, Result
+from rdujax.emulate.run import enter, leave, run
 from rdujax.estimate.price import ProgramCost, predict, price
 from rdujax.frontend import door
 from rdujax.frontend.modules import as_function
-from rdujax.frontend.trace import PROGRAM, Traced, argument_names, trace
-from rdujax.graph.graph import Graph
+from rdujax.frontend.trace import PROGRAM, Traced, argument_names, key_words, trace
+from rdujax.graph.graph import Graph, all_nodes
 from rdujax.graph.graph import text as graph_text
-from rdujax.graph.plan import Plan
-from rdujax.graph.plan import text as kernel_text
+from rdujax.graph.launches import Course
+from rdujax.graph.plan import Plan, texts
+from rdujax.graph.regions import Loop
 from rdujax.ledger.counts import Counts, total
 from rdujax.ledger.numbers import is_exact
 from rdujax.machines.machine import ORCHESTRATIONS, Machine, named
 from rdujax.streams.lift import EXECUTORS, Executor
+
+Numbers = Mapping[str, int] | None  # by the label of a loop or branch
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +64,7 @@ class Program:
         The tails of ragged tiles hold NaN as poison, which jax_debug_nans takes for an accident.
         """
         flat = self._checked(args)
-        result = run(self.plan, self.machine, self._operands(flat), how=executor)
+        result = run(self.plan, self.machine, self._operands(flat), Mode(executor))
         return jax.tree.unflatten(self.traced.out_tree, self._leave(result))
 
     def tally(self, *args: Any, executor: Executor = "scan") -> Counts:
@@ -75,23 +79,40 @@ class Program:
             raise ConcretenessError(
                 describe("a tally needs values", given="tracers", do="call it outside of jit, vmap and grad")
             )
-        return sum((total(c) for c in self._counting[executor](flat)), Counts())
+        mode = Mode(executor, tally=True, longest=self._longest(flat))
+        counted = jax.jit(lambda xs: run(self.plan, self.machine, self._operands(xs), mode).counts)(flat)
+        return sum((total(c) for c in counted), Counts())
 
     def captured(self, *args: Any) -> Result:
-        """A run that keeps every stage's result as carriers."""
+        """A run that keeps every stage's result as carriers; in a loop, those of every trip."""
         flat = self._checked(args)
-        return self._capturing(flat)
+        mode = Mode(capture=True, longest=self._longest(flat))
+        return jax.jit(lambda xs: run(self.plan, self.machine, self._operands(xs), mode))(flat)
 
-    def predicted_counts(self) -> Counts:
-        """What the units will count, from shapes alone."""
-        return predict(self.plan, self.machine)
+    def predicted_counts(self, *, trips: Numbers = None, branches: Numbers = None) -> Counts:
+        """What the units will count, from shapes alone. trips, branches: as for `cost`."""
+        return predict(self.plan, self.machine, self._course(trips, branches))
 
-    def cost(self, machine: Machine | None = None) -> ProgramCost:
+    def cost(self, machine: Machine | None = None, *, trips: Numbers = None, branches: Numbers = None) -> ProgramCost:
         """Cycles, seconds and bytes per tier, per kernel and in total; on another machine's facts if one is given.
 
         The plan stays as it is. With facts that JAX traces, the cost is differentiable in them.
+        trips: how often each `while` loop turns, branches: the index of the branch that each `cond` takes, by label;
+        the same in every trip of a loop around. Raises ArgumentError for one that is not said.
         """
-        return price(self.plan, self.machine if machine is None else self._same_decisions(named(machine)))
+        placed = self.machine if machine is None else self._same_decisions(named(machine))
+        return price(self.plan, placed, self._course(trips, branches))
+
+    def _course(self, trips: Numbers, branches: Numbers) -> Course:
+        return Course(self.graph, trips, branches)
+
+    def _longest(self, flat: Sequence[jax.Array]) -> dict[str, int]:
+        """Most trips of every `while` loop on these arguments."""
+        loops = [n.label for n in all_nodes(self.graph) if isinstance(n.op, Loop) and n.op.trips is None]
+        if not loops:
+            return {}
+        turned = self._turning(flat)
+        return {label: int(np.max(turned[label])) for label in loops}
 
     def _same_decisions(self, machine: Machine) -> Machine:
         """The machine, if it differs only in facts that decided nothing in the plan."""
@@ -110,29 +131,33 @@ class Program:
                 )
         return machine
 
-    def report(self) -> Report:
+    def report(self, *, trips: Numbers = None, branches: Numbers = None) -> Report:
         """Kernels, stages, tiles, units, cycles and bytes: printable, a dictionary, and a picture.
 
-        `.save("report.txt")`, or .json, or .svg or .png for the floorplan of a kernel.
+        `.save("report.txt")`, or .json, or .svg or .png for the floorplan of a kernel. trips, branches: as for `cost`.
         """
-        return report(self.plan, self.machine, self.cost(), self.name, self.floorplan)
+        cost = self.cost(trips=trips, branches=branches)
+        return report(self.plan, self.machine, cost, self.name, self.floorplan)
 
-    def timeline(self, turns: int | None = None) -> Timeline:
+    def timeline(self, turns: int | None = None, *, trips: Numbers = None, branches: Numbers = None) -> Timeline:
         """When every stage turns, what buffers hold and tiers move; `.save("trace.pftrace")` for ui.perfetto.dev.
 
-        turns: keep only the first and the last so many turns of each kernel, with the gap marked.
+        turns: keep only the first and the last so many turns of each kernel, with the gap marked. trips, branches: as
+        for `cost`. Of a loop, the first trip is drawn, and how long the others take.
         """
-        return timeline(self.plan, self.machine, self.name, turns)
+        return timeline(self.plan, self.machine, self.name, self._course(trips, branches), turns)
 
     def floorplan(self, kernel: int = 0) -> Floorplan:
         """Where the units of a kernel sit and how loaded the wires are; `.save("floorplan.svg")` (or .png) draws it.
 
         Raises ArgumentError for a kernel that the program does not have.
         """
-        if isinstance(kernel, bool) or not isinstance(kernel, int) or not 0 <= kernel < len(self.plan.kernels):
-            allowed = f"an int from 0 to {len(self.plan.kernels) - 1}" if self.plan.kernels else "none is launched"
+        placed = list(self.plan.placed())
+        if isinstance(kernel, bool) or not isinstance(kernel, int) or not 0 <= kernel < len(placed):
+            allowed = f"an int from 0 to {len(placed) - 1}" if placed else "none is launched"
             raise ArgumentError(describe("no such kernel", given=repr(kernel), allowed=allowed, where=self.name))
-        return floorplan(self.plan.graph, self.plan.kernels[kernel], self.machine, self.name)
+        plan, planned = placed[kernel]
+        return floorplan(plan.graph, planned, self.machine, self.name)
 
     def replace(self, **choices: Any) -> "Program":
         """The same function compiled with other choices (and `machine=`)."""
@@ -154,7 +179,7 @@ class Program:
 
     def __str__(self) -> str:
         """The program's text form: its graph and its kernels."""
-        return "\n".join([graph_text(self.graph), *(kernel_text(k.kernel) for k in self.plan.kernels)])
+        return "\n".join([graph_text(self.graph), *texts(self.plan)])
 
     @cached_property
     def _run(self) -> Callable[..., list[jax.Array]]:
@@ -170,15 +195,8 @@ class Program:
         return jax.jit(through_units)
 
     @cached_property
-    def _counting(self) -> dict[str, Callable[..., tuple[Counts, ...]]]:
-        def counting(how: Executor) -> Callable[..., tuple[Counts, ...]]:
-            return jax.jit(lambda xs: run(self.plan, self.machine, self._operands(xs), how=how, tally=True).counts)
-
-        return {how: counting(how) for how in EXECUTORS[1:]}
-
-    @cached_property
-    def _capturing(self) -> Callable[..., Result]:
-        return jax.jit(lambda xs: run(self.plan, self.machine, self._operands(xs), capture=True))
+    def _turning(self) -> Callable[..., dict[str, jax.Array]]:
+        return jax.jit(lambda xs: run(self.plan, self.machine, self._operands(xs)).turned)
 
     def _operands(
         self, flat: Sequence[jax.Array], constants: Sequence[jax.Array] | None = None
@@ -188,16 +206,23 @@ class Program:
         return enter(graph, graph.inputs, flat) | enter(graph, tuple(graph.constants), arrays)
 
     def _leave(self, result: Result) -> list[jax.Array]:
-        return [leave(self.plan.graph, v, result.memory[v]) for v in self.plan.graph.outputs]
+        arrays = [leave(self.plan.graph, v, result.memory[v]) for v in self.plan.graph.outputs]
+        return [jax.random.wrap_key_data(x) if i in self.traced.key_outputs else x for i, x in enumerate(arrays)]
 
     def _checked(self, args: Sequence[Any]) -> list[jax.Array]:
         flat, tree = jax.tree.flatten(tuple(args))
         graph = self.plan.graph
         if tree != self.traced.in_tree:
             raise _other_structure(tuple(args), self.traced.in_tree, [graph.labels[v] for v in graph.inputs], self.name)
+        flat = self._words(flat)
         for x, v in zip(flat, graph.inputs, strict=True):
             _check_argument(x, graph.labels[v], graph.types[v].shape, graph.types[v].fmt.dtype.name, self.name)
         return flat
+
+    def _words(self, flat: Sequence[Any]) -> list[Any]:
+        """Keys of random numbers as the words that the graph has in their place."""
+        kinds = [(self.graph.labels[v], i in self.traced.key_inputs) for i, v in enumerate(self.graph.inputs)]
+        return [key_words(x, label, self.name) if is_key else x for x, (label, is_key) in zip(flat, kinds, strict=True)]
 
 
 def _other_structure(args: tuple[Any, ...], expected: Any, labels: Sequence[str], where: str) -> ArgumentError:
@@ -258,7 +283,8 @@ def compile(  # noqa: A001  (the name that the field uses)
 ) -> Program:
     """Compiles a JAX function for an RDU.
 
-    fn: any function of arrays (bfloat16, float32, int32, bool) and pytrees of them, made of primitives with a rule;
+    fn: any function of arrays (bfloat16, float32, int32, uint32, bool, random keys) and pytrees of them, made of
+    primitives with a rule;
     or a module that is a pytree (Flax NNX), which becomes its own first argument: `program(model, x)`.
     args: arrays or `jax.ShapeDtypeStruct`s; only shapes and dtypes matter.
     machine: facts to compile for. fusion: "streaming" (the cheapest kernels that fit), "none" (one operator, one

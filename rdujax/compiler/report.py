@@ -44,6 +44,9 @@ class Report:
     Of each kernel, "critical" names the stage with most cycles on the critical path. Where several paths are critical
     it is one of them, always the same, and the first of stages with equally many. A stage is busy for its
     "first_cycles" and, in each further turn, its "cycles"; "busy" is their share of the kernel's cycles.
+
+    What is said of a kernel is said of one launch; "launches" is how often it is launched, "inside" names the loops and
+    branches around it.
     """
 
     data: dict[str, Any]
@@ -73,8 +76,9 @@ class Report:
         for k in d["kernels"]:
             lines += [*_kernel_text(k), ""]
         t = d["total"]
+        launched = "" if t["launches"] == t["kernels"] else f" launched {counted(t['launches'], 'time')}"
         lines.append(
-            f"total  {counted(t['kernels'], 'kernel')}  {t['cycles']:,} cycles  "
+            f"total  {counted(t['kernels'], 'kernel')}{launched}  {t['cycles']:,} cycles  "
             f"{t['run_us']:,.3f} us + {t['launch_us']:,.1f} us of launches"
         )
         for tier, moved in t["moved_bytes"].items():
@@ -103,8 +107,10 @@ def _kernel_text(k: dict[str, Any]) -> list[str]:
     pcus, pmus, agcus = (
         f"{counted(k[f'{unit}s'], unit.upper())} ({k[f'{unit}_share']:.1%})" for unit in ("pcu", "pmu", "agcu")
     )
+    launched = [f"  launched {counted(k['launches'], 'time')}: {'; '.join(k['inside'])}"] if k["inside"] else []
     lines = [
         f"kernel {k['name']}",
+        *launched,
         f"  {counted(k['turns'], 'turn')} ({loops})  {k['cycles']:,} cycles  {k['run_us']:,.3f} us  "
         f"most critical: {k['critical']}",
         f"  {pcus}  {pmus}  {agcus}  {k['sram_bytes']:,} bytes of stage buffers  {k['peak_share']:.1%} of peak FLOP/s",
@@ -121,7 +127,8 @@ def _kernel_text(k: dict[str, Any]) -> list[str]:
 
 
 def _stage_text(s: dict[str, Any]) -> list[str]:
-    units = counted(s["pcus"], "PCU") if s["pcus"] else counted(s["agcus"], "AGCU")
+    counts = ((s["pcus"], "PCU"), (s["agcus"], "AGCU"))
+    units = next((counted(number, thing) for number, thing in counts if number), "PMUs")  # those of its buffers
     peak = "" if s["peak_share"] is None else f"{s['peak_share']:.1%}"
     turns = f"{s['first_cycles']:,}", f"{s['cycles']:,}"
     return [s["label"], units, *turns, f"{s['busy']:.1%}", f"{s['critical_cycles']:,}", peak, s["what"]]
@@ -147,10 +154,11 @@ def table(head: list[str], rows: list[list[Any]], indent: str = "    ", *, right
 
 def report(plan: Plan, machine: Machine, cost: ProgramCost, name: str, floorplan: Callable[[int], Drawn]) -> Report:
     """The report of a planned and priced program; `floorplan` draws one of its kernels, when it is asked to."""
-    kernels = [_kernel(plan.graph, p, c, machine) for p, c in zip(plan.kernels, cost.kernels, strict=True)]
+    kernels = [_kernel(at.graph, p, c, machine) for (at, p), c in zip(plan.placed(), cost.kernels, strict=True)]
     moved = {tier: cost.moved_bytes(tier) for tier in cost.cost.tiers if tier != "sram" and cost.moved_bytes(tier)}
     total = {
         "kernels": len(kernels),
+        "launches": cost.launches,
         "cycles": cost.cycles,
         "cycles_with_launches": exact(cost.total_s * exact(machine.clock_hz.value)),
         "run_us": float(cost.run_s) * 1e6,
@@ -185,7 +193,7 @@ def owners(plan: Plan, machine: Machine, cost: ProgramCost) -> list[dict[str, An
         place = f" (kernel {planned.kernel.name.partition(':')[0]})" if len(plan.kernels) > 1 else ""
         for label, cycles in kernel.critical.items():
             key = ("tier", tiers[label]) if label in tiers else ("stage", label + place)
-            found[key] = found.get(key, 0) + cycles
+            found[key] = found.get(key, 0) + cycles * kernel.launches
     total = sum(found.values())
     return [
         {"kind": kind, "name": name, "cycles": cycles, "share": float(cycles / total)}  # not emulated: sizes
@@ -217,6 +225,8 @@ def _kernel(graph: Graph, planned: PlannedKernel, cost: KernelCost, machine: Mac
         row["critical_cycles"] = cost.critical.get(row["label"], 0)
     return {
         "name": planned.kernel.name,
+        "launches": cost.launches,
+        "inside": list(cost.inside),
         "turns": turns,
         "loops": [(loop.length, loop.tile) for loop in planned.tiling.loops],
         "cycles": cost.cost.cycles,

@@ -5,8 +5,9 @@
 The times are those that the price rests on: the recurrence of `ledger/timetable.py`, every turn of every stage. Nothing
 is sampled, so what is drawn adds up: the slices of a track to the cycles that the stage is busy, the samples of a
 buffer never pass its depth, a tier's counter integrates to the bytes that the cost counts, and the last slice ends
-where the cost ends. Where only the first and last turns are drawn, the gap between them is a slice of its own, on
-every track and under the name "not drawn", and counters stand at 0 in it.
+where the cost ends. Of a loop, the first trip is drawn, and the others are one slice of the cycles that they take, in
+which nothing else is drawn. Where only the first and last turns are drawn, the gap between them is a slice of its own,
+on every track and under the name "not drawn", and counters stand at 0 in it.
 """
 
 from collections import Counter as Tally
@@ -18,13 +19,14 @@ from pathlib import Path
 import numpy as np
 
 from rdujax.base.errors import ArgumentError, describe
-from rdujax.compiler import tracefile
+from rdujax.compiler import counters, tracefile
 from rdujax.compiler.files import path_of
 from rdujax.compiler.report import counted
 from rdujax.compiler.tracefile import Counter, Group, Track
 from rdujax.estimate.pipeline import pipeline_of
 from rdujax.graph.graph import Graph
-from rdujax.graph.plan import BufferPlan, MemoryStream, Plan, PlannedKernel
+from rdujax.graph.launches import Course, launches
+from rdujax.graph.plan import Plan, PlannedKernel, PlannedRegion
 from rdujax.ledger.numbers import Exact, exact
 from rdujax.ledger.timetable import Schedule, schedule
 from rdujax.ledger.waits import Cause, expand
@@ -32,7 +34,6 @@ from rdujax.machines.machine import Machine
 from rdujax.units.agcu import launch
 
 MOST_DRAWN, MOST_TIMED = 2_000_000, 50_000_000  # turns of stages
-GIGA, ROUNDING = 1e9, 1e-12
 NOT_DRAWN = "not drawn"
 WAITS = {Cause.TILE: "a tile of", Cause.SLOT: "a free slot, full for", Cause.SHARED: "the turn of"}
 
@@ -76,19 +77,37 @@ class KernelTimeline:
         return dict(sorted(found.items(), key=lambda item: -item[1]))
 
 
+@dataclass(frozen=True)
+class Repeats:
+    """What a loop does after its first trip, which is drawn: so many cycles, launches included, of which none is."""
+
+    name: str
+    begin_cycles: Exact
+    cycles: Exact
+
+
 @dataclass(frozen=True, eq=False)
 class Timeline:
-    """The turns of all kernels of a program, one kernel after another. `str` is a summary with the longest waits."""
+    """The turns of all kernels of a program, one kernel after another. `str` is a summary with the longest waits.
+
+    repeats: the further trips of loops, in the order in which they begin. A loop inside of a loop is drawn in the first
+    trip of that.
+    """
 
     program: str
     machine: str
     clock_hz: Exact
     kernels: tuple[KernelTimeline, ...]
+    repeats: tuple[Repeats, ...] = ()
 
     @property
     def cycles(self) -> Exact:
         """Cycles of the whole program, launches included."""
-        return sum((k.launch_cycles + k.cycles for k in self.kernels), 0)
+        return exact(Fraction(sum((k.launch_cycles + k.cycles for k in self.kernels), 0) + self._repeated_cycles))
+
+    @property
+    def _repeated_cycles(self) -> Exact:
+        return sum((each.cycles for each in self.repeats), 0)
 
     def groups(self) -> list[Group]:
         """What a trace shows, in order: the launches and kernels with the tiers, then each kernel's own tracks."""
@@ -110,7 +129,10 @@ class Timeline:
         slices = sum(track.turns.size for kernel in self.kernels for track in kernel.tracks)
         kernels = counted(len(self.kernels), "kernel")
         what = f"{kernels}, {_text(self.cycles)} cycles, {us:,.2f} us, {slices:,} turns of stages drawn"
-        return "\n".join([f"{self.program} on {self.machine}: {what}", *map(_summary, self.kernels)])
+        lines = [(k.begin_cycles - k.launch_cycles, _summary(k)) for k in self.kernels]
+        lines += [(r.begin_cycles, f"  {r.name}: {_text(r.cycles)} cycles, not drawn") for r in self.repeats]
+        lines.sort(key=lambda line: line[0])
+        return "\n".join([f"{self.program} on {self.machine}: {what}", *(text for _, text in lines)])
 
 
 def _summary(kernel: KernelTimeline) -> str:
@@ -126,30 +148,59 @@ def _text(cycles: Exact) -> str:
     return f"{cycles:,}" if isinstance(cycles, int) else f"{float(cycles):,.3f}"
 
 
-def timeline(plan: Plan, machine: Machine, name: str, turns: int | None = None) -> Timeline:
+def timeline(plan: Plan, machine: Machine, name: str, course: Course, turns: int | None = None) -> Timeline:
     """The timeline of a planned program.
 
     turns: of every kernel, only the first and the last so many turns are kept, and the gap is marked (all by default).
-    Raises ArgumentError for turns < 1, and for more turns of stages than a viewer shows, with what to pass instead;
-    ConcretenessError on a machine whose facts JAX traces.
+    Raises ArgumentError for turns < 1, and for more turns of stages than a viewer shows, with what to pass instead; for
+    a loop or branch whose course is not said; ConcretenessError on a machine whose facts JAX traces.
     """
     clock = exact(machine.clock_hz.value, where="clock_hz")
-    _check_size(plan, turns)
-    phases = _launch_cycles(machine, plan.orchestration, clock)
-    kernels: list[KernelTimeline] = []
-    now: Exact = 0
-    for planned in plan.kernels:
-        now = exact(Fraction(now + sum(phases.values())))
-        kernels.append(_kernel(plan.graph, planned, machine, phases, now, turns))
-        now = exact(Fraction(now + kernels[-1].cycles))
-    return Timeline(name, machine.name, clock, tuple(kernels))
+    _check_size([each.kernel for each in launches(plan, course) if each.times], turns)
+    drawing = _Drawing(machine, _launch_cycles(machine, plan.orchestration, clock), course, turns)
+    drawing.draw(plan, 0)
+    return Timeline(name, machine.name, clock, tuple(drawing.kernels), tuple(drawing.repeats))
 
 
-def _check_size(plan: Plan, turns: int | None) -> None:
+class _Drawing:
+    """The kernels and repeats that are drawn so far."""
+
+    def __init__(self, machine: Machine, phases: dict[str, Exact], course: Course, keep: int | None):
+        self.machine, self.phases, self.course, self.keep = machine, phases, course, keep
+        self.kernels: list[KernelTimeline] = []
+        self.repeats: list[Repeats] = []
+
+    def draw(self, plan: Plan, now: Exact) -> Exact:
+        """Draws all steps of a plan from a cycle on; the cycle in which the last one ends."""
+        for step in plan.steps:
+            if isinstance(step, PlannedKernel):
+                now = exact(Fraction(now + sum(self.phases.values())))
+                self.kernels.append(_kernel(plan.graph, step, self.machine, self.phases, now, self.keep))
+                now = exact(Fraction(now + self.kernels[-1].cycles))
+            else:
+                now = self._region(step, now)
+        return now
+
+    def _region(self, step: PlannedRegion, now: Exact) -> Exact:
+        """The first trip as it is, a condition before the body, and the others as one block."""
+        turns = self.course.turns(step.node)
+        took: list[Exact] = [0] * len(turns)
+        for i in reversed(range(len(turns))):
+            if turns[i]:
+                end = self.draw(step.plans[i], now)
+                took[i], now = end - now, end
+        rest = exact(Fraction(sum((n - 1) * each for n, each in zip(turns, took, strict=True) if n)))
+        if rest:
+            further = counted(turns[0] - 1, "further trip") if turns[0] > 1 else "the condition again"
+            self.repeats.append(Repeats(f"{further} of {step.node.label}", now, rest))
+        return exact(Fraction(now + rest))
+
+
+def _check_size(kernels: Sequence[PlannedKernel], turns: int | None) -> None:
     if turns is not None and (isinstance(turns, bool) or not isinstance(turns, int) or turns < 1):
         raise ArgumentError(describe("turns to keep at each end", given=repr(turns), allowed="an int, 1 or more"))
-    stages = [len(k.streams) + len(k.kernel.stages) for k in plan.kernels]
-    every = [k.tiling.turns for k in plan.kernels]
+    stages = [len(k.streams) + len(k.kernel.stages) for k in kernels]
+    every = [k.tiling.turns for k in kernels]
     kept = [t if turns is None else min(t, 2 * turns) for t in every]
     drawn, timed = (sum(n * t for n, t in zip(stages, count, strict=True)) for count in (kept, every))
     if drawn > MOST_DRAWN:
@@ -195,11 +246,11 @@ def _kernel(
     ]
     tracks = tuple(_track(times, label, (streams | stages)[label], shown) for label in order)
     gap = _common_gap(tracks)
-    counters = [_buffer(times, planned, plan) for plan in planned.buffers]
-    tiers = [_tier(times, planned, machine, tier) for tier in dict.fromkeys(s.tier for s in planned.streams)]
+    buffers = [counters.of_buffer(times, planned, plan) for plan in planned.buffers]
+    tiers = [counters.of_tier(times, planned, machine, tier) for tier in dict.fromkeys(s.tier for s in planned.streams)]
     return KernelTimeline(
         planned.kernel.name, phases, begin, times.makespan_cycles, turns, turns - len(shown), tracks,
-        tuple(_outside(counter, gap) for counter in counters), tuple(_outside(counter, gap) for counter in tiers), gap,
+        tuple(_outside(counter, gap) for counter in buffers), tuple(_outside(counter, gap) for counter in tiers), gap,
     )  # fmt: skip
 
 
@@ -272,64 +323,8 @@ def _causes(times: Schedule, label: str, waited: np.ndarray) -> tuple[np.ndarray
     return cause, tuple(causes)
 
 
-def _buffer(times: Schedule, planned: PlannedKernel, plan: BufferPlan) -> Counter:
-    """Tiles that a buffer holds, those in the making included: until the last of its readers gives a slot back.
-
-    What stays on chip is loaded once and held until its last reader ends, whatever turns the pipeline gives it.
-    """
-    sources = {s.value: s.label for s in planned.streams if not s.is_store}
-    sources |= {s.result: s.label for s in planned.kernel.stages}
-    name = f"buffer {plan.label}, of {counted(plan.depth, 'tile')} on {counted(plan.pmus, 'PMU')}"
-    edges = [edge for edge in times.pipeline.edges if edge.producer == sources[plan.value]]
-    if plan.value in planned.tiling.resident:
-        ends = times.start[sources[plan.value]][0], max(times.finish[edge.consumer][-1] for edge in edges)
-        return Counter(name, "tiles", np.array(ends, np.int64), np.array([plan.depth, 0], np.int64))
-    by_edge = [times.occupancy(edge) for edge in edges]
-    at = np.unique(np.concatenate([when for when, _ in by_edge]))
-    tiles = np.max([held[np.searchsorted(when, at, side="right") - 1] for when, held in by_edge], axis=0)
-    return _changes(name, "tiles", at, tiles)
-
-
-def _tier(times: Schedule, planned: PlannedKernel, machine: Machine, tier: str) -> Counter:
-    """Bytes per second that the streams of a tier move; each turn's bytes are spread evenly over its cycles."""
-    config, clock = machine.tier(tier), float(exact(machine.clock_hz.value))
-    at, change = [], []
-    for stream in (s for s in planned.streams if s.tier == tier):
-        start, finish = times.start[stream.label], times.finish[stream.label]
-        moves = finish > start
-        rate = turn_bytes(stream, len(start))[moves] * (clock / GIGA) / (finish - start)[moves]
-        at += [start[moves], finish[moves]]
-        change += [rate, -rate]
-    when, where = np.unique(np.concatenate(at), return_inverse=True)
-    rates = np.zeros(len(when))
-    np.add.at(rates, where, np.concatenate(change))
-    reach = float(exact(config.bandwidth_bytes_per_s.value) * exact(config.efficiency.value)) / GIGA
-    rates = np.cumsum(rates)
-    rates[rates < ROUNDING * rates.max()] = 0  # sums of differences end near zero, not at it
-    return _changes(f"{tier}, reaches {reach:,.6g} GB/s", "GB/s", when, rates)
-
-
-def _changes(name: str, unit: str, at: np.ndarray, values: np.ndarray) -> Counter:
-    changed = np.r_[True, np.abs(values[1:] - values[:-1]) > ROUNDING * values.max()]
-    return Counter(name, unit, at[changed], values[changed])
-
-
-def turn_bytes(stream: MemoryStream, turns: int) -> np.ndarray:
-    """Bytes that a stream moves in each of its turns, int64 [turns]; they sum to the stream's total exactly.
-
-    A load's first turn brings the first tile whole, or all of what stays on chip; the rest is spread evenly.
-    """
-    first = stream.total_bytes if turns == 1 else 0 if stream.is_store else stream.first_bytes
-    even = turns if stream.is_store else max(turns - 1, 1)
-    rest = stream.total_bytes - first
-    shares = np.array([rest * (t + 1) // even - rest * t // even for t in range(even)], np.int64)
-    if turns == 1:
-        return np.array([first], np.int64)
-    return shares if stream.is_store else np.r_[np.int64(first), shares]
-
-
 def _program_group(timeline: Timeline) -> Group:
-    """Launches and kernels on one track, and the bandwidth of every tier over all kernels."""
+    """Launches, kernels and what of loops is not drawn on one track, and the bandwidth of every tier over all."""
     tiers: dict[str, list[tuple[Exact, Counter]]] = {}
     for kernel in timeline.kernels:
         for counter in kernel.tiers:
@@ -342,6 +337,10 @@ def _program_group(timeline: Timeline) -> Group:
         for phase, cycles in (*kernel.launch.items(), ("run", kernel.cycles)):
             slices.append((f"{phase} of kernel {kernel.name}", now, now + cycles))
             now += cycles
+    slices += [
+        (f"{each.name}, not drawn", each.begin_cycles, each.begin_cycles + each.cycles) for each in timeline.repeats
+    ]
+    slices.sort(key=lambda each: each[1])
     title = f"{timeline.program} on {timeline.machine}: 1 us shown is 1 cycle"
     named = {"kernels": slices} | ({NOT_DRAWN: gaps} if gaps else {})
     return Group(title, 0, named=named, counters=tuple((name, parts) for name, parts in tiers.items()))

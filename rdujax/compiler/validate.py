@@ -4,10 +4,12 @@ The baseline is the same function operator by operator with no choice that chang
 programs compute, results are compared bit by bit. A difference is traced to its cause in two steps: the node is run
 again on the baseline's operands with the program's own choices, which tells a difference that is made here from one
 that is only passed on; and each choice made here is switched off in turn, which names the one that made it.
+
+Nodes inside of loops are compared trip by trip.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
@@ -20,10 +22,11 @@ from rdujax.compiler import driver
 from rdujax.compiler.driver import Choices
 from rdujax.compiler.program import Kernel, Program, compile
 from rdujax.compiler.report import table
+from rdujax.compiler.trips import Values, of_float64, of_run
 from rdujax.emulate.node import evaluate
 from rdujax.frontend.modules import as_function
-from rdujax.graph.graph import Graph, Node
-from rdujax.numerics import convert
+from rdujax.graph.graph import Graph, Node, Region, Trip, all_nodes, rewritten
+from rdujax.graph.regions import Loop
 from rdujax.numerics.formats import FP32, Format
 from rdujax.ops.contract import Contract
 from rdujax.ops.move import Move
@@ -36,7 +39,9 @@ class Difference:
 
     mismatches: elements whose bits differ. max_ulp: largest distance in units in the last place of the result's format.
     error, baseline_error: largest absolute difference from float64. made_by: choices that made a difference at this
-    node. inherited_from: labels of operands that were already different.
+    node. inherited_from: labels of operands that were already different. trip: where it first differs, inside of loops
+    the trip of each, the outermost first. A loop that turned more often in one of the two is compared in the trips that
+    both have, and with float64 in those that it has, too; elements, mismatches and errors are of all these trips.
     """
 
     label: str
@@ -49,6 +54,7 @@ class Difference:
     baseline_error: float
     made_by: tuple[str, ...]
     inherited_from: tuple[str, ...]
+    trip: tuple[int, ...] = ()
 
     @property
     def reason(self) -> str:
@@ -56,6 +62,8 @@ class Difference:
         parts = list(self.made_by)
         if self.inherited_from:
             parts.append("inherited from " + ", ".join(self.inherited_from))
+        if self.mismatches and self.trip:
+            parts.append("first in trip " + ".".join(map(str, self.trip)))
         return "; ".join(parts)
 
 
@@ -129,40 +137,18 @@ def validate(fn: Callable[..., Any] | Program | Kernel, *args: Any, **choices: A
         program.name,
     )
     (ours, left), (theirs, right) = _values(program, args), _values(baseline, args)
-    exact = reference(baseline_graph, program._checked(args))
+    exact = of_float64(baseline_graph, program._checked(args))
     wide = {v for planned in program.plan.kernels for v in planned.wide}
-    nodes: list[Difference] = []
-    different: dict[int, tuple[str, ...]] = {}  # a value that differs, and the labels that a reader inherits it from
-    for node in graph.nodes:
-        if node.result not in ours or node.result not in theirs:
-            # Inside a chain of maps no buffer holds the value: what it inherited is passed on.
-            different[node.result] = _inherited(node, different)
-            continue
-        found = _compare(graph, node, ours, theirs, exact, wide, different)
-        if found.mismatches:
-            different[node.result] = (node.label,)
-        nodes.append(found)
+    comparison = _Comparison(ours, theirs, exact, wide)
+    comparison.visit(graph)
+    in_memory = replace(comparison, ours=ours | left, theirs=theirs | right)
     outputs = tuple(
-        _compare(graph, node, ours | left, theirs | right, exact, wide, different)
+        in_memory.compare(graph, node, v)
         for v in graph.outputs
         for node in graph.nodes
-        if node.result == v and v in left
+        if v in node.results and v in left
     )
-    return Validation(tuple(nodes), outputs, _named_choices(program))
-
-
-def reference(graph: Graph, arrays: list[Any]) -> dict[int, np.ndarray]:
-    """Every value in float64 (int64 for INT32), from the carriers of the inputs."""
-    values: dict[int, np.ndarray] = {}
-    given = dict(zip(graph.inputs, arrays, strict=True)) | graph.constants
-    for value, array in given.items():
-        carriers = np.asarray(convert.enter(jnp.asarray(array), graph.types[value].fmt))
-        values[value] = carriers.astype(
-            np.float64 if graph.types[value].fmt.is_float else np.int64 if carriers.dtype != bool else bool
-        )
-    for node in graph.nodes:
-        values[node.result] = node.op.reference(*(values[v] for v in node.operands))
-    return values
+    return Validation(tuple(comparison.nodes), outputs, _named_choices(program))
 
 
 def _program(fn: Callable[..., Any] | Program | Kernel, args: tuple[Any, ...], choices: dict[str, Any]) -> Program:
@@ -174,79 +160,116 @@ def _program(fn: Callable[..., Any] | Program | Kernel, args: tuple[Any, ...], c
     return compile(fn, *args, **choices)
 
 
-def _values(program: Program, args: tuple[Any, ...]) -> tuple[dict[int, jax.Array], dict[int, jax.Array]]:
-    """(what the readers of each value find, what memory holds), as carriers by value; views follow.
+def _values(program: Program, args: tuple[Any, ...]) -> tuple[Values, Values]:
+    """(what the readers of each value find, what memory holds outside of regions), as carriers.
 
     Both differ where a stage buffer keeps FP32 of what memory holds in BF16.
     """
-    result = program.captured(*args)
-    values = result.memory | result.captured
-    for node in program.graph.nodes:
-        if isinstance(node.op, Move) and node.result not in values and node.operands[0] in values:
-            values[node.result] = node.op.access.read(values[node.operands[0]])
-    return values, result.memory
+    result, graph = program.captured(*args), program.graph
+    held = {v: {(): np.asarray(x)} for v, x in result.memory.items() if v in graph.types}
+    return of_run(graph, result), held
 
 
-def _compare(
-    graph: Graph,
-    node: Node,
-    ours: dict[int, jax.Array],
-    theirs: dict[int, jax.Array],
-    exact: dict[int, np.ndarray],
-    wide: set[int],
-    different: dict[int, tuple[str, ...]],
-) -> Difference:
-    kind = graph.types[node.result]
-    mine, other = np.asarray(ours[node.result]), np.asarray(theirs[node.result])
-    mismatch = _bits(mine) != _bits(other)
-    made, inherited = _cause(graph, node, ours, theirs, wide, different) if mismatch.any() else ((), ())
-    return Difference(
-        node.label, node.source, mine.size, kind.fmt.name, int(mismatch.sum()), _ulps(mine, other, kind.fmt),
-        _error(mine, exact[node.result]), _error(other, exact[node.result]), made, inherited,
-    )  # fmt: skip
+@dataclass
+class _Comparison:
+    """Two runs and the reference, and what was found so far.
+
+    different: a value that differs, and the labels that a reader inherits it from.
+    """
+
+    ours: Values
+    theirs: Values
+    exact: Values
+    wide: set[int]
+    nodes: list[Difference] = field(default_factory=list)
+    different: dict[int, tuple[str, ...]] = field(default_factory=dict)
+
+    def visit(self, graph: Graph) -> None:
+        """Compares all nodes of a graph, those inside of its regions before what reads the region's results."""
+        for node in graph.nodes:
+            if isinstance(node.op, Region):
+                self._region(graph, node, node.op)
+                continue
+            if node.result not in self.ours or node.result not in self.theirs:
+                # Inside a chain of maps no buffer holds the value: what it inherited is passed on.
+                self.different[node.result] = self._inherited(node.operands)
+                continue
+            self._add(self.compare(graph, node, node.result), node.result)
+
+    def compare(self, graph: Graph, node: Node, value: int) -> Difference:
+        """One value of a node, over all trips that both runs have."""
+        fmt, ours, theirs = graph.types[value].fmt, self.ours[value], self.theirs[value]
+        exact, trips = self.exact.get(value, {}), sorted(ours.keys() & theirs.keys())
+        wrong = {t: int((_bits(ours[t]) != _bits(theirs[t])).sum()) for t in trips}
+        differ = [t for t in trips if wrong[t]]
+        made, inherited = self._cause(graph, node, value, differ) if differ else ((), ())
+        errors, others = ([_error(run[t], exact[t]) for t in trips if t in exact] for run in (ours, theirs))
+        return Difference(
+            graph.labels[value], node.source, sum(ours[t].size for t in trips), fmt.name, sum(wrong.values()),
+            max((_ulps(ours[t], theirs[t], fmt) for t in trips), default=0), max(errors, default=0.0),
+            max(others, default=0.0), made, inherited, differ[0] if differ else (),
+        )  # fmt: skip
+
+    def _add(self, found: Difference, value: int) -> None:
+        if found.mismatches:
+            self.different[value] = (found.label,)
+        self.nodes.append(found)
+
+    def _region(self, graph: Graph, node: Node, region: Region) -> None:
+        """The nodes inside, then the results; what comes in brings its differences along, as does a carry."""
+        for body, operands in zip(region.bodies, region.given(node.operands), strict=True):
+            self.different |= {v: self._inherited((o,)) for v, o in zip(body.inputs, operands, strict=True)}
+            if isinstance(region, Loop):
+                for value, returned in zip(region.carried(body), region.body.outputs, strict=False):
+                    ours, theirs = self.ours[value], self.theirs[value]
+                    later = [t for t in ours.keys() & theirs.keys() if t[-1]]
+                    if any((_bits(ours[t]) != _bits(theirs[t])).any() for t in later):
+                        self.different[value] += (region.body.labels[returned],)
+            self.visit(body)
+        for value in node.results:
+            self._add(self.compare(graph, node, value), value)
+
+    def _cause(
+        self, graph: Graph, node: Node, value: int, trips: Sequence[Trip]
+    ) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """(choices that made a difference here, operands that brought one), in these trips."""
+        if isinstance(node.op, Region):
+            at = node.results.index(value)
+            return (), self._inherited([body.outputs[at] for body in node.op.bodies if at < len(body.outputs)])
+        inherited = self._inherited(node.operands)
+        if isinstance(node.op, Move):
+            return (), inherited
+        assert isinstance(node.op, Work)
+        fmts = [graph.types[v].fmt for v in node.operands]
+        is_wide, splits = node.result in self.wide, node.op.config.k_splits if isinstance(node.op, Contract) else 1
+
+        def bits(trip: Trip, split: bool, wide: bool) -> np.ndarray:
+            op = node.op if split else _unsplit(graph, node).op
+            operands = [jnp.asarray(self.theirs[v][trip]) for v in node.operands]
+            return _bits(np.asarray(evaluate(op, operands, fmts, wide=wide)))  # type: ignore[arg-type]
+
+        made: dict[str, None] = {}
+        for trip in trips:
+            chosen = bits(trip, True, is_wide)
+            if splits > 1 and (chosen != bits(trip, False, is_wide)).any():
+                made[f"k_splits={splits}"] = None
+            if is_wide and (chosen != bits(trip, True, False)).any():
+                made["stage_buffer_format=fp32"] = None
+        return tuple(made), inherited
+
+    def _inherited(self, values: Sequence[int]) -> tuple[str, ...]:
+        """Labels of the nodes from which values bring differences."""
+        return tuple(dict.fromkeys(label for v in values for label in self.different.get(v, ())))
 
 
-def _cause(
-    graph: Graph,
-    node: Node,
-    ours: dict[int, jax.Array],
-    theirs: dict[int, jax.Array],
-    wide: set[int],
-    different: dict[int, tuple[str, ...]],
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """(choices that made a difference here, operands that brought one)."""
-    inherited = _inherited(node, different)
-    if isinstance(node.op, Move):
-        return (), inherited
-    assert isinstance(node.op, Work)
-    operands, fmts = [theirs[v] for v in node.operands], [graph.types[v].fmt for v in node.operands]
-    is_wide, splits = node.result in wide, node.op.config.k_splits if isinstance(node.op, Contract) else 1
-
-    def bits(split: bool, wide: bool) -> np.ndarray:
-        op = node.op if split else _unsplit(node).op
-        return _bits(np.asarray(evaluate(op, operands, fmts, wide=wide)))  # type: ignore[arg-type]
-
-    chosen, made = bits(True, is_wide), []
-    if splits > 1 and (chosen != bits(False, is_wide)).any():
-        made.append(f"k_splits={splits}")
-    if is_wide and (chosen != bits(True, False)).any():
-        made.append("stage_buffer_format=fp32")
-    return tuple(made), inherited
-
-
-def _inherited(node: Node, different: dict[int, tuple[str, ...]]) -> tuple[str, ...]:
-    """Labels of the nodes from which the operands of a node bring differences."""
-    return tuple(dict.fromkeys(label for v in node.operands for label in different.get(v, ())))
-
-
-def _unsplit(node: Node) -> Node:
+def _unsplit(graph: Graph, node: Node) -> Node:
     if isinstance(node.op, Contract):
         return replace(node, op=replace(node.op, config=replace(node.op.config, k_splits=1)))
     return node
 
 
 def _without_splits(graph: Graph) -> Graph:
-    return replace(graph, nodes=tuple(_unsplit(node) for node in graph.nodes))
+    return rewritten(graph, _unsplit)
 
 
 def _bits(x: np.ndarray) -> np.ndarray:
@@ -281,7 +304,7 @@ def _named_choices(program: Program) -> str:
     parts = [f"fusion {program.plan.fusion}", f"stage buffers {c.stage_buffer_format}"]
     splits = {
         n.label: n.op.config.k_splits
-        for n in program.graph.nodes
+        for n in all_nodes(program.graph)
         if isinstance(n.op, Contract) and n.op.config.k_splits > 1
     }
     if splits:

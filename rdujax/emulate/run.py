@@ -2,17 +2,16 @@
 
 For every kernel: AGCUs load streams from memory, PCUs compute stages, PMUs deliver one stage's result to the next
 under its access pattern, AGCUs store. The executor (see streams/lift.py) decides how tiles are walked and changes no
-bit; "whole" takes each tensor as one tile, the others use the tiles of the plan.
+bit; "whole" takes each tensor as one tile, the others use the tiles of the plan. Loops and branches are in regions.py.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
 from itertools import product
 
 import jax
 import numpy as np
 
+from rdujax.emulate.regions import Mode, Result, run_region
 from rdujax.graph.graph import Graph
 from rdujax.graph.plan import Plan, PlannedKernel, Read, Stage, Tiling
 from rdujax.ledger.counts import Counts
@@ -26,40 +25,34 @@ from rdujax.streams.lift import Executor
 from rdujax.streams.stream import Stream, untile
 from rdujax.units import agcu, pmu
 
-
-@partial(jax.tree_util.register_dataclass, data_fields=["memory", "counts", "captured"], meta_fields=[])
-@dataclass(frozen=True)
-class Result:
-    """What a run gives: carriers of every value in memory, what was tallied, and the stage results if captured."""
-
-    memory: dict[int, jax.Array]
-    counts: tuple[Counts, ...]
-    captured: dict[int, jax.Array]
+PLAIN = Mode()
 
 
-def run(
-    plan: Plan,
-    machine: Machine,
-    operands: Mapping[int, jax.Array],
-    *,
-    how: Executor = "whole",
-    tally: bool = False,
-    capture: bool = False,
-) -> Result:
-    """Executes all kernels on the machine that they were planned for.
+def run(plan: Plan, machine: Machine, operands: Mapping[int, jax.Array], mode: Mode = PLAIN) -> Result:
+    """Executes all steps on the machine that they were planned for.
 
-    operands: carriers of the graph's inputs and constants, by value number. tally: also return what the units counted,
-    per kernel. capture: also return every stage's result (FP32 where a stage buffer keeps it wide). Pure: jit, vmap and
-    grad pass through.
+    operands: carriers of the graph's inputs and constants, by value number. Pure: jit, vmap and forward derivatives
+    pass through; backward ones, too, where no `while` loop turns.
     """
-    memory, counts, captured = dict(operands), [], {}
-    for planned in plan.kernels:
-        kernel = _Kernel(plan, planned, machine, how, tally)
-        with jax.named_scope(f"kernel_{planned.kernel.name.split(':')[0]}"):
-            memory |= kernel.run(memory)
-        counts.append(kernel.counted)
-        captured |= kernel.results if capture else {}
-    return Result(memory, tuple(c for each in counts for c in each), captured)
+    memory, counts = dict(operands), []
+    captured: dict[int, jax.Array] = {}
+    turned: dict[str, jax.Array] = {}
+    for step in plan.steps:
+        if isinstance(step, PlannedKernel):
+            kernel = _Kernel(plan, step, machine, mode.how, mode.tally)
+            with jax.named_scope(f"kernel_{step.kernel.name.split(':')[0]}"):
+                memory |= kernel.run(memory)
+            counts += kernel.counted
+            captured |= kernel.results if mode.capture else {}
+            continue
+        with jax.named_scope(step.node.label.replace("/", ".")):
+            given = [memory[v] for v in step.node.operands]
+            results, inside = run_region(step, given, lambda body, inputs: run(body, machine, inputs, mode), mode)
+        memory |= inside.memory | dict(zip(step.node.results, results, strict=True))
+        counts += inside.counts
+        captured |= inside.captured
+        turned |= inside.turned
+    return Result(memory, tuple(counts), captured, turned)
 
 
 class _Kernel:

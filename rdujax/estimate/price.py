@@ -13,6 +13,7 @@ from rdujax.base import facts
 from rdujax.base.errors import unknown
 from rdujax.estimate.pipeline import pipeline_of
 from rdujax.graph.graph import Graph
+from rdujax.graph.launches import Course, Launches, launches
 from rdujax.graph.plan import Plan, PlannedKernel
 from rdujax.ledger.closed_form import closed_form_cycles
 from rdujax.ledger.cost import Cost
@@ -31,7 +32,8 @@ class KernelCost:
     """What one launch costs.
 
     cycles: from the first load to the last store. launch_s: overhead of the launch. critical: cycles of each stage on
-    the critical path (they sum to `cycles`).
+    the critical path (they sum to `cycles`). launches: how often it is launched, more than once inside of a loop and
+    never in a branch that is not taken. inside: the regions around it, the outermost first.
     """
 
     name: str
@@ -39,19 +41,23 @@ class KernelCost:
     launch_s: Any
     run_s: Any
     critical: dict[str, int]
+    launches: int = 1
+    inside: tuple[str, ...] = ()
 
     @property
     def total_s(self) -> Any:
-        """Seconds with the launch."""
+        """Seconds of one launch with its overhead."""
         launch, run = common(self.launch_s, self.run_s)
         return launch + run
 
 
 @dataclass(frozen=True)
 class ProgramCost:
-    """What a program costs: its kernels one after another.
+    """What a program costs: its kernels one after another, each as often as it is launched.
 
-    cost: cycles, flops and bytes per tier of all kernels together. peak bytes: what the tiers hold while it runs.
+    A loop launches the kernels of its body anew in every trip. What launches them reads a condition or an index from
+    memory at no cost. cost: cycles, flops and bytes per tier of all kernels together. peak bytes: what the tiers hold
+    while it runs.
     """
 
     kernels: tuple[KernelCost, ...]
@@ -66,12 +72,17 @@ class ProgramCost:
     @property
     def run_s(self) -> Any:
         """Seconds of all kernels, launches not included."""
-        return _sum(k.run_s for k in self.kernels)
+        return _sum(_times(k.run_s, k.launches) for k in self.kernels)
 
     @property
     def launch_s(self) -> Any:
         """Seconds of all launches."""
-        return _sum(k.launch_s for k in self.kernels)
+        return _sum(_times(k.launch_s, k.launches) for k in self.kernels)
+
+    @property
+    def launches(self) -> int:
+        """Launches of all kernels."""
+        return sum(k.launches for k in self.kernels)
 
     @property
     def total_s(self) -> Any:
@@ -96,7 +107,12 @@ class ProgramCost:
     def __str__(self) -> str:
         tiers = [f"{t} {self.moved_bytes(t):,} bytes" for t in self.cost.tiers if self.moved_bytes(t)]
         parts = [
-            f"{len(self.kernels)} kernel{'' if len(self.kernels) == 1 else 's'}",
+            f"{len(self.kernels)} kernel{'' if len(self.kernels) == 1 else 's'}"
+            + (
+                f" launched {self.launches:,} time{'' if self.launches == 1 else 's'}"
+                if self.launches != len(self.kernels)
+                else ""
+            ),
             f"{self.cycles:,} cycles",
             f"{float(self.total_s) * 1e6:,.2f} us ({float(self.launch_s) * 1e6:,.2f} us of launches)",
             f"{self.flops:,} FLOP",
@@ -104,16 +120,17 @@ class ProgramCost:
         return ", ".join(parts + tiers)
 
 
-def price(plan: Plan, machine: Machine) -> ProgramCost:
+def price(plan: Plan, machine: Machine, course: Course) -> ProgramCost:
     """The cost of a planned program on a machine: the one it was planned for, or one with other facts.
 
     Only facts may differ that change no decision of the plan (bandwidths, clock, overheads): the plan stays as it is.
-    Differentiable in every fact that is a JAX value.
+    Differentiable in every fact that is a JAX value. Raises ArgumentError for a loop or branch whose course is not
+    said.
     """
-    kernels = tuple(_kernel(plan, planned, machine) for planned in plan.kernels)
-    total = sum((k.cost for k in kernels), Cost())
+    kernels = tuple(_kernel(each, machine) for each in launches(plan, course))
+    total = sum((k.cost * k.launches for k in kernels), Cost())
     peak = {tier: plan.peak_bytes(tier) for tier in TIERS if plan.peak_bytes(tier)}
-    sram = max((p.sram_bytes for p in plan.kernels), default=0)
+    sram = max((k.cost.peak_bytes["sram"] for k in kernels if k.launches), default=0)
     total = Cost(total.cycles, total.flops, total.read_bytes, total.written_bytes, {**peak, "sram": sram})
     return ProgramCost(kernels, total, machine.clock_hz.value)
 
@@ -123,7 +140,8 @@ def kernel_cycles(graph: Graph, planned: PlannedKernel, machine: Machine) -> int
     return closed_form_cycles(pipeline_of(graph, planned, machine), planned.tiling.turns)  # type: ignore[return-value]
 
 
-def _kernel(plan: Plan, planned: PlannedKernel, machine: Machine) -> KernelCost:
+def _kernel(each: Launches, machine: Machine) -> KernelCost:
+    plan, planned = each.plan, each.kernel
     pipeline = pipeline_of(plan.graph, planned, machine)
     turns = planned.tiling.turns
     exact = _is_exact(machine)
@@ -139,11 +157,16 @@ def _kernel(plan: Plan, planned: PlannedKernel, machine: Machine) -> KernelCost:
     launch_s, run_s = machine.launch_s(plan.orchestration), ratio(cycles, machine.clock_hz.value)
     if not exact:  # also a number that rests on none of the traced facts is a JAX value, whose derivative is zero
         launch_s, run_s = (jnp.asarray(x if is_relaxed(x) else float(x), jnp.float32) for x in (launch_s, run_s))
-    return KernelCost(planned.kernel.name, cost, launch_s, run_s, critical)
+    return KernelCost(planned.kernel.name, cost, launch_s, run_s, critical, each.times, each.inside)
 
 
 def _is_exact(machine: Machine) -> bool:
     return is_exact(*(fact.value for _, fact in facts.walk(machine)))
+
+
+def _times(amount: Any, count: int) -> Any:
+    amount, count = common(amount, count)
+    return amount * count
 
 
 def _sum(parts: Any) -> Any:
@@ -154,11 +177,14 @@ def _sum(parts: Any) -> Any:
     return total
 
 
-def predict(plan: Plan, machine: Machine) -> Counts:
-    """What the units will count when the program executes on a machine, from shapes alone (law L3)."""
+def predict(plan: Plan, machine: Machine, course: Course) -> Counts:
+    """What the units will count when the program executes on a machine, from shapes alone (law L3).
+
+    Raises ArgumentError for a loop or branch whose course is not said.
+    """
     total = Counts()
-    for planned in plan.kernels:
-        total = total + _predict_kernel(plan, planned, machine)
+    for each in launches(plan, course):
+        total = total + _predict_kernel(each.plan, each.kernel, machine) * each.times
     return total
 
 

@@ -1,36 +1,64 @@
 """Builds a graph node by node: numbers values, infers types, makes labels unique."""
 
 from collections.abc import Sequence
+from itertools import count
 from typing import Any
 
 import numpy as np
 
 from rdujax.base.errors import ShapeError, describe
-from rdujax.graph.graph import NO_PINS, Graph, Node, Pins
+from rdujax.graph.graph import NO_PINS, Graph, Node, Pins, Region, infer
 from rdujax.numerics.formats import format_of
 from rdujax.ops.op import Op, TensorType
 
 
 class Builder:
-    """A graph under construction."""
+    """A graph under construction.
 
-    def __init__(self) -> None:
+    outer: the builder of the graph around, where this one is the body of a region. Numbers and labels of nodes are
+    unique in all of them together; what a body needs of the graph around it is captured, as an input of its own.
+    """
+
+    def __init__(self, outer: "Builder | None" = None) -> None:
+        self.outer = outer
         self.types: dict[int, TensorType] = {}
         self.labels: dict[int, str] = {}
         self.inputs: list[int] = []
         self.constants: dict[int, Any] = {}
         self.nodes: list[Node] = []
+        self.captured: dict[int, int] = {}  # value of the graph around: the input that stands for it here
+        self._numbers = count() if outer is None else outer._numbers
+        self._taken: set[str] = set() if outer is None else outer._taken
+        self._own: set[str] = set()
 
     def input(self, shape: tuple[int, ...], dtype: Any, label: str) -> int:
         """A new input; raises FormatError for a dtype that the machine does not have."""
-        value = self._value(TensorType(shape, format_of(dtype, where=f"argument {label}")), label)
+        self._taken.add(label)
+        return self.local(TensorType(shape, format_of(dtype, where=f"argument {label}")), label)
+
+    def local(self, kind: TensorType, label: str) -> int:
+        """A new input of a body, under the label of the value around that it stands for."""
+        candidate, number = label, 1
+        while candidate in self._own or (number > 1 and candidate in self._taken):
+            number += 1
+            candidate = f"{label}#{number}"
+        value = self._value(kind, candidate)
         self.inputs.append(value)
         return value
 
+    def capture(self, value: int) -> int:
+        """The input that stands for a value of the graph around; one for each."""
+        assert self.outer is not None
+        if value not in self.captured:
+            self.captured[value] = self.local(self.outer.types[value], self.outer.labels[value])
+        return self.captured[value]
+
     def constant(self, array: Any, label: str) -> int:
-        """A new constant: an array that the function closed over or a scalar of its text."""
+        """A new constant: an array that the function closed over or a scalar of its text; a body captures it."""
+        if self.outer is not None:
+            return self.capture(self.outer.constant(array, label))
         shape, dtype = np.shape(array), getattr(array, "dtype", np.asarray(array).dtype)
-        value = self._value(TensorType(shape, format_of(dtype, where=f"constant {label}")), self._unique(label))
+        value = self._value(TensorType(shape, format_of(dtype, where=f"constant {label}")), self.unique(label))
         if isinstance(array, np.ndarray):
             array = array.copy()  # a program is a value: what the caller does to the array later is not part of it
             array.flags.writeable = False
@@ -39,42 +67,57 @@ class Builder:
 
     def add(self, op: Op, operands: Sequence[int], *, scope: str = "", source: str = "", pins: Pins = NO_PINS) -> int:
         """A new node; its type is what the operation infers from the operands."""
-        label = self._unique(f"{scope}/{op.name}" if scope else op.name)
+        label = self.unique(f"{scope}/{op.name}" if scope else op.name)
         value = self._value(op.infer(*(self.types[v] for v in operands)), label, source)
-        self.nodes.append(Node(op, tuple(operands), value, label, source, pins))
+        self.nodes.append(Node(op, tuple(operands), (value,), label, source, pins))
         return value
 
-    def graph(self, outputs: Sequence[int]) -> Graph:
-        """The finished graph, without nodes whose result nothing uses."""
+    def add_region(self, op: Region, operands: Sequence[int], label: str, source: str) -> tuple[int, ...]:
+        """A new loop or branch under a label that is already its own (see `unique`); the values of its results."""
+        kinds = infer(op, [self.types[v] for v in operands])
+        names = [label] if len(kinds) == 1 else [self.unique(f"{label}[{i}]") for i in range(len(kinds))]
+        values = tuple(self._value(kind, name, source) for kind, name in zip(kinds, names, strict=True))
+        self.nodes.append(Node(op, tuple(operands), values, label, source))
+        return values
+
+    def needs(self, outputs: Sequence[int]) -> set[int]:
+        """Every value that these outputs depend on, themselves included."""
         needed = set(outputs)
-        kept: list[Node] = []
         for node in reversed(self.nodes):
-            if node.result in needed:
-                kept.insert(0, node)
+            if needed.intersection(node.results):
                 needed.update(node.operands)
-        values = {*self.inputs, *(v for v in self.constants if v in needed), *(n.result for n in kept)}
+        return needed
+
+    def graph(self, outputs: Sequence[int], inputs: Sequence[int] | None = None) -> Graph:
+        """The finished graph, without nodes whose results nothing uses; inputs: all in their order, or those given."""
+        inputs, needed = tuple(self.inputs if inputs is None else inputs), self.needs(outputs)
+        kept = tuple(node for node in self.nodes if needed.intersection(node.results))
+        constants = {v: a for v, a in self.constants.items() if v in needed}
+        values = {*inputs, *constants, *(v for node in kept for v in node.results)}
         return Graph(
             {v: t for v, t in self.types.items() if v in values},
             {v: t for v, t in self.labels.items() if v in values},
-            tuple(self.inputs),
-            {v: a for v, a in self.constants.items() if v in needed},
-            tuple(kept),
+            inputs,
+            constants,
+            kept,
             tuple(outputs),
         )
+
+    def unique(self, label: str) -> str:
+        """The label, or with a number where a node or constant has it already; taken from now on."""
+        candidate, number = label, 1
+        while candidate in self._taken or candidate in self._own:
+            number += 1
+            candidate = f"{label}#{number}"
+        self._taken.add(candidate)
+        return candidate
 
     def _value(self, kind: TensorType, label: str, where: str = "") -> int:
         if 0 in kind.shape:
             raise ShapeError(
                 describe("an empty array", given=f"{kind}, {label}", allowed="at least one element", where=where)
             )
-        value = len(self.types)
+        value = next(self._numbers)
         self.types[value], self.labels[value] = kind, label
+        self._own.add(label)
         return value
-
-    def _unique(self, label: str) -> str:
-        taken = set(self.labels.values())
-        count, candidate = 1, label
-        while candidate in taken:
-            count += 1
-            candidate = f"{label}#{count}"
-        return candidate

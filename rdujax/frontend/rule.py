@@ -7,6 +7,7 @@ renaming and moving of JAX's own primitives.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import copysign
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,12 @@ class Scalar:
     value: Any
     dtype: Any
 
+    @property
+    def number(self) -> float | int | bool:
+        """Its Python value as it enters the machine: a denormal is a zero of its sign (N11)."""
+        value = np.asarray(self.value, self.dtype).item()
+        return copysign(0.0, value) if isinstance(value, float) and abs(value) < 2.0**-126 else value
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -37,7 +44,23 @@ class Pair:
     imaginary: int | Scalar
 
 
-Operand = int | Scalar | Pair
+@dataclass(frozen=True)
+class Key:
+    """Keys of random numbers: their two words, UINT32 values of the keys' shape (see rules/random.py)."""
+
+    first: int
+    second: int
+
+
+@dataclass(frozen=True)
+class Empty:
+    """A constant without elements: nothing in memory, for the rules that read its shape (no index of no axis)."""
+
+    shape: tuple[int, ...]
+    dtype: Any
+
+
+Operand = int | Scalar | Pair | Key | Empty
 
 
 @dataclass(frozen=True)
@@ -60,8 +83,12 @@ class Site:
         operand = self.operands[i]
         if isinstance(operand, Scalar):
             return self.builder.constant(np.asarray(operand.value, operand.dtype), str(operand.value))
+        if isinstance(operand, Empty):
+            return self.builder.constant(np.empty(operand.shape, operand.dtype), f"of {self.primitive}")  # is refused
         if isinstance(operand, Pair):
             raise self.unsupported("a complex operand", "write it with the real and the imaginary part")
+        if isinstance(operand, Key):
+            raise self.unsupported("a random key", "draw numbers from it, or take its words: jax.random.key_data(key)")
         return operand
 
     def add(self, op: Op, *operands: int, pins: Pins = NO_PINS) -> int:

@@ -12,8 +12,8 @@ from rdujax.base import compat
 from rdujax.base.errors import ArgumentError, ConcretenessError, FormatError, ShapeError, UnsupportedError, describe
 from rdujax.frontend import rules  # noqa: F401  (fills the table)
 from rdujax.frontend.builder import Builder
-from rdujax.frontend.rule import RULES, Operand, Pair, Scalar, Site, missing
-from rdujax.frontend.rules import complexes
+from rdujax.frontend.rule import RULES, Empty, Key, Operand, Pair, Scalar, Site, missing
+from rdujax.frontend.rules import complexes, control, random
 from rdujax.frontend.rules.units import UNIT, unit_rule
 from rdujax.graph.graph import Graph
 
@@ -30,11 +30,16 @@ PROGRAM = "rdu_program_"
 
 @dataclass(frozen=True)
 class Traced:
-    """A graph and the structures of the arguments and of the results that it belongs to."""
+    """A graph and the structures of the arguments and of the results that it belongs to.
+
+    key_inputs, key_outputs: those that are keys of random numbers outside, and UINT32 words [..., 2] in the graph.
+    """
 
     graph: Graph
     in_tree: Any
     out_tree: Any
+    key_inputs: frozenset[int] = frozenset()
+    key_outputs: frozenset[int] = frozenset()
 
 
 def trace(fn: Callable[..., Any], args: Sequence[Any]) -> Traced:
@@ -50,11 +55,31 @@ def trace(fn: Callable[..., Any], args: Sequence[Any]) -> Traced:
     labels = [names[path[0].idx] + jax.tree_util.keystr(path[1:]) for path, _ in leaves]
     structs = [struct(leaf, label) for (_, leaf), label in zip(leaves, labels, strict=True)]
     builder = Builder()
-    values: list[Operand] = [builder.input(s.shape, s.dtype, n) for s, n in zip(structs, labels, strict=True)]
+    values = [_argument(builder, s, n) for s, n in zip(structs, labels, strict=True)]
     jaxpr, consts, shapes = compat.trace(fn, *jax.tree.unflatten(in_tree, structs))
     outputs = walk(builder, jaxpr, consts, values, "")
     fixed = tuple(_settled(builder, v) for v in outputs if v is not None)
-    return Traced(builder.graph(fixed), in_tree, jax.tree.structure(shapes))
+    keys = [frozenset(i for i, v in enumerate(each) if isinstance(v, Key)) for each in (values, outputs)]
+    return Traced(builder.graph(fixed), in_tree, jax.tree.structure(shapes), *keys)
+
+
+def _argument(builder: Builder, given: jax.ShapeDtypeStruct, label: str) -> Operand:
+    if not random.is_key(given.dtype):
+        return builder.input(given.shape, given.dtype, label)
+    random.check_kind(given.dtype, f"argument {label}")
+    return random.from_words(builder, builder.input((*given.shape, 2), np.uint32, label))
+
+
+def key_words(x: Any, label: str, where: str) -> jax.Array:
+    """The UINT32 words [..., 2] of an argument that must be keys; FormatError for anything else."""
+    dtype = getattr(x, "dtype", None)
+    if dtype is None or str(dtype) != random.THREEFRY:
+        raise FormatError(
+            describe(
+                f"argument {label} has another dtype", given=dtype or repr(x), allowed=random.THREEFRY, where=where
+            )
+        )
+    return jax.random.key_data(x)
 
 
 def argument_names(fn: Callable[..., Any], count: int) -> list[str]:
@@ -77,7 +102,7 @@ def struct(leaf: Any, label: str) -> jax.ShapeDtypeStruct:
             )
         raise FormatError(
             describe("a Python number has no format of its own", given=repr(leaf), where=f"argument {label}",
-                     allowed="arrays of bfloat16, float32, int32 or bool",
+                     allowed="arrays of bfloat16, float32, int32, uint32 or bool",
                      do="pass jnp.asarray(x, jnp.bfloat16), or let the function close over it")
         )  # fmt: skip
     if any(length < 1 for length in leaf.shape):
@@ -146,7 +171,12 @@ def _constant(builder: Builder, const: Any, scope: str) -> Operand:
             describe("the function closes over a value that JAX is tracing", given=f"{const.aval}", where=scope,
                      do="pass it as an argument, or compile outside of jit, vmap and grad")
         )  # fmt: skip
+    if 0 in np.shape(const):
+        return Empty(np.shape(const), const.dtype)
     label = f"const{len(builder.constants)}"
+    if random.is_key(const.dtype):
+        random.check_kind(const.dtype, scope)
+        return random.from_words(builder, builder.constant(jax.random.key_data(const), label))
     if np.iscomplexobj(const):
         real, imaginary = (np.asarray(part, np.float32) for part in (np.real(const), np.imag(const)))
         return Pair(builder.constant(real, f"{label}.real"), builder.constant(imaginary, f"{label}.imag"))
@@ -181,6 +211,15 @@ def _equation(
         raise site.unsupported(
             "a JAX operation on the tiles of a stream", "use rdujax.gemm, rdujax.simd or rdujax.transpose"
         )
+    if name in control.REGIONS:
+
+        def enter(inside: Builder, body: Any, given: Sequence[Operand], where: str, read: Sequence[bool] | None = None):
+            inner, consts = compat.open_jaxpr(body)
+            return walk(inside, inner, consts, given, where, caller=source, wanted=read)
+
+        return control.apply(site, wanted, enter)
+    if random.concerns(site):
+        return random.apply(site)
     if complexes.is_complex(site):
         return complexes.apply(site)
     if name not in RULES:
@@ -199,6 +238,10 @@ def _settled(builder: Builder, operand: Operand) -> int:
     """An output as a value: a scalar of the text is a constant in memory."""
     if isinstance(operand, Scalar):
         return builder.constant(np.asarray(operand.value, operand.dtype), str(operand.value))
+    if isinstance(operand, Key):
+        return random.to_words(builder, operand)
+    if isinstance(operand, Empty):
+        return builder.constant(np.empty(operand.shape, operand.dtype), "a result")  # is refused
     if isinstance(operand, Pair):
         raise UnsupportedError(
             describe("a complex result", given="complex64", do="return its real and its imaginary part")

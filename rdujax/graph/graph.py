@@ -1,11 +1,15 @@
 """A program as data: values, nodes, and the graph of them.
 
-Nodes are in an order in which every operand is there before it is used. A graph knows no kernels: those are made of
-it by the compiler (see `plan.py`).
+Nodes are in an order in which every operand is there before it is used. A node is an operation, or a region: a loop or
+a branch, whose bodies are graphs of their own (see `regions.py`). A graph knows no kernels: those are made of it by the
+compiler (see `plan.py`).
 """
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+import numpy as np
 
 from rdujax.base.errors import ArgumentError, describe
 from rdujax.ops.op import Op, TensorType
@@ -26,26 +30,80 @@ class Pins:
 NO_PINS = Pins()
 
 
+# A place in every loop around, the outermost first: () outside of loops, (2,) in the third trip of one.
+Trip = tuple[int, ...]
+Seen = Callable[[int, Trip, np.ndarray], None]
+T = TypeVar("T")
+
+
+@runtime_checkable
+class Region(Protocol):
+    """A loop or a branch: graphs of its own say what it computes. It answers as an `Op` does, for all results."""
+
+    @property
+    def name(self) -> str:
+        """See `Op`."""
+        ...
+
+    @property
+    def bodies(self) -> "tuple[Graph, ...]":
+        """The graphs inside, in the order of their text."""
+        ...
+
+    @property
+    def body_names(self) -> tuple[str, ...]:
+        """What each of the bodies is: "body", "condition", "branch 0" ..."""
+        ...
+
+    def with_bodies(self, bodies: "Sequence[Graph]") -> "Region":
+        """The same region around other graphs of the same types."""
+        ...
+
+    def given(self, operands: Sequence[T]) -> "tuple[Sequence[T], ...]":
+        """For each body, the operand that each of its inputs is, is a slice of, or is at first."""
+        ...
+
+    def infer(self, *operands: TensorType) -> tuple[TensorType, ...]:
+        """The types of the results; raises ArgumentError where operands or bodies do not fit together."""
+        ...
+
+    def reference(self, *operands: np.ndarray, trip: Trip = (), seen: "Seen | None" = None) -> tuple[np.ndarray, ...]:
+        """The values in float64 (int64 for integers), by a Python loop; trip, seen: see `evaluate`."""
+        ...
+
+    def flops(self, *operands: TensorType) -> int:
+        """Floating operations; raises ArgumentError where they depend on values."""
+        ...
+
+
 @dataclass(frozen=True)
 class Node:
-    """One operation: operands and result are value numbers.
+    """One operation or region: operands and results are value numbers.
 
-    label: unique within the graph, for reports. source: the user's source line. pins: choices made by hand.
+    label: unique within the graph and all graphs inside of it, for reports. source: the user's source line. pins:
+    choices made by hand.
     """
 
-    op: Op
+    op: Op | Region
     operands: tuple[int, ...]
-    result: int
+    results: tuple[int, ...]
     label: str
     source: str = ""
     pins: Pins = NO_PINS
+
+    @property
+    def result(self) -> int:
+        """The one result of an operation."""
+        (only,) = self.results
+        return only
 
 
 @dataclass(frozen=True)
 class Graph:
     """Values by number, each with a type and a label; inputs, constants, nodes, outputs.
 
-    constants: the arrays that the function closed over, by value number; they rest in memory like weights.
+    A number is used once, also by the graphs of regions inside: these read nothing but their own inputs. constants: the
+    arrays that the function closed over, by value number; they rest in memory like weights.
     """
 
     types: dict[int, TensorType]
@@ -60,46 +118,113 @@ class Graph:
         return tuple(self.types[v] for v in values)
 
     def flops(self) -> int:
-        """Floating operations of the whole graph; a multiply-accumulate is two."""
+        """Floating operations of the whole graph; a multiply-accumulate is two.
+
+        Raises ArgumentError where they depend on values: a `while` loop, branches of different work.
+        """
         return sum(node.op.flops(*self.types_of(node.operands)) for node in self.nodes)
 
 
-def check(graph: Graph) -> None:
-    """The grammar of a graph: operands exist before use, types are those that the operations infer, labels are unique.
+def all_nodes(graph: Graph) -> Iterator[Node]:
+    """Every node of a graph in the order of its text, those of its regions' bodies included."""
+    for node in graph.nodes:
+        yield node
+        if isinstance(node.op, Region):
+            for body in node.op.bodies:
+                yield from all_nodes(body)
 
+
+def rewritten(graph: Graph, change: Callable[[Graph, Node], Node]) -> Graph:
+    """The graph with every operation, also inside of regions, changed to what `change` makes of it and its graph."""
+    nodes = []
+    for node in graph.nodes:
+        if isinstance(node.op, Region):
+            nodes.append(replace(node, op=node.op.with_bodies([rewritten(body, change) for body in node.op.bodies])))
+        else:
+            nodes.append(change(graph, node))
+    return replace(graph, nodes=tuple(nodes))
+
+
+def infer(op: Op | Region, operands: Sequence[TensorType]) -> tuple[TensorType, ...]:
+    """The types of all results of an operation or region."""
+    return op.infer(*operands) if isinstance(op, Region) else (op.infer(*operands),)
+
+
+def evaluate(
+    graph: Graph, operands: Sequence[np.ndarray], trip: Trip = (), seen: Seen | None = None
+) -> tuple[np.ndarray, ...]:
+    """The outputs of a graph in float64 (int64 for integers), from its inputs and then its constants.
+
+    seen: is told every value on the way, also inside of regions, in which trip of the loops around it was computed. A
+    condition is asked in one more trip than its body has. trip: of the loops around this graph.
+    """
+    values = dict(zip((*graph.inputs, *graph.constants), operands, strict=True))
+    for node in graph.nodes:
+        given = [values[v] for v in node.operands]
+        if isinstance(node.op, Region):
+            values |= dict(zip(node.results, node.op.reference(*given, trip=trip, seen=seen), strict=True))
+        else:
+            values[node.result] = node.op.reference(*given)
+    if seen is not None:
+        for value, array in values.items():
+            seen(value, trip, array)
+    return tuple(values[v] for v in graph.outputs)
+
+
+def check(graph: Graph) -> None:
+    """The grammar of a graph and of all graphs inside of it.
+
+    Operands exist before use, types are those that the operations infer, numbers and labels are unique.
     Raises ArgumentError, which would mean a mistake of the compiler and not of its user.
     """
-    known = {*graph.inputs, *graph.constants}
-    for node in graph.nodes:
-        missing = [v for v in node.operands if v not in known]
-        if missing or node.result in known:
-            raise ArgumentError(
-                describe("a node out of order", given=f"{node.label} reads {missing} and computes {node.result}")
-            )
-        inferred = node.op.infer(*graph.types_of(node.operands))
-        if inferred != graph.types[node.result]:
-            raise ArgumentError(
-                describe(
-                    "a value of another type than its node infers",
-                    given=f"{node.label}: {graph.types[node.result]}",
-                    allowed=str(inferred),
-                )
-            )
-        known.add(node.result)
-    if not set(graph.outputs) <= known:
-        raise ArgumentError(describe("outputs that nothing computes", given=sorted(set(graph.outputs) - known)))
-    labels = [node.label for node in graph.nodes]
+    _check_values(graph, set())
+    labels = [node.label for node in all_nodes(graph)]
     if len(set(labels)) != len(labels):
         raise ArgumentError(
             describe("two nodes of one label", given=sorted({n for n in labels if labels.count(n) > 1}))
         )
 
 
-def text(graph: Graph) -> str:
-    """The graph as stable text, one node per line."""
+def _check_values(graph: Graph, elsewhere: set[int]) -> None:
+    """elsewhere: the numbers that other graphs of the program use; those of this one are added."""
+    known = {*graph.inputs, *graph.constants}
+    if again := known & elsewhere:
+        raise ArgumentError(describe("values of one number in two graphs", given=sorted(again)))
+    elsewhere |= known
+    for node in graph.nodes:
+        missing = [v for v in node.operands if v not in known]
+        if missing or set(node.results) & elsewhere or len(set(node.results)) != len(node.results):
+            computed = " ".join(map(str, node.results))
+            raise ArgumentError(
+                describe("a node out of order", given=f"{node.label} reads {missing} and computes {computed}")
+            )
+        inferred, declared = infer(node.op, graph.types_of(node.operands)), graph.types_of(node.results)
+        if inferred != declared:
+            raise ArgumentError(
+                describe(
+                    "a value of another type than its node infers",
+                    given=f"{node.label}: {', '.join(map(str, declared))}",
+                    allowed=", ".join(map(str, inferred)),
+                )
+            )
+        known |= set(node.results)
+        elsewhere |= known
+        if isinstance(node.op, Region):
+            for body in node.op.bodies:
+                _check_values(body, elsewhere)
+    if not set(graph.outputs) <= known:
+        raise ArgumentError(describe("outputs that nothing computes", given=sorted(set(graph.outputs) - known)))
+
+
+def text(graph: Graph, indent: str = "") -> str:
+    """The graph as stable text, one node per line; the bodies of a region stand below it."""
     lines = [f"input    %{v} {graph.types[v]} {graph.labels[v]}" for v in graph.inputs]
     lines += [f"constant %{v} {graph.types[v]} {graph.labels[v]}" for v in graph.constants]
     for node in graph.nodes:
         operands = " ".join(f"%{v}" for v in node.operands)
-        lines.append(f"node     %{node.result} {graph.types[node.result]} = {node.op} ({operands})  # {node.label}")
-    return "\n".join([*lines, "output   " + " ".join(f"%{v}" for v in graph.outputs)])
+        results = ", ".join(f"%{v} {graph.types[v]}" for v in node.results)
+        lines.append(f"node     {results} = {node.op} ({operands})  # {node.label}")
+        if isinstance(node.op, Region):
+            for name, body in zip(node.op.body_names, node.op.bodies, strict=True):
+                lines += [f"  {name}", *text(body, "    ").splitlines()]
+    return "\n".join(indent + line for line in [*lines, "output   " + " ".join(f"%{v}" for v in graph.outputs)])

@@ -1,14 +1,17 @@
 """What the compiler makes of a graph: kernels of stages, and the decisions that place them on a machine.
 
     Graph --cut--> Kernel (stages, loads, writes) --tile, allocate--> PlannedKernel --all of them--> Plan
+    Loop, Branch --a Plan for each body--> PlannedRegion
 
 Everything here is a value: it compares, prints, and is read alike by the executor and by the pricing.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from rdujax.graph.graph import NO_PINS, Graph, Node, Pins
+from rdujax.graph import regions
+from rdujax.graph.graph import NO_PINS, Graph, Node, Pins, Region
 from rdujax.numerics.formats import BF16, FP32, Format
 from rdujax.ops.op import Share, TensorType, Work, operand_tiles
 from rdujax.streams.access import Access, chain_shape
@@ -199,22 +202,79 @@ class PlannedKernel:
 
 
 @dataclass(frozen=True)
+class PlannedRegion:
+    """A loop or branch with every decision made: a plan for each of its bodies, in their order.
+
+    Kernels never span its border, and it moves no byte itself: what goes in and out rests in memory, where a slice is
+    an address and the carry stays.
+    """
+
+    node: Node
+    plans: "tuple[Plan, ...]"
+
+    @property
+    def op(self) -> Region:
+        """The loop or branch."""
+        assert isinstance(self.node.op, Region)
+        return self.node.op
+
+
+Step = PlannedKernel | PlannedRegion
+
+
+@dataclass(frozen=True)
 class Plan:
-    """A whole program: the graph, its kernels in order of launch, the tier of every value in memory.
+    """A whole program, or a body inside of it: the graph, its steps in order, the tier of every value in memory.
 
     fusion, orchestration, buffer_format: the choices as the user made them.
     """
 
     graph: Graph
-    kernels: tuple[PlannedKernel, ...]
+    steps: tuple[Step, ...]
     tiers: dict[int, str]
     orchestration: str
     fusion: str
     buffer_format: BufferFormat
 
+    @property
+    def kernels(self) -> tuple[PlannedKernel, ...]:
+        """Every kernel in the order of the text, those inside of regions included."""
+        return tuple(kernel for _, kernel in self.placed())
+
+    def placed(self) -> "Iterator[tuple[Plan, PlannedKernel]]":
+        """Every kernel in the order of the text, with the plan that it is a step of."""
+        for step in self.steps:
+            if isinstance(step, PlannedKernel):
+                yield self, step
+            else:
+                for plan in step.plans:
+                    yield from plan.placed()
+
+    def symbols(self) -> Iterator[tuple[str, str, int]]:
+        """(tier, name, bytes) of everything that has a place in memory: every value keeps its own while it runs.
+
+        Inside of a loop those are what the body's kernels write, but for slices of results. A part of the carry has the
+        place of its result and, where the loop may turn more than once, another one, which its trips use in turn.
+        Branches have their places one beside the other.
+        """
+        yield from self._symbols(frozenset())
+
+    def _symbols(self, elsewhere: frozenset[int]) -> Iterator[tuple[str, str, int]]:
+        for value, tier in self.tiers.items():
+            if value not in elsewhere:
+                kind = self.graph.types[value]
+                yield tier, f"{self.graph.labels[value]} {kind}", kind.size_bytes
+        for step in self.steps:
+            if isinstance(step, PlannedRegion):
+                for plan in step.plans:
+                    given, made = plan.graph.inputs, plan.graph.outputs
+                    if isinstance(step.op, regions.Loop):
+                        made = made[step.op.n_carry :] if step.op.trips != 1 else made
+                    yield from plan._symbols(frozenset((*given, *made)))
+
     def peak_bytes(self, tier: str) -> int:
-        """Bytes that the values of a tier take together: every value keeps its own place while the program runs."""
-        return sum(self.graph.types[v].size_bytes for v, t in self.tiers.items() if t == tier)
+        """Bytes that the values of a tier take together (see `symbols`)."""
+        return sum(size_bytes for where, _, size_bytes in self.symbols() if where == tier)
 
 
 def turn(graph: Graph, tiling: Tiling, stage: Stage) -> tuple[TensorType, ...]:
@@ -237,3 +297,15 @@ def text(kernel: Kernel) -> str:
     for s in kernel.stages:
         lines.append(f"  stage %{s.result} = {s.op} ({', '.join(map(str, s.reads))})  # {s.label}")
     return "\n".join([*lines, *(f"  store %{w.value} <- {w.read}" for w in kernel.writes)])
+
+
+def texts(plan: Plan, indent: str = "") -> Iterator[str]:
+    """All steps of a plan as stable text; the steps of a region's bodies stand below it."""
+    for step in plan.steps:
+        if isinstance(step, PlannedKernel):
+            yield "\n".join(indent + line for line in text(step.kernel).splitlines())
+        else:
+            yield f"{indent}{step.op}  # {step.node.label}"
+            for name, body in zip(step.op.body_names, step.plans, strict=True):
+                yield f"{indent}  {name}"
+                yield from texts(body, indent + "    ")

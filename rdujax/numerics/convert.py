@@ -13,6 +13,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from rdujax.base.errors import FormatError, describe
+from rdujax.numerics import unsigned
 from rdujax.numerics.bits import (
     BF16_HIGH_MASK,
     INF_BITS,
@@ -29,15 +30,16 @@ from rdujax.numerics.bits import (
     magnitude,
     to_bits,
 )
-from rdujax.numerics.formats import BF16, BOOL, FP32, INT32, Format, format_of, lookup
+from rdujax.numerics.formats import BF16, BOOL, FP32, INT32, UINT32, Format, format_of, lookup
 
+WORDS = frozenset({FP32, INT32, UINT32})  # formats whose bits may be read in one another
 _INT32_MAX = MAGNITUDE_MASK
 _INT32_MIN = SIGN_BIT
 _TWO_TO_31 = np.float32(2.0**31)
 
 
 def enter(x: ArrayLike, fmt: Format | str | None = None) -> jax.Array:
-    """Brings a public array (bfloat16, float32, int32 or bool) onto the machine as a carrier: DAZ and one NaN (N11).
+    """Brings a public array (bfloat16, float32, int32, uint32, bool) in as a carrier: DAZ and one NaN (N11).
 
     `fmt` is the format of `x`; by default the one of its dtype. Python numbers take any format that they fit.
     Raises FormatError for other dtypes, or if `fmt` is not the format of the array's dtype.
@@ -46,6 +48,8 @@ def enter(x: ArrayLike, fmt: Format | str | None = None) -> jax.Array:
     source = _public_format(array, None if fmt is None else lookup(fmt))
     if source is BF16:
         return _widen(array)
+    if source is UINT32:
+        return unsigned.carriers(array)
     return canonicalize(array) if source is FP32 else array
 
 
@@ -56,6 +60,8 @@ def leave(x: jax.Array, fmt: Format | str) -> jax.Array:
         raise FormatError(
             describe("not a carrier of the format", given=x.dtype.name, allowed=fmt.carrier_name, where=f"leave, {fmt}")
         )
+    if fmt is UINT32:
+        return unsigned.words(x)
     return _narrow(x) if fmt is BF16 else x
 
 
@@ -106,7 +112,8 @@ def _round_stochastic_jvp(primals, tangents):
 def convert(x: ArrayLike, source: Format | str, target: Format | str) -> jax.Array:
     """A carrier of `source` as a carrier of `target` (N6).
 
-    INT32 -> BF16 goes through FP32 (two roundings); floats -> INT32 truncate toward zero, saturate, NaN -> 0;
+    Integers -> BF16 go through FP32 (two roundings); floats -> integers truncate toward zero, saturate, NaN -> 0;
+    between INT32 and UINT32 the word stays;
     predicates are 0 and 1, and anything but zero (NaN too) is true. Between floats straight-through derivative.
     """
     source, target = lookup(source), lookup(target)
@@ -116,7 +123,24 @@ def convert(x: ArrayLike, source: Format | str, target: Format | str) -> jax.Arr
     if source is BOOL:
         return _from_predicate(jnp.asarray(x, bool), target)
     (x,) = as_integers("convert", x)
-    return _from_integer(x, target)
+    return _from_integer(x, source, target)
+
+
+def reinterpret(x: jax.Array, source: Format | str, target: Format | str) -> jax.Array:
+    """The 32 bits of a carrier read in another format; as FP32 they enter the machine: DAZ and one NaN (N11).
+
+    FP32, INT32 and UINT32 among each other. No derivative. Raises FormatError for other formats.
+    """
+    source, target = lookup(source), lookup(target)
+    if {source, target} - WORDS:
+        raise FormatError(
+            describe("bits read in another format", given=f"{source} as {target}",
+                     allowed=", ".join(sorted(map(str, WORDS))), where="reinterpret",
+                     do="convert to float32 or int32 before and after")
+        )  # fmt: skip
+    if source is FP32:
+        return x if target is FP32 else to_bits(jax.lax.stop_gradient(x))
+    return canonicalize(from_bits(x)) if target is FP32 else x
 
 
 @jax.jit
@@ -178,16 +202,18 @@ def _from_float(x: jax.Array, target: Format) -> jax.Array:
     x = jax.lax.stop_gradient(canonicalize(x))
     if target is BOOL:
         return x != 0
+    if target is UINT32:
+        return unsigned.from_single(x)
     inside = jnp.where(jnp.abs(x) < _TWO_TO_31, x, 0.0).astype(jnp.int32)
     return jnp.where(x >= _TWO_TO_31, _INT32_MAX, jnp.where(x <= -_TWO_TO_31, _INT32_MIN, inside))
 
 
-def _from_integer(x: jax.Array, target: Format) -> jax.Array:
-    if target is INT32:
+def _from_integer(x: jax.Array, source: Format, target: Format) -> jax.Array:
+    if target in (INT32, UINT32):
         return x
     if target is BOOL:
         return x != 0
-    single = canonicalize(x.astype(jnp.float32))
+    single = unsigned.to_single(x) if source is UINT32 else canonicalize(x.astype(jnp.float32))
     return commit_bf16(single) if target is BF16 else single
 
 

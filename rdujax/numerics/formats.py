@@ -57,6 +57,8 @@ class Format:
 BF16 = FORMATS.add("bf16", Format("bf16", 8, 7, 16, "bfloat16", "float32"))
 FP32 = FORMATS.add("fp32", Format("fp32", 8, 23, 32, "float32", "float32"))
 INT32 = FORMATS.add("int32", Format("int32", 0, 0, 32, "int32", "int32"))
+# The words of INT32 read as whole numbers without a sign; they travel on the same carriers.
+UINT32 = FORMATS.add("uint32", Format("uint32", 0, 0, 32, "uint32", "int32"))
 # A predicate is a control bit on the machine, not a number: it is carried as bool and priced as one byte at rest.
 BOOL = FORMATS.add("bool", Format("bool", 0, 0, 8, "bool", "bool"))
 

@@ -162,6 +162,21 @@ def bit_not(x: ArrayLike) -> jax.Array:
 
 
 @jax.jit
+def population_count(x: ArrayLike) -> jax.Array:
+    """How many bits are one."""
+    (x,) = as_integers("population_count", x)
+    return jax.lax.population_count(x)
+
+
+@jax.jit
+def count_leading_zeros(x: ArrayLike) -> jax.Array:
+    """How many bits are zero before the first one; 32 for 0."""
+    (x,) = as_integers("count_leading_zeros", x)
+    # XLA's folding of constants counts -32 in a negative one.
+    return jnp.where(x < 0, np.int32(0), jax.lax.clz(x))
+
+
+@jax.jit
 def equal(x: ArrayLike, y: ArrayLike) -> jax.Array:
     """x == y, bool."""
     x, y = as_integers("integer equal", x, y)

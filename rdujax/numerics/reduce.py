@@ -71,6 +71,12 @@ def time_sum(total: jax.Array, rows: jax.Array) -> jax.Array:
     return jax.lax.scan(lambda sum_, row: (registers.add(sum_, row), None), total, rows, unroll=_UNROLLED_STEPS)[0]
 
 
+@jax.jit
+def time_prod(total: jax.Array, rows: jax.Array) -> jax.Array:
+    """total * rows[0] * rows[1] * ..., one after the other; shapes as `time_sum`."""
+    return jax.lax.scan(lambda so_far, row: (registers.mul(so_far, row), None), total, rows)[0]
+
+
 @partial(jax.jit, static_argnames="axis")
 def tree_prod(x: ArrayLike, axis: int) -> jax.Array:
     """The product over `axis` (removed) by halving, padded with 1; derivatives are those of the products."""
@@ -91,8 +97,7 @@ def _lane_prod_entry(x, axis, lanes):
     (x,) = as_carriers("lane_prod", x)
     x = jnp.moveaxis(canonicalize(x), _checked_axis("lane_prod", x, axis), 0)
     rows = _in_lanes(x, lanes, 1.0)
-    total, _ = jax.lax.scan(lambda so_far, row: (registers.mul(so_far, row), None), rows[0], rows[1:])
-    return _halve(total, 0, registers.mul)
+    return _halve(time_prod(rows[0], rows[1:]), 0, registers.mul)
 
 
 @partial(jax.jit, static_argnames="axis")

@@ -33,8 +33,12 @@ EXACT: Registry[Float64Function] = Registry(
     "BF16 table", do="a new table is one float64 function registered in rdujax/numerics/tables.py"
 )
 
-for _ufunc in (np.exp, np.exp2, np.expm1, np.log, np.log1p, np.reciprocal, np.sqrt, np.tanh, np.sin, np.cos):
+for _ufunc in (np.exp, np.exp2, np.expm1, np.log, np.log1p, np.reciprocal, np.sqrt, np.cbrt):
     EXACT.add(_ufunc.__name__, _ufunc)
+for _ufunc in (np.sin, np.cos, np.tan, np.sinh, np.cosh, np.tanh):
+    EXACT.add(_ufunc.__name__, _ufunc)
+for _ufunc in (np.arcsin, np.arccos, np.arctan, np.arcsinh, np.arccosh, np.arctanh):
+    EXACT.add(_ufunc.__name__.replace("arc", "a"), _ufunc)
 
 
 @EXACT.register("rsqrt")
@@ -73,6 +77,13 @@ def _erfc(x: np.ndarray) -> np.ndarray:
     from scipy.special import erfc
 
     return erfc(x)
+
+
+@EXACT.register("erf_inv")
+def _erf_inv(x: np.ndarray) -> np.ndarray:
+    from scipy.special import erfinv
+
+    return np.where(x == 0, x, erfinv(x))  # SciPy loses the sign of zero
 
 
 def _gated(x: np.ndarray, gate: np.ndarray) -> np.ndarray:

@@ -42,10 +42,13 @@ def threefry(key: jax.Array, first: jax.Array, second: jax.Array) -> tuple[jax.A
                 where="threefry",
             )
         )
-    k0, k1 = arrays[0][0], arrays[0][1]
+    return rounds(arrays[0][0], arrays[0][1], *broadcast("threefry", *arrays[1:]))
+
+
+def rounds(k0: jax.Array, k1: jax.Array, first: jax.Array, second: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The law on uint32 arrays: keys and counters of one shape, or keys of none."""
     keys = (k0, k1, k0 ^ k1 ^ _PARITY)
-    x0, x1 = broadcast("threefry", *arrays[1:])
-    x0, x1 = x0 + k0, x1 + k1
+    x0, x1 = first + k0, second + k1
     for r in range(ROUNDS):
         x0 = x0 + x1
         x1 = _rotated(x1, _ROTATIONS[r % 8]) ^ x0

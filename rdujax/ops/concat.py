@@ -1,16 +1,20 @@
 """Concat: tensors one after the other along an axis."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from rdujax.base.errors import FormatError, ShapeError, describe
+from rdujax.ledger.numbers import ceil_div
 from rdujax.numerics.formats import Format
 from rdujax.ops.on_buffers import OnBuffers
 from rdujax.ops.op import TensorType
 from rdujax.streams.access import Axes
+from rdujax.units import pcu
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,14 @@ class Concat(OnBuffers):
     def tile(self, output: Format, *operands: jax.Array) -> jax.Array:
         """See `TileWork`."""
         return jnp.concatenate(operands, self.axis)
+
+    def feeds(
+        self, config: pcu.Config, share: Any, operands: Sequence[TensorType], held: Sequence[Format], output: Format
+    ) -> tuple[list[int], int]:
+        """See `Work`: all of them at once, each as fast as it takes to end with the others."""
+        _, width = super().feeds(config, share, operands, held, output)
+        total_bytes = sum(o.size_bytes for o in operands)
+        return [ceil_div(width * o.size_bytes, total_bytes) for o in operands], width
 
     def __str__(self) -> str:
         return f"concatenate[{self.axis}]"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rdujax.ops.op import TensorType
-from rdujax.streams.access import Access, Pad, Reverse, Transpose
+from rdujax.streams.access import Access, Pad, Reverse, Transpose, Window
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,8 @@ class Move:
 
     @property
     def is_view(self) -> bool:
-        """True where an operator-by-operator framework moves no byte: all but a transpose, padding and reversal."""
-        return not isinstance(self.access, Transpose | Pad | Reverse)
+        """True where an operator-by-operator framework moves no byte: all but these four patterns."""
+        return not isinstance(self.access, Transpose | Pad | Reverse | Window)
 
     def infer(self, *operands: TensorType) -> TensorType:
         """See `Op`."""

@@ -2,6 +2,9 @@
 
 A result is written straight from the buffers of its operands into its own, vector by vector, over as many ports as are
 asked for. In a pipeline such a stage takes its time like any other.
+
+Assumption: a port generates one address per cycle, so that a slice that begins somewhere takes a cycle at least, and
+no port waits for another: rows are interleaved over PMUs.
 """
 
 from collections.abc import Sequence
@@ -10,7 +13,7 @@ from typing import Any
 
 from rdujax.ledger.counts import Counts
 from rdujax.ledger.numbers import ceil_div
-from rdujax.numerics.formats import Format
+from rdujax.numerics.formats import INT32, Format
 from rdujax.ops.op import Stairs, TensorType, Work
 from rdujax.streams.layout import Layout
 from rdujax.streams.lift import Executor
@@ -67,27 +70,50 @@ class OnBuffers(Work):
 
     def fewest(self, config: pcu.Config, *operands: TensorType) -> int:
         """See `Work`."""
-        return 0
+        return self.share(1).pcus
+
+    def share(self, ports: int) -> Any:
+        """What a stage is given that moves so many vectors per cycle."""
+        return Ports(ports)
 
     def shares(self, config: pcu.Config, most: int, *operands: TensorType) -> Stairs:
         """See `Work`: ports by powers of two."""
-        ports = [Ports(1 << i) for i in reversed(range(MOST_PORTS.bit_length()))]
-        found: dict[int, Ports] = {}
-        for share in ports:  # of equal times, the fewest ports
-            found[int(self.cycles(config, share, *operands))] = share
-        return tuple(sorted(found.items(), key=lambda step: step[0]))
+        shares = [self.share(1 << i) for i in reversed(range(MOST_PORTS.bit_length()))]
+        found = {int(self.cycles(config, s, *operands)): s for s in shares if s.pcus <= most}
+        return tuple(sorted(found.items(), key=lambda step: step[0]))  # of equal times, the fewest ports came last
 
-    def cycles(self, config: pcu.Config, share: Ports, *operands: TensorType) -> Any:
-        """See `Work`: the vectors of the result over the ports."""
-        return ceil_div(self.moved_bytes(*operands), pcu.vector_bytes(config) * share.ports)
+    def cycles(self, config: pcu.Config, share: Any, *operands: TensorType) -> Any:
+        """See `Work`: the vectors that are moved, over the ports."""
+        return ceil_div(self.vectors(config, *operands), ports_of(share))
 
-    def moved_bytes(self, *operands: TensorType) -> int:
-        """Bytes of the result's tile that the tiles of the operands make."""
-        return self.infer(*operands).size_bytes
+    def vectors(self, config: pcu.Config, *operands: TensorType) -> Any:
+        """Vectors moved in a turn; operands: tiles. Those of the result, where nothing else is said."""
+        return ceil_div(self.infer(*operands).size_bytes, pcu.vector_bytes(config))
+
+    def places_of(self, count: int) -> tuple[int, ...]:
+        """Which of `count` operands say where something is: a word per port and cycle is read of them."""
+        return ()
 
     def feeds(
-        self, config: pcu.Config, share: Ports, operands: Sequence[TensorType], held: Sequence[Format], output: Format
+        self, config: pcu.Config, share: Any, operands: Sequence[TensorType], held: Sequence[Format], output: Format
     ) -> tuple[list[int], int]:
         """See `Work`."""
-        width = int(pcu.vector_bytes(config)) * share.ports
-        return [width] * len(operands), width
+        ports, places = ports_of(share), self.places_of(len(operands))
+        width, words = int(pcu.vector_bytes(config)) * ports, INT32.width_bytes * ports
+        rates = [min(words, o.size_bytes) if i in places else width for i, o in enumerate(operands)]
+        return rates, width
+
+
+def ports_of(share: Any) -> int:
+    """Vectors per cycle of a share: a PCU that combines them takes one as well."""
+    return share.ports if isinstance(share, Ports) else share.copies
+
+
+def vectors_of_slices(config: pcu.Config, sizes: Sequence[int], shape: Sequence[int], count: int, fmt: Format) -> Any:
+    """Vectors of `count` slices of `sizes` out of a buffer of `shape`: each run of neighbours begins a new one."""
+    run, runs = 1, 1
+    whole = True  # of all axes behind
+    for size, length in zip(reversed(sizes), reversed(shape), strict=True):
+        run, runs = (run * size, runs) if whole else (run, runs * size)
+        whole = whole and size == length
+    return count * runs * ceil_div(run * fmt.width_bytes, pcu.vector_bytes(config))

@@ -8,6 +8,7 @@ the format; of two that only write, the last stays.
 # not emulated: NumPy computes the float64 reference
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import jax
@@ -19,8 +20,8 @@ from rdujax.ledger.counts import Counts
 from rdujax.ledger.numbers import ceil_div
 from rdujax.numerics.formats import BOOL, INT32, Format
 from rdujax.numerics.functions import apply
-from rdujax.ops.on_buffers import OnBuffers, Ports
-from rdujax.ops.op import Stairs, TensorType
+from rdujax.ops.on_buffers import OnBuffers, Ports, vectors_of_slices
+from rdujax.ops.op import TensorType
 from rdujax.ops.take import Mode, Places
 from rdujax.streams.access import Axes
 from rdujax.streams.layout import Layout
@@ -30,7 +31,7 @@ from rdujax.streams.tilewise import over_results
 from rdujax.units import pcu
 from rdujax.units.pcu.simd import Chain
 
-REFERENCE = {"add": np.add, "mul": np.multiply, "min": np.minimum, "max": np.maximum}
+REFERENCE = {"add": np.add, "sub": np.subtract, "mul": np.multiply, "min": np.minimum, "max": np.maximum}
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Put(OnBuffers):
     """Operands: a tensor, INT32 indices [..., places of one slice], and the slices.
 
     places: as of `Take`, `offsets` being axes of the slices' array. function: "set", or how a slice is combined with
-    what is there. A slice that would reach beyond the tensor is moved into it ("clip") or dropped ("fill").
+    what is there. A slice that would reach beyond the tensor is moved into it ("clip") or dropped.
     """
 
     places: Places
@@ -76,14 +77,15 @@ class Put(OnBuffers):
             first = dict(zip(p.named, indices[row].tolist(), strict=True))
             first |= {axis: row[i] for axis, i in zip(p.batch, p.index_batch, strict=True)}
             inside = all(0 <= int(place) <= x.shape[a] - sizes[a] for a, place in first.items())
-            if not inside and self.mode == "fill":
+            if not inside and self.mode != "clip":
                 continue
             clipped = {a: min(max(int(place), 0), x.shape[a] - sizes[a]) for a, place in first.items()}
             at = tuple(slice(clipped.get(a, 0), clipped.get(a, 0) + n) for a, n in enumerate(sizes))
             piece = slices[row].reshape(sizes)
             result[at] = piece if self.function == "set" else REFERENCE[self.function](result[at], piece)
-        if self.fmt is INT32:
-            result = (result + 2**31) % 2**32 - 2**31
+        if not self.fmt.is_float and self.fmt is not BOOL:
+            least = -(2**31) if self.fmt is INT32 else 0
+            result = (result - least) % 2**32 + least
         return result
 
     def flops(self, *operands: TensorType) -> int:
@@ -91,32 +93,35 @@ class Put(OnBuffers):
         return operands[2].elements if self.function != "set" and self.fmt.is_float else 0
 
     def walks(self, *shapes: tuple[int, ...]) -> tuple[Axes, ...]:
-        """See `Work`: the axes that every slice has whole."""
+        """See `Work`: the axes that every slice has whole, and those of a batch."""
         x, indices, updates = shapes
-        sizes, named = self._sizes(x, updates), (*self.places.named, *self.places.batch)
-        whole = tuple(a if a not in named and sizes[a] == n else None for a, n in enumerate(x))
-        place = dict(zip(self.places.offsets, (whole[a] for a in self._kept(len(x))), strict=True))
-        return whole, (None,) * len(indices), tuple(place.get(a) for a in range(len(updates)))
+        p, sizes = self.places, self._sizes(x, updates)
+        free = tuple(a in p.batch or (a not in p.named and sizes[a] == n) for a, n in enumerate(x))
+        whole = tuple(a if cut else None for a, cut in enumerate(free))
+        rows = [a for a in range(len(updates)) if a not in p.offsets]
+        place = dict(zip(p.offsets, (whole[a] for a in self._kept(len(x))), strict=True))
+        batch = dict(zip(p.index_batch, p.batch, strict=True))
+        place |= {rows[i]: a for i, a in batch.items()}
+        return whole, tuple(batch.get(i) for i in range(len(indices))), tuple(place.get(a) for a in range(len(updates)))
 
     def tile(self, output: Format, *operands: jax.Array) -> jax.Array:
         """See `TileWork`: one update after the other."""
         x, indices, updates = operands
-        p, sizes = self.places, self._sizes(x.shape, updates.shape)
+        p, sizes, count = self.places, self._sizes(x.shape, updates.shape), indices.shape[:-1]
         rows = [a for a in range(updates.ndim) if a not in p.offsets]
-        count = indices.shape[:-1]
         pieces = updates.transpose(*rows, *p.offsets).reshape(-1, *sizes)
-        starts = jnp.zeros((*count, x.ndim), jnp.int32).at[..., jnp.asarray(p.named, jnp.int32)].set(indices)
-        for axis, i in zip(p.batch, p.index_batch, strict=True):
-            starts = starts.at[..., axis].set(jax.lax.broadcasted_iota(jnp.int32, count, i))
-        starts = starts.reshape(-1, x.ndim)
-        last = jnp.asarray(x.shape, jnp.int32) - jnp.asarray(sizes, jnp.int32)
-        inside = jnp.all((starts >= 0) & (starts <= last[None, :]), axis=-1)  # not emulated: which places exist
+        along = dict(zip(p.named, jnp.moveaxis(indices, -1, 0), strict=True))
+        along |= {a: jax.lax.broadcasted_iota(jnp.int32, count, i) for a, i in zip(p.batch, p.index_batch, strict=True)}
+        asked = jnp.stack([along.get(a, jnp.zeros(count, jnp.int32)) for a in range(x.ndim)], -1).reshape(-1, x.ndim)
+        last = np.subtract(x.shape, sizes).astype(np.int32)[None]
+        starts = jnp.clip(asked, 0, last)  # not emulated: places
+        inside = jnp.all(starts == asked, axis=-1)  # not emulated: which places exist
 
         def turn(kept: jax.Array, of: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, None]:
             start, piece, valid = of
             there = jax.lax.dynamic_slice(kept, list(start), sizes)
             new = piece if self.function == "set" else apply(self.function, self.fmt, there, piece)
-            if self.mode == "fill":
+            if self.mode != "clip":
                 new = jnp.where(valid, new, there)
             return jax.lax.dynamic_update_slice(kept, new, list(start)), None
 
@@ -133,32 +138,34 @@ class Put(OnBuffers):
     ) -> tuple[Stream, Counts]:
         """See `Work`."""
         walks = self.walks(*(o.shape for o in operands))
-        return over_results(self, operands, walks, layout, output, held, how, tally)
+        each = {} if self.function == "set" else {"pcu.simd_operations": 1}
+        return over_results(self, operands, walks, layout, output, held, how, tally, each, each_of=2)
 
-    def shares(self, config: pcu.Config, most: int, *operands: TensorType) -> Stairs:
-        """See `Work`: one PCU where slices are combined."""
-        if self.function == "set":
-            return super().shares(config, most, *operands)
-        share = Chain(1, 1)
-        return ((int(self.cycles(config, share, *operands)), share),) if most else ()
+    def work(self, *operands: TensorType) -> Counts:
+        """See `Work`: a combination for every element of the slices, those that are dropped included."""
+        return Counts() if self.function == "set" else Counts({"pcu.simd_operations": operands[2].elements})
 
-    def fewest(self, config: pcu.Config, *operands: TensorType) -> int:
-        """See `Work`."""
-        return 0 if self.function == "set" else 1
+    def share(self, ports: int) -> Ports | Chain:
+        """See `OnBuffers`: PCUs where slices are combined."""
+        return Ports(ports) if self.function == "set" else Chain(1, ports)
 
     def cycles(self, config: pcu.Config, share: Ports | Chain, *operands: TensorType) -> Any:
-        """See `Work`: the tensor's vectors, then those of the slices, one after the other."""
-        x, _, updates = operands
-        ports = share.ports if isinstance(share, Ports) else 1
-        vectors = ceil_div(x.size_bytes, pcu.vector_bytes(config) * ports)
-        combined = ceil_div(updates.size_bytes, pcu.vector_bytes(config))
-        return vectors + combined + (0 if self.function == "set" else config.simd_stages.value - 1)
+        """See `Work`: the tensor's vectors, those of the slices, and the stages where they are combined.
 
-    def feeds(
-        self, config: pcu.Config, share: Any, operands: Sequence[TensorType], held: Sequence[Format], output: Format
-    ) -> tuple[list[int], int]:
-        """See `Work`."""
-        return super().feeds(config, share if isinstance(share, Ports) else Ports(1), operands, held, output)
+        Updates are dealt out by their places, so that those of one place keep their order.
+        """
+        return super().cycles(config, share, *operands) + (config.simd_stages.value - 1 if share.pcus else 0)
+
+    def vectors(self, config: pcu.Config, *operands: TensorType) -> Any:
+        """See `OnBuffers`."""
+        x, indices, updates = operands
+        sizes, rows = self._sizes(x.shape, updates.shape), prod(indices.shape[:-1])
+        slices = vectors_of_slices(config, sizes, x.shape, rows, x.fmt)
+        return ceil_div(x.size_bytes, pcu.vector_bytes(config)) + slices
+
+    def places_of(self, count: int) -> tuple[int, ...]:
+        """See `OnBuffers`."""
+        return (1,)
 
     def _kept(self, rank: int) -> tuple[int, ...]:
         """Axes of the tensor that the slices' array has."""

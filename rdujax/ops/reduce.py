@@ -1,7 +1,7 @@
 """Reduce: sum, product, maximum, minimum, and the bit-wise ones, over one axis or several."""
 
 # not emulated: NumPy computes the float64 reference
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -10,21 +10,16 @@ import jax
 import numpy as np
 
 from rdujax.base.errors import ArgumentError, ShapeError, describe
-from rdujax.ledger.counts import Counts
-from rdujax.ledger.numbers import ceil_div, minimum
+from rdujax.ledger.numbers import ceil_div
 from rdujax.numerics import convert
 from rdujax.numerics.formats import BF16, FP32, Format
 from rdujax.numerics.reductions import REDUCTIONS, reduce
-from rdujax.ops.op import Stairs, TensorType
+from rdujax.ops import reference
+from rdujax.ops.on_lanes import OnLanes, vectors_of_rows
+from rdujax.ops.op import TensorType
 from rdujax.streams.access import Axes
-from rdujax.streams.layout import Layout
-from rdujax.streams.lift import Executor
-from rdujax.streams.stream import Stream
-from rdujax.streams.tilewise import over_results
 from rdujax.units import pcu
 from rdujax.units.pcu import lanes as pcu_lanes
-from rdujax.units.pcu import simd
-from rdujax.units.pcu.simd import Chain
 
 REFERENCE = {
     "sum": np.add, "prod": np.multiply, "max": np.maximum, "min": np.minimum,
@@ -33,7 +28,7 @@ REFERENCE = {
 
 
 @dataclass(frozen=True)
-class Reduce:
+class Reduce(OnLanes):
     """Combines the values along `axes` (in increasing order of their places, row-major) in the order of N9.
 
     lanes: None for the halving tree over the whole row; a number for lanes in time and then a tree across them. It is
@@ -44,6 +39,10 @@ class Reduce:
     axes: tuple[int, ...]
     output: Format
     lanes: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.lanes is not None and self.lanes < 1:
+            raise ArgumentError(describe("too few lanes", given=self.lanes, allowed="1 or more", where=self.name))
 
     @property
     def name(self) -> str:
@@ -64,12 +63,7 @@ class Reduce:
         """See `Op`."""
         with np.errstate(all="ignore"):
             found = np.asarray(REFERENCE[self.function].reduce(operands[0], axis=self.axes))
-        return found if self.output.is_float or found.dtype == bool else (found + 2**31) % 2**32 - 2**31
-
-    def flops(self, *operands: TensorType) -> int:
-        """See `Op`: one for each pair combined, comparisons included."""
-        rows, n = self._rows(operands[0].shape)
-        return rows * (n - 1) if operands[0].fmt.is_float else 0
+        return reference.wrapped(found, self.output)
 
     @property
     def reads_wide(self) -> bool:
@@ -90,81 +84,34 @@ class Reduce:
         value = reduce(self.function, rows, lanes=self.lanes)
         return convert.convert(value, FP32, BF16) if output is BF16 else value
 
-    def run(
-        self,
-        operands: Sequence[Stream],
-        layout: Layout,
-        output: Format,
-        held: Sequence[Format],
-        how: Executor = "whole",
-        tally: bool = True,
-    ) -> tuple[Stream, Counts]:
-        """See `Work`."""
-        shape = operands[0].shape
-        each = {"pcu.lane_reductions": self._rows(shape)[1] - 1}
-        return over_results(self, operands, self.walks(shape), layout, output, held, how, tally, each)
+    def each(self, *shapes: tuple[int, ...]) -> Mapping[str, int]:
+        """See `OnLanes`: pairs combined."""
+        return {"pcu.lane_reductions": self._length(shapes[0]) - 1}
 
-    def work(self, *operands: TensorType) -> Counts:
-        """See `Work`."""
-        rows, n = self._rows(operands[0].shape)
-        return Counts({"pcu.lane_reductions": rows * (n - 1)})
+    def groups(self, config: pcu.Config, *operands: TensorType) -> tuple[Any, Any]:
+        """See `OnLanes`: vectors; with `lanes`, rows must lie across them.
 
-    def fewest(self, config: pcu.Config, *operands: TensorType) -> int:
-        """See `Work`."""
-        return 1
+        Otherwise it changes no bit of the halving tree how they lie, for the values of a row are read in the order in
+        which a stack of partial results makes the tree.
+        """
+        (x,) = operands
+        n = self._length(x.shape)
+        rows = x.elements // n
+        if self.lanes is None:
+            return vectors_of_rows(config, x.fmt, rows, n), 1
+        return rows * ceil_div(n, pcu.lane_count(config, x.fmt)), 1
 
-    def shares(self, config: pcu.Config, most: int, *operands: TensorType) -> Stairs:
-        """See `Work`."""
-        vectors = int(self._vectors(config, *operands))
-        tree = self._tree_cycles(config, *operands)
-        return tuple((time + int(tree), chain) for time, chain in
-                     simd.chains(1, int(config.simd_stages.value), 1, vectors, most))  # fmt: skip
-
-    def cycles(self, config: pcu.Config, share: Chain, *operands: TensorType) -> Any:
-        """See `Work`: a vector per cycle and copy, then the stages and the tree."""
-        vectors = ceil_div(self._vectors(config, *operands), share.copies)
-        return vectors + config.simd_stages.value - 1 + self._tree_cycles(config, *operands)
-
-    def feeds(
-        self, config: pcu.Config, share: Chain, operands: Sequence[TensorType], held: Sequence[Format], output: Format
-    ) -> tuple[list[int], int]:
-        """See `Work`: a vector in per cycle and copy; results leave as rows end."""
-        lane_count = int(pcu.lane_count(config, operands[0].fmt))
-        n = self._rows(operands[0].shape)[1]
-        return [lane_count * share.copies * held[0].width_bytes], -(
-            -lane_count * share.copies // n
-        ) * output.width_bytes
+    def after_cycles(self, config: pcu.Config, *operands: TensorType) -> Any:
+        """See `OnLanes`: the tree across the lanes."""
+        return pcu_lanes.tree_cycles(pcu.lane_count(config, operands[0].fmt))
 
     def _kept(self, rank: int) -> tuple[int, ...]:
         return tuple(axis for axis in range(rank) if axis not in self.axes)
 
-    def _rows(self, shape: tuple[int, ...]) -> tuple[int, int]:
-        """(rows, values of each)."""
-        n = prod(shape[axis] for axis in self.axes)
-        return prod(shape) // n, n
-
-    def _vectors(self, config: pcu.Config, *operands: TensorType) -> Any:
-        """Vectors of a turn: those of each row across the lanes, or a row per lane, whichever are fewer.
-
-        The second reads the rows transposed from their buffer. Which it is changes no bit of the halving tree, for the
-        values of a row are read in the order in which a stack of partial results makes the tree; with `lanes`, rows
-        must lie across them.
-        """
-        (x,) = operands
-        lane_count, (rows, n) = pcu.lane_count(config, x.fmt), self._rows(x.shape)
-        across = rows * ceil_div(n, lane_count)
-        return across if self.lanes else minimum(across, ceil_div(rows, lane_count) * n)
-
-    def _tree_cycles(self, config: pcu.Config, *operands: TensorType) -> Any:
-        return pcu_lanes.tree_cycles(pcu.lane_count(config, operands[0].fmt))
+    def _length(self, shape: tuple[int, ...]) -> int:
+        """Values of a row."""
+        return prod(shape[axis] for axis in self.axes)
 
     def __str__(self) -> str:
         order = "" if self.lanes is None else f" lanes={self.lanes}"
         return f"reduce {self.function}[{','.join(map(str, self.axes))}]->{self.output}{order}"
-
-
-def with_lanes(op: Reduce, lanes: int) -> Reduce:
-    """The reduction in the order of so many lanes; ArgumentError below one."""
-    if lanes < 1:
-        raise ArgumentError(describe("too few lanes", given=lanes, allowed="1 or more", where=op.name))
-    return Reduce(op.function, op.axes, op.output, lanes)

@@ -1,6 +1,7 @@
 """Take: slices at places given by an array of indices (`lax.gather`): table look-ups, fancy indexing, reordering."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from math import prod
 from typing import Any, Literal
 
 import jax
@@ -8,12 +9,17 @@ import numpy as np
 
 from rdujax.base.errors import FormatError, ShapeError, describe
 from rdujax.numerics.formats import INT32, Format
-from rdujax.ops.on_buffers import OnBuffers
+from rdujax.ops.on_buffers import OnBuffers, vectors_of_slices
 from rdujax.ops.op import TensorType
 from rdujax.streams.access import Axes
+from rdujax.units import pcu
 
-Mode = Literal["clip", "fill"]
-MODES = {"clip": jax.lax.GatherScatterMode.CLIP, "fill": jax.lax.GatherScatterMode.FILL_OR_DROP}
+Mode = Literal["clip", "fill", "promised"]
+MODES = {
+    "clip": jax.lax.GatherScatterMode.CLIP,
+    "fill": jax.lax.GatherScatterMode.FILL_OR_DROP,
+    "promised": jax.lax.GatherScatterMode.PROMISE_IN_BOUNDS,
+}
 
 
 @dataclass(frozen=True)
@@ -36,13 +42,18 @@ class Places:
 class Take(OnBuffers):
     """Operands: a tensor, and INT32 indices [..., places of one slice].
 
-    A slice that would reach beyond the tensor is moved into it ("clip"), or delivers `fill_value` ("fill").
+    A slice that would reach beyond the tensor is moved into it ("clip"), or delivers `fill_value` ("fill"). Where the
+    author promised that there is none ("promised"), it is moved as well, but nothing flows back along a derivative.
     """
 
     places: Places
     sizes: tuple[int, ...]
     mode: Mode = "clip"
-    fill_value: float | int | bool = 0
+    fill_value: float | int | bool = field(default=0, compare=False)
+    spelt: str = field(init=False, repr=False)  # compared in its place: -0.0 is another value than 0.0, NaN is NaN
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "spelt", repr(self.fill_value))
 
     @property
     def name(self) -> str:
@@ -56,16 +67,21 @@ class Take(OnBuffers):
             raise FormatError(describe("indices", given=str(indices), allowed="int32", do="convert them"))
         if len(self.sizes) != len(x.shape) or any(not 1 <= n <= m for n, m in zip(self.sizes, x.shape, strict=True)):
             raise ShapeError(describe("a slice that does not fit", given=self.sizes, allowed=f"within {x.shape}"))
-        return TensorType(self._shape(x.shape, indices.shape), x.fmt)
+        return TensorType(self._shape(indices.shape), x.fmt)
 
-    def moved_bytes(self, *operands: TensorType) -> int:
-        """See `OnBuffers`: of an axis that is cut, the tile has less than the slice."""
+    def vectors(self, config: pcu.Config, *operands: TensorType) -> Any:
+        """See `OnBuffers`: those of every slice."""
         x, indices = operands
-        return TensorType(self._shape(x.shape, indices.shape), x.fmt).size_bytes
+        sizes, rows = self._tile_sizes(x.shape), prod(indices.shape[:-1])
+        return vectors_of_slices(config, sizes, x.shape, rows, x.fmt)
 
-    def _shape(self, x: tuple[int, ...], indices: tuple[int, ...]) -> tuple[int, ...]:
+    def places_of(self, count: int) -> tuple[int, ...]:
+        """See `OnBuffers`."""
+        return (1,)
+
+    def _shape(self, indices: tuple[int, ...]) -> tuple[int, ...]:
         kept, rows = self._kept(), list(indices[:-1])
-        lengths = dict(zip(self.places.offsets, (min(self.sizes[a], x[a]) for a in kept), strict=True))
+        lengths = dict(zip(self.places.offsets, (self.sizes[a] for a in kept), strict=True))
         rank = len(kept) + len(rows)  # not in the expression: the list is used up there
         return tuple(lengths[a] if a in lengths else rows.pop(0) for a in range(rank))
 
@@ -103,16 +119,19 @@ class Take(OnBuffers):
     def tile(self, output: Format, *operands: jax.Array) -> jax.Array:
         """See `TileWork`."""
         x, indices = operands
-        # Of an axis that is cut, the tile has less than the slice.
-        sizes = tuple(1 if a in self.places.batch else min(n, x.shape[a]) for a, n in enumerate(self.sizes))
+        fill = np.asarray(self.fill_value).astype(x.dtype).item()  # not emulated: UINT32 in an INT32 carrier
         return jax.lax.gather(
             x,
             indices,
             dimension_numbers(self.places),
-            sizes,
+            self._tile_sizes(x.shape),
             mode=MODES[self.mode],
-            fill_value=self.fill_value if self.mode == "fill" else None,
+            fill_value=fill if self.mode == "fill" else None,
         )
+
+    def _tile_sizes(self, x: tuple[int, ...]) -> tuple[int, ...]:
+        """A slice of a tile of the tensor: of an axis that is cut, the tile has less than the slice."""
+        return tuple(min(n, whole) for n, whole in zip(self.sizes, x, strict=True))
 
     def _kept(self) -> tuple[int, ...]:
         """Axes of the tensor that a slice keeps in the result."""

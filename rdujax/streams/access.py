@@ -4,7 +4,7 @@ Each pattern is a value with three questions: the shape it delivers, the array i
 the source each delivered axis walks along (None where it walks along none, or along a mixture).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from typing import Any, Protocol
 
@@ -187,7 +187,11 @@ class Pad:
     low: tuple[int, ...]
     high: tuple[int, ...]
     interior: tuple[int, ...]
-    value: float | int | bool
+    value: float | int | bool = field(compare=False)
+    spelt: str = field(init=False, repr=False)  # compared in its place: -0.0 is another value than 0.0, NaN is NaN
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "spelt", repr(self.value))
 
     def shape_of(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """See `Access`."""
@@ -204,7 +208,7 @@ class Pad:
         if x.dtype == np.uint16:  # words at rest
             value = convert.pack(jnp.float32(self.value))
         else:
-            value = jnp.asarray(self.value, x.dtype)
+            value = np.asarray(self.value).astype(x.dtype)  # not emulated: one bit pattern, UINT32 in an INT32 carrier
         return jax.lax.pad(x, value, edges)
 
     def axes_of(self, shape: tuple[int, ...]) -> Axes:
@@ -226,8 +230,10 @@ def _padded(x: np.ndarray, edges: tuple[tuple[int, int, int], ...], value: float
     spread = tuple(n + max(n - 1, 0) * between for n, (_, _, between) in zip(x.shape, edges, strict=True))
     wide = np.full(spread, value, x.dtype)
     wide[tuple(slice(None, None, between + 1) for _, _, between in edges)] = x
-    cut = tuple(slice(max(-low, 0), n + min(high, 0)) for n, (low, high, _) in zip(spread, edges, strict=True))
-    return np.pad(wide[cut], [(max(low, 0), max(high, 0)) for low, high, _ in edges], constant_values=value)
+    kept = wide[tuple(slice(max(-low, 0), n + min(high, 0)) for n, (low, high, _) in zip(spread, edges, strict=True))]
+    found = np.full([low + n + high for n, (low, high, _) in zip(spread, edges, strict=True)], value, x.dtype)
+    found[tuple(slice(max(low, 0), max(low, 0) + n) for n, (low, _, _) in zip(kept.shape, edges, strict=True))] = kept
+    return found
 
 
 @dataclass(frozen=True)
@@ -256,6 +262,57 @@ class Reverse:
 
     def __str__(self) -> str:
         return f"reverse({','.join(map(str, self.axes))})"
+
+
+@dataclass(frozen=True)
+class Window:
+    """Delivers every position of a window that slides along `axes`: what a pooling or a convolution reads.
+
+    An axis of the source stays in its place and counts the positions, `strides` apart; the elements of the window,
+    `dilations` apart, follow as new axes behind all others, in the order of `axes`, which increase. Padding comes
+    first, as `Pad`. Elements are delivered once for every window that they lie in, and kept once.
+    """
+
+    axes: tuple[int, ...]
+    sizes: tuple[int, ...]
+    strides: tuple[int, ...]
+    dilations: tuple[int, ...]
+
+    def shape_of(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """See `Access`."""
+        counts = (self.sizes, self.strides, self.dilations)
+        fits = list(self.axes) == sorted(set(self.axes) & set(range(len(shape)))) and all(
+            len(each) == len(self.axes) and min(each, default=1) >= 1 for each in counts
+        )
+        places = {a: self._positions(a, shape[a]) for a in self.axes} if fits else {}
+        if not fits or min(places.values(), default=1) < 1:
+            raise ShapeError(describe("a window that does not fit", given=str(self), allowed=f"within {shape}"))
+        return (*(places.get(a, n) for a, n in enumerate(shape)), *self.sizes)
+
+    def read(self, x: Any) -> Any:
+        """See `Access`."""
+        for axis, size, step, apart in zip(self.axes, self.sizes, self.strides, self.dilations, strict=True):
+            first = np.arange(self._positions(axis, x.shape[axis]), dtype=np.int32) * step
+            at = first[:, None] + np.arange(size, dtype=np.int32) * apart
+            x = (np if isinstance(x, np.ndarray) else jnp).moveaxis(x[(slice(None),) * axis + (at,)], axis + 1, -1)
+        return x
+
+    def axes_of(self, shape: tuple[int, ...]) -> Axes:
+        """See `Access`: the axes along which nothing slides."""
+        return (*(None if a in self.axes else a for a in range(len(shape))), *(None for _ in self.axes))
+
+    def merged(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """See `Access`."""
+        return tuple(axis for axis in self.axes if shape[axis] > 1)
+
+    def _positions(self, axis: int, length: int) -> int:
+        i = self.axes.index(axis)
+        return (length - (self.sizes[i] - 1) * self.dilations[i] - 1) // self.strides[i] + 1
+
+    def __str__(self) -> str:
+        each = zip(self.axes, self.sizes, self.strides, self.dilations, strict=True)
+        steps = (f"{a}:{n}" + (f"/{step}" if step > 1 else "") + (f"*{d}" if d > 1 else "") for a, n, step, d in each)
+        return f"window({','.join(steps)})"
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,13 @@ from einops import rearrange
 
 from rdujax.base.errors import ShapeError, describe
 from rdujax.numerics import convert
-from rdujax.numerics.formats import BF16, BOOL, FP32, INT32, Format
+from rdujax.numerics.formats import BF16, BOOL, FP32, INT32, UINT32, Format
 from rdujax.streams import layout as layouts
 from rdujax.streams import visible
 from rdujax.streams.access import Access, Transpose, chain_read, chain_shape
 from rdujax.streams.layout import Layout
 
-POISON = {BF16: float("nan"), FP32: float("nan"), INT32: -0x5A5A5A5B, BOOL: False}
+POISON = {BF16: float("nan"), FP32: float("nan"), INT32: -0x5A5A5A5B, UINT32: -0x5A5A5A5B, BOOL: False}
 POISON_WORD = 0x7FC0  # NaN among BF16 words at rest
 
 

@@ -42,21 +42,24 @@ def over_results(
     how: Executor = "whole",
     tally: bool = True,
     each: Mapping[str, int] | None = None,
+    each_of: int | None = None,
 ) -> tuple[Stream, Counts]:
     """The stream of `layout` in `output`, and the counts of every tile.
 
     walks: for every axis of every operand, the axis of the result that it walks along, or None; operands are cut so.
     held: what the buffers of the operands hold, which decides the bytes read. each: what is counted for every element
-    of the result. Poison beyond the tensors stays beyond them.
+    of the result, or of the operand `each_of`. Poison beyond the tensors stays beyond them.
     """
     at = tuple(_tiles(operand.layout, axes, layout) for operand, axes in zip(operands, walks, strict=True))
     extents = tuple(o.layout.extents[places] for o, places in zip(operands, at, strict=True))
     if tally:
-        operations = prod(layout.tile) * max((each or {}).values(), default=0)
+        tile = layout.tile if each_of is None else operands[each_of].layout.tile
+        operations = prod(tile) * max((each or {}).values(), default=0)
         read_bytes = [prod(o.layout.tile) * fmt.width_bytes for o, fmt in zip(operands, held, strict=True)]
         most = max(operations, sum(read_bytes))
         must_fit_int32(most, "operations or bytes of a tile")
-    setup = (work, layout, output, tuple(fmt.width_bytes for fmt in held), tuple((each or {}).items()), how, tally)
+    widths, counted = tuple(fmt.width_bytes for fmt in held), tuple((each or {}).items())
+    setup = (work, layout, output, widths, counted, each_of, how, tally)
     data = tuple(streams.carriers(o).data for o in operands)
     values, counts = _run(setup, data, at, extents, layout.extents)
     return Stream(values, layout, output), counts
@@ -64,28 +67,29 @@ def over_results(
 
 @partial(jax.jit, static_argnums=0)
 def _run(
-    setup: tuple[TileWork, Layout, Format, tuple[int, ...], tuple[tuple[str, int], ...], Executor, bool],
+    setup: tuple[TileWork, Layout, Format, tuple[int, ...], tuple[tuple[str, int], ...], int | None, Executor, bool],
     data: tuple[jax.Array, ...],
     at: tuple[jax.Array, ...],
     extents: tuple[jax.Array, ...],
     result_extents: jax.Array,
 ) -> tuple[jax.Array, Counts]:
-    work, layout, output, widths, each, how, tally = setup
+    work, layout, output, widths, each, each_of, how, tally = setup
 
     def tile_step(
         at: tuple[jax.Array, ...], extents: tuple[jax.Array, ...], extent: jax.Array
     ) -> tuple[jax.Array, Counts]:
         tiles = [whole[place] for whole, place in zip(data, at, strict=True)]
         value = poisoned(work.tile(output, *tiles), extent, layout, output)
-        return value, _tally(extents, extent, widths, each) if tally else Counts()
+        counted = extent if each_of is None else extents[each_of]
+        return value, _tally(extents, counted, widths, each) if tally else Counts()
 
     return over_tiles(tile_step, how, at, extents, result_extents)
 
 
 def _tally(
-    extents: tuple[jax.Array, ...], extent: jax.Array, widths: tuple[int, ...], each: tuple[tuple[str, int], ...]
+    extents: tuple[jax.Array, ...], counted: jax.Array, widths: tuple[int, ...], each: tuple[tuple[str, int], ...]
 ) -> Counts:
-    elements = jnp.prod(extent, dtype=jnp.int32)
+    elements = jnp.prod(counted, dtype=jnp.int32)
     read_bytes = jnp.zeros((), jnp.int32)
     for own, width in zip(extents, widths, strict=True):
         read_bytes = read_bytes + jnp.prod(own, dtype=jnp.int32) * width

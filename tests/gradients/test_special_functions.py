@@ -21,6 +21,10 @@ def _points(name: str) -> np.ndarray:
     x = np.array([0.1015625, 0.25, 0.5, 0.875, 1.25, 2.0, 3.0, 4.5], np.float32)
     if name in POSITIVE:
         return x
+    if name == "acosh":
+        return x[4:]
+    if name in ("erf_inv", "asin", "acos", "atanh"):
+        return np.concatenate([x[:4], -x[:4]])
     return np.concatenate([x, -x[:4]]) if name == "log1p" else np.concatenate([x, -x])
 
 
@@ -96,6 +100,17 @@ SLOPES_AT_EDGES = {
     "silu": [(-INF, 0.0), (INF, 1.0), (-3e38, 0.0), (3e38, 1.0), (0.0, 0.5)],
     "tanh": [(-INF, 0.0), (INF, 0.0), (3e38, 0.0), (0.0, 1.0)],
     "erf": [(-INF, 0.0), (INF, 0.0), (3e38, 0.0)],
+    "asin": [(1.0, INF), (-1.0, INF), (0.0, 1.0)],
+    "acos": [(1.0, -INF), (-1.0, -INF), (0.0, -1.0)],
+    "atan": [(INF, 0.0), (-INF, 0.0), (3e38, 0.0), (0.0, 1.0)],
+    "sinh": [(INF, INF), (0.0, 1.0)],
+    "cosh": [(INF, INF), (-INF, -INF), (0.0, 0.0)],
+    "tan": [(0.0, 1.0)],
+    "asinh": [(INF, 0.0), (3e38, 0.0), (0.0, 1.0)],
+    "acosh": [(INF, 0.0), (1.0, INF)],
+    "atanh": [(1.0, INF), (-1.0, INF), (0.0, 1.0)],
+    "cbrt": [(INF, 0.0), (0.0, INF)],
+    "erf_inv": [(1.0, INF), (-1.0, INF)],
     "erfc": [(-INF, 0.0), (INF, 0.0), (-3e38, 0.0)],
     "gelu": [(-INF, 0.0), (INF, 1.0), (-3e38, 0.0), (3e38, 1.0), (0.0, 0.5)],
     "sin": [(0.0, 1.0)],

@@ -46,6 +46,7 @@ PRIMITIVES: dict[str, Callable[..., np.ndarray]] = {
     "and": np.bitwise_and,
     "or": np.bitwise_or,
     "xor": np.bitwise_xor,
+    "not": np.invert,
     "shift_left": np.left_shift,
     "shift_right_arithmetic": np.right_shift,
     "shift_right_logical": _shift_right_logical,
@@ -92,8 +93,8 @@ def _run(closed: Any, arguments: list[np.ndarray]) -> list[np.ndarray]:
     return [read(atom) for atom in jaxpr.outvars]
 
 
-def mirror(function: Callable, x: np.ndarray) -> np.ndarray:
-    """function(x), each primitive done by NumPy. KeyError for a primitive without a rule."""
+def mirror(function: Callable, *x: np.ndarray) -> np.ndarray:
+    """function(*x), each primitive done by NumPy. KeyError for a primitive without a rule."""
     with np.errstate(all="ignore"):
-        (result,) = _run(jax.make_jaxpr(function)(x), [x])
+        (result,) = _run(jax.make_jaxpr(function)(*x), list(x))
     return result

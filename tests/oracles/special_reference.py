@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import gmpy2
 import numpy as np
+from scipy import special
 
 PRECISION = 160
 SMALLEST = 2.0**-126
@@ -23,6 +24,21 @@ def _sigmoid(v: gmpy2.mpfr) -> gmpy2.mpfr:
     return 1 / (1 + gmpy2.exp(-v))
 
 
+def _erf_inv(v: gmpy2.mpfr) -> gmpy2.mpfr:
+    """By Newton's steps on a double-precision start."""
+    if gmpy2.is_nan(v) or abs(v) > 1:
+        return gmpy2.nan()
+    if abs(v) == 1 or v == 0:
+        return v * gmpy2.inf() if v else v
+    slope = gmpy2.sqrt(gmpy2.const_pi()) / 2
+    y = gmpy2.mpfr(float(special.erfinv(float(v))))
+    for _ in range(3):
+        # Near one, the complement keeps the digits.
+        missing = gmpy2.erfc(abs(y)) - (1 - abs(v)) if abs(v) > 0.5 else abs(v) - gmpy2.erf(abs(y))
+        y += (1 if v > 0 else -1) * missing * slope * gmpy2.exp(y * y)
+    return y
+
+
 REAL: dict[str, Real] = {
     "exp": gmpy2.exp,
     "exp2": gmpy2.exp2,
@@ -34,6 +50,12 @@ REAL: dict[str, Real] = {
     "tanh": gmpy2.tanh,
     "erf": gmpy2.erf,
     "erfc": gmpy2.erfc,
+    "erf_inv": _erf_inv,
+    **{
+        name: getattr(gmpy2, name)
+        for name in ("tan", "asin", "acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh")
+    },
+    "cbrt": gmpy2.cbrt,
     "gelu": _gated(_normal_cdf),
     "sin": gmpy2.sin,
     "cos": gmpy2.cos,

@@ -72,7 +72,7 @@ def test_tables_are_read_only_and_shared():
 
 
 def test_bad_input_is_named():
-    with pytest.raises(UnknownNameError, match="did you mean 'tanh'"):
-        tables.words("tahn")
+    with pytest.raises(UnknownNameError, match="did you mean 'sigmoid'"):
+        tables.words("sigmod")
     with pytest.raises(FormatError, match="silu"):
         SPECIAL["silu"].bf16(jax.numpy.zeros(3, "bfloat16"))

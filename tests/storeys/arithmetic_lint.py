@@ -37,12 +37,13 @@ LAX_MOVES = """
     slice_in_dim split squeeze stop_gradient switch transpose while_loop with_sharding_constraint
     all_gather all_to_all axis_index axis_size ppermute
     DotDimensionNumbers GatherDimensionNumbers GatherScatterMode Precision ScatterDimensionNumbers
-    ConvDimensionNumbers
+    ConvDimensionNumbers RoundingMethod
 """.split()
 FLOATS = ("bfloat16", "float16", "float32")
 # The machine has no float64: a cast to it reads a result for a comparison and makes none.
 INTEGERS = {"int32", "int64", "uint16", "uint32", "bool_", "bool", "int", "float64"}
-ALLOWED_PREFIXES = {"jax.numpy": MOVES, "jax.lax": LAX_MOVES, "jax.random": ["bits", "fold_in", "key", "split"]}
+RANDOM = ["bits", "fold_in", "key", "key_data", "split", "wrap_key_data"]
+ALLOWED_PREFIXES = {"jax.numpy": MOVES, "jax.lax": LAX_MOVES, "jax.random": RANDOM}
 REFUSED_PACKAGES = ("jax.nn", "jax.scipy", "jax.image", "jax.ops", "jax.numpy.linalg", "jax.numpy.fft", "optax", "flax")
 HOST = "numpy scipy math operator ml_dtypes"
 HOST_REFUSED = set(

@@ -3,8 +3,12 @@
 from rdujax.frontend.rules import access as access
 from rdujax.frontend.rules import complexes as complexes
 from rdujax.frontend.rules import contraction as contraction
+from rdujax.frontend.rules import control as control
 from rdujax.frontend.rules import elementwise as elementwise
 from rdujax.frontend.rules import fourier as fourier
 from rdujax.frontend.rules import indexing as indexing
+from rdujax.frontend.rules import ordering as ordering
+from rdujax.frontend.rules import random as random
 from rdujax.frontend.rules import reduction as reduction
 from rdujax.frontend.rules import units as units
+from rdujax.frontend.rules import windows as windows

@@ -62,7 +62,7 @@ def _slice(site: Site) -> tuple[int, ...]:
 @rule("split")
 def _split(site: Site) -> tuple[int, ...]:
     axis, shape = site.parameters["axis"], site.builder.types[site.value(0)].shape
-    ends = list(accumulate((int(n) for n in site.parameters["sizes"]), initial=0))
+    ends = list(accumulate(map(int, site.parameters["sizes"]), initial=0))
     return tuple(
         sliced(
             site,
@@ -72,6 +72,18 @@ def _split(site: Site) -> tuple[int, ...]:
         )
         for first, last in zip(ends, ends[1:], strict=False)
     )
+
+
+@rule("unstack")
+def _unstack(site: Site) -> tuple[int, ...]:
+    axis, shape = site.parameters["axis"], site.builder.types[site.value(0)].shape
+    start, limit, stride = [0] * len(shape), list(shape), (1,) * len(shape)
+    parts = []
+    for i in range(shape[axis]):
+        start[axis], limit[axis] = i, i + 1
+        part = sliced(site, tuple(start), tuple(limit), stride)
+        parts.append(site.add(Move(Reshape((*shape[:axis], *shape[axis + 1 :]))), part))
+    return tuple(parts)
 
 
 def sliced(site: Site, start: tuple[int, ...], limit: tuple[int, ...], stride: tuple[int, ...]) -> int:
@@ -91,7 +103,7 @@ def _pad(site: Site) -> tuple[int, ...]:
     if not any(any(edge) for edge in edges):
         return (operand,)
     low, high, interior = (tuple(edge[i] for edge in edges) for i in range(3))
-    number = np.asarray(value.value).item() if isinstance(value, Scalar) else 0
+    number = value.number if isinstance(value, Scalar) else 0
     padded = site.add(Move(Pad(low, high, interior, number)), operand)
     if isinstance(value, Scalar):
         return (padded,)

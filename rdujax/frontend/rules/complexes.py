@@ -21,7 +21,7 @@ COMPLEX_RULES: Registry[Rule] = Registry("rule for complex operands")
 # They move values and compute nothing: what they do to a complex array, they do to both parts.
 MOVES = (
     "broadcast_in_dim concatenate copy copy_p dynamic_slice dynamic_update_slice expand_dims gather "
-    "optimization_barrier pad reshape rev select_n slice split squeeze stop_gradient transpose"
+    "optimization_barrier pad reshape rev select_n slice split squeeze stack stop_gradient transpose unstack"
 ).split()
 
 
@@ -63,6 +63,7 @@ def parts(site: Site, i: int) -> tuple[Part, Part]:
     if isinstance(operand, Scalar):
         value = np.asarray(operand.value)
         return _scalar(np.real(value)), _scalar(np.imag(value))
+    assert isinstance(operand, int)
     return operand, ZERO
 
 
@@ -103,7 +104,7 @@ def _move(site: Site) -> tuple[Operand, ...]:
 @rule("complex")
 def _complex(site: Site) -> tuple[Operand, ...]:
     real, imaginary = site.operands
-    assert not isinstance(real, Pair) and not isinstance(imaginary, Pair)
+    assert isinstance(real, int | Scalar) and isinstance(imaginary, int | Scalar)
     return (Pair(real, imaginary),)
 
 

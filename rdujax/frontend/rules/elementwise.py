@@ -1,25 +1,32 @@
 """Element-wise primitives: one SIMD instruction each."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from jax.lax import RoundingMethod
 
 from rdujax.frontend.rule import Scalar, Site, rule
-from rdujax.numerics.formats import BOOL, Format, format_of
+from rdujax.numerics.convert import WORDS
+from rdujax.numerics.formats import BF16, INT32, UINT32, Format, format_of
 from rdujax.numerics.functions import FUNCTIONS
 from rdujax.ops.map import Map
 from rdujax.ops.move import Move
 from rdujax.streams.access import Broadcast
-from rdujax.units.pcu.expression import CONVERT, IMMEDIATE, Expression, Instruction
+from rdujax.units.pcu.expression import BITCAST, CONVERT, IMMEDIATE, Expression, Instruction
 
 # JAX's name of a primitive -> the machine's name of the function. Operands in the same order.
 SAME_ORDER = {
     "add": "add", "add_any": "add", "sub": "sub", "mul": "mul", "div": "div", "rem": "rem", "neg": "neg",
     "abs": "abs", "sign": "sign", "max": "max", "min": "min", "square": "square", "sqrt": "sqrt", "rsqrt": "rsqrt",
     "exp": "exp", "exp2": "exp2", "expm1": "expm1", "log": "log", "log1p": "log1p", "logistic": "sigmoid",
-    "tanh": "tanh", "erf": "erf", "erfc": "erfc", "sin": "sin", "cos": "cos",
+    "tanh": "tanh", "erf": "erf", "erfc": "erfc", "erf_inv": "erf_inv", "cbrt": "cbrt",
+    "tan": "tan", "asin": "asin", "acos": "acos", "atan": "atan", "atan2": "atan2", "sinh": "sinh", "cosh": "cosh",
+    "asinh": "asinh", "acosh": "acosh", "atanh": "atanh", "sin": "sin", "cos": "cos",
     "eq": "equal", "ne": "not_equal", "lt": "less", "le": "less_equal", "gt": "greater", "ge": "greater_equal",
-    "clamp": "clamp", "and": "and", "or": "or", "xor": "xor", "not": "not", "shift_left": "shift_left",
+    "floor": "floor", "ceil": "ceil", "is_finite": "is_finite", "population_count": "population_count",
+    "clz": "count_leading_zeros", "nextafter": "next_after", "clamp": "clamp",
+    "and": "and", "or": "or", "xor": "xor", "not": "not", "shift_left": "shift_left",
     "shift_right_logical": "shift_right_logical", "shift_right_arithmetic": "shift_right_arithmetic",
 }  # fmt: skip
 
@@ -34,6 +41,39 @@ def _integer_power(site: Site) -> tuple[int, ...]:
     return (instruction(site, "integer_power", (0,), immediate=int(site.parameters["y"])),)
 
 
+@rule("pow")
+def _power(site: Site) -> tuple[int, ...]:
+    """An exponent in INT32 is read as a floating number, exact up to 2^24."""
+    base, exponent = site.operands
+    fmt = _format(site, 0)
+    if _format(site, 1) is fmt:
+        return (instruction(site, "pow", (0, 1)),)
+    if isinstance(exponent, Scalar):
+        exponent = Scalar(float(exponent.value), fmt.dtype)
+    else:
+        exponent = converted(site, site.value(1), fmt)
+    return (instruction(replace(site, operands=(base, exponent)), "pow", (0, 1)),)
+
+
+@rule("round")
+def _round(site: Site) -> tuple[int, ...]:
+    to_even = int(site.parameters["rounding_method"]) == int(RoundingMethod.TO_NEAREST_EVEN)
+    return (instruction(site, "round_even" if to_even else "round", (0,)),)
+
+
+@rule("reduce_precision")
+def _reduce_precision(site: Site) -> tuple[int, ...]:
+    """To BF16 and back; what a format has anyway stays."""
+    value, fmt = site.value(0), _format(site, 0)
+    exponent_bits, mantissa_bits = site.parameters["exponent_bits"], site.parameters["mantissa_bits"]
+    if exponent_bits >= fmt.exponent_bits and mantissa_bits >= fmt.mantissa_bits:
+        return (value,)
+    if (exponent_bits, mantissa_bits) != (BF16.exponent_bits, BF16.mantissa_bits):
+        raise site.unsupported(f"{exponent_bits} exponent bits and {mantissa_bits} mantissa bits", "use 8 and 7: bf16")
+    steps = (Instruction(CONVERT, fmt, (0,), target=BF16), Instruction(CONVERT, BF16, (1,), target=fmt))
+    return (site.add(Map(Expression((fmt,), steps)), value),)
+
+
 @rule("one_minus_square")
 def _one_minus_square(site: Site) -> tuple[int, ...]:
     """The slope of tanh as newer versions of JAX write it: two results, the square and the difference."""
@@ -45,18 +85,60 @@ def _one_minus_square(site: Site) -> tuple[int, ...]:
 
 @rule("select_n")
 def _select(site: Site) -> tuple[int, ...]:
-    if len(site.operands) != 3 or _format(site, 0) is not BOOL:
-        raise site.unsupported("more than two cases", "use a boolean predicate, as jnp.where does")
+    if len(site.operands) == 2:
+        return (site.value(1),)
+    if _format(site, 0) is INT32:
+        return (_one_of_many(site),)
     return (instruction(site, "select", (0, 2, 1)),)  # JAX lists the case of False first
+
+
+def _one_of_many(site: Site) -> int:
+    """Case i where the selector is i: the last, unless the selector is below it, and so on to the first."""
+    fmt, values = _format(site, 1), [site.value(i) for i in range(len(site.operands))]
+    cases = range(1, len(values))
+    inputs, steps, found = (INT32, *(fmt for _ in cases)), [], len(values) - 1
+    for i in reversed(cases[:-1]):
+        at = len(inputs) + len(steps)
+        steps += [Instruction(IMMEDIATE, INT32, (), i), Instruction("less", INT32, (0, at))]
+        steps.append(Instruction("select", fmt, (at + 1, i, found)))
+        found = at + 2
+    return site.add(Map(Expression(inputs, tuple(steps))), *(_spread(site, v) for v in values))
 
 
 @rule("convert_element_type")
 def _convert(site: Site) -> tuple[int, ...]:
+    return (converted(site, site.value(0), format_of(site.parameters["new_dtype"], where=site.source)),)
+
+
+@rule("bitcast_convert_type")
+def _bitcast(site: Site) -> tuple[int, ...]:
     source, target = _format(site, 0), format_of(site.parameters["new_dtype"], where=site.source)
     if source is target:
         return (site.value(0),)
-    expression = Expression((source,), (Instruction(CONVERT, source, (0,), target=target),))
-    return (site.add(Map(expression), site.value(0)),)
+    if {source, target} - WORDS:
+        raise site.unsupported(
+            f"bits of {source} read as {target}", f"one of {', '.join(sorted(map(str, WORDS)))} in another of them"
+        )
+    return (site.add(Map(Expression((source,), (Instruction(BITCAST, source, (0,), target=target),))), site.value(0)),)
+
+
+def flipped(site: Site, value: int) -> int:
+    """A UINT32 value as INT32 of the same order, or back: the upper bit flipped."""
+    source = site.builder.types[value].fmt
+    flip = Instruction(IMMEDIATE, INT32, (), -(2**31))
+    if source is UINT32:
+        steps = (Instruction(BITCAST, UINT32, (0,), target=INT32), flip, Instruction("xor", INT32, (1, 2)))
+    else:
+        steps = (flip, Instruction("xor", INT32, (0, 1)), Instruction(BITCAST, INT32, (2,), target=UINT32))
+    return site.add(Map(Expression((source,), steps)), value)
+
+
+def converted(site: Site, value: int, target: Format) -> int:
+    """The value in another format, by one conversion where it has another one."""
+    source = site.builder.types[value].fmt
+    if source is target:
+        return value
+    return site.add(Map(Expression((source,), (Instruction(CONVERT, source, (0,), target=target),))), value)
 
 
 @rule("copy", "optimization_barrier")

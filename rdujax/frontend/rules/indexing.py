@@ -1,19 +1,26 @@
 """Reads and writes at places that are computed: dynamic slices, gather, scatter."""
 
+from math import prod
 from typing import Any
 
 import jax
 import numpy as np
 
-from rdujax.frontend.rule import Scalar, Site, rule
+from rdujax.base import compat
+from rdujax.frontend.rule import Empty, Scalar, Site, rule
 from rdujax.frontend.rules.access import sliced
 from rdujax.numerics.formats import BOOL, INT32, Format, format_of
 from rdujax.ops.dynamic import DynamicSlice, DynamicUpdate
+from rdujax.ops.map import Map
+from rdujax.ops.move import Move
 from rdujax.ops.put import Put
 from rdujax.ops.take import Mode, Places, Take
+from rdujax.streams.access import Reshape
+from rdujax.units.pcu.expression import Expression, Instruction
 
 SCATTERS = {
-    "scatter": "set", "scatter-add": "add", "scatter-mul": "mul", "scatter-min": "min", "scatter-max": "max",
+    "scatter": "set", "scatter-add": "add", "scatter-sub": "sub", "scatter-mul": "mul", "scatter-min": "min",
+    "scatter-max": "max",
 }  # fmt: skip
 
 
@@ -45,6 +52,8 @@ def _dynamic_update(site: Site) -> tuple[int, ...]:
 @rule("gather")
 def _gather(site: Site) -> tuple[int, ...]:
     numbers, x = site.parameters["dimension_numbers"], site.value(0)
+    if isinstance(site.operands[1], Empty):
+        return (_fixed(site, x),)
     mode = _mode(site)
     places = Places(
         tuple(numbers.offset_dims),
@@ -60,6 +69,8 @@ def _gather(site: Site) -> tuple[int, ...]:
 @rule(*SCATTERS)
 def _scatter(site: Site) -> tuple[int, ...]:
     numbers, x = site.parameters["dimension_numbers"], site.value(0)
+    if site.primitive == "scatter" and not _only_writes(site.parameters["update_jaxpr"]):
+        raise site.unsupported("a function of what is there", "write x.at[i].set(f(x[i])) for x.at[i].apply(f)")
     places = Places(
         tuple(numbers.update_window_dims),
         tuple(numbers.inserted_window_dims),
@@ -67,8 +78,40 @@ def _scatter(site: Site) -> tuple[int, ...]:
         tuple(numbers.operand_batching_dims),
         tuple(numbers.scatter_indices_batching_dims),
     )
+    if isinstance(site.operands[1], Empty):
+        return (_all_of_it(site, x),)
     op = Put(places, SCATTERS[site.primitive], site.builder.types[x].fmt, _mode(site))
     return (site.add(op, x, site.value(1), site.value(2)),)
+
+
+def _fixed(site: Site, x: int) -> int:
+    """A slice whose place no index names: it begins where the tensor does."""
+    sizes, shape = tuple(site.parameters["slice_sizes"]), tuple(site.results[0].shape)
+    part = sliced(site, (0,) * len(sizes), sizes, (1,) * len(sizes))
+    if prod(shape) != prod(sizes):
+        raise site.unsupported("one slice many times, by indices of no axis", "use jnp.broadcast_to")
+    return part if shape == sizes else site.add(Move(Reshape(shape)), part)
+
+
+def _all_of_it(site: Site, x: int) -> int:
+    """An update whose place no index names: of the whole tensor."""
+    kind, update, function = site.builder.types[x], site.value(2), SCATTERS[site.primitive]
+    shape = site.builder.types[update].shape
+    if prod(shape) != kind.elements:
+        raise site.unsupported("an update of a part by indices of no axis", "update all of it, or name the part")
+    if shape != kind.shape:
+        update = site.add(Move(Reshape(kind.shape)), update)
+    if function == "set":
+        return update
+    return site.add(Map(Expression((kind.fmt, kind.fmt), (Instruction(function, kind.fmt, (0, 1)),))), x, update)
+
+
+def _only_writes(combiner: Any) -> bool:
+    """Whether the update takes the place of what is there."""
+    if combiner is None:
+        return True
+    jaxpr, _ = compat.open_jaxpr(combiner)
+    return jaxpr.outvars == [jaxpr.invars[1]]
 
 
 def _place(site: Site, i: int) -> int:
@@ -88,11 +131,11 @@ def _within(place: Any, length: int, size: int) -> int:
 
 
 def _mode(site: Site) -> Mode:
-    """What becomes of slices that reach beyond the tensor; what is promised not to happen is clipped."""
+    """What becomes of slices that reach beyond the tensor."""
     modes = jax.lax.GatherScatterMode
     mode = site.parameters.get("mode")
     found: dict[Any, Mode] = {
-        modes.CLIP: "clip", modes.PROMISE_IN_BOUNDS: "clip", modes.FILL_OR_DROP: "fill", None: "fill",
+        modes.CLIP: "clip", modes.FILL_OR_DROP: "fill", modes.PROMISE_IN_BOUNDS: "promised", None: "fill",
     }  # fmt: skip
     if mode not in found:
         raise site.unsupported(f"the mode {mode}", "use clip, fill or promise_in_bounds")
@@ -100,7 +143,9 @@ def _mode(site: Site) -> Mode:
 
 
 def _fill_value(given: Any, fmt: Format) -> float | int | bool:
-    """What JAX documents for `fill_value=None`: NaN, the least integer, or True."""
+    """What JAX documents for `fill_value=None`: NaN, the least integer or the largest without a sign, or True."""
     if given is not None:
-        return np.asarray(given).item()
-    return float("nan") if fmt.is_float else True if fmt is BOOL else -(2**31)
+        return Scalar(given, fmt.dtype).number
+    if fmt.is_float:
+        return float("nan")
+    return True if fmt is BOOL else -(2**31) if fmt is INT32 else 2**32 - 1

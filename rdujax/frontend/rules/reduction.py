@@ -1,7 +1,8 @@
 """Reductions over axes."""
 
 from rdujax.frontend.rule import Site, rule
-from rdujax.numerics.formats import format_of
+from rdujax.frontend.rules.elementwise import flipped
+from rdujax.numerics.formats import INT32, UINT32, format_of
 from rdujax.ops.reduce import Reduce
 
 FUNCTIONS = {
@@ -16,4 +17,7 @@ def _reduce(site: Site) -> tuple[int, ...]:
     if not axes:
         return (site.value(0),)
     output = format_of(site.results[0].dtype, where=site.source)
-    return (site.add(Reduce(FUNCTIONS[site.primitive], axes, output), site.value(0)),)
+    function, value = FUNCTIONS[site.primitive], site.value(0)
+    if output is UINT32 and function in ("max", "min"):
+        return (flipped(site, site.add(Reduce(function, axes, INT32), flipped(site, value))),)
+    return (site.add(Reduce(function, axes, output), value),)

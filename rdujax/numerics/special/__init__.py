@@ -14,7 +14,16 @@ import jax.numpy as jnp
 
 from rdujax.numerics import arithmetic, tables
 from rdujax.numerics.bits import INF_BITS, QNAN_BITS, as_carriers, flush_bits, from_bits, magnitude, one_nan, to_bits
-from rdujax.numerics.special import circular, exponential, logarithm, logistic, normal
+from rdujax.numerics.special import (
+    angle,
+    circular,
+    exponential,
+    hyperbolic,
+    inverse_normal,
+    logarithm,
+    logistic,
+    normal,
+)
 from rdujax.numerics.special.derivatives import DERIVATIVES
 from rdujax.numerics.special.steps import ONE_BITS
 
@@ -78,6 +87,8 @@ def _composed(name: str, steps: Elementwise, bound_ulp: float, domain: str) -> S
 
 
 _ALL = "all numbers"
+_INSIDE = "-1 to 1; NaN beyond"
+_FINITE = "finite x, however large; NaN at the infinities"
 
 SPECIAL: dict[str, SpecialFunction] = {
     function.name: function
@@ -92,9 +103,20 @@ SPECIAL: dict[str, SpecialFunction] = {
         _composed("tanh", logistic.tanh, 0.75, _ALL),
         _composed("erf", normal.erf, 0.7, _ALL),
         _composed("erfc", normal.erfc, 0.69, _ALL),
+        _composed("erf_inv", inverse_normal.erf_inv, 0.69, _INSIDE),
         _composed("gelu", normal.gelu, 0.63, _ALL),
-        _composed("sin", circular.sin, 0.78, "finite x, however large; NaN at the infinities"),
-        _composed("cos", circular.cos, 0.78, "finite x, however large; NaN at the infinities"),
+        _composed("sin", circular.sin, 0.78, _FINITE),
+        _composed("cos", circular.cos, 0.78, _FINITE),
+        _composed("tan", circular.tan, 0.93, _FINITE),
+        _composed("asin", angle.asin, 0.51, _INSIDE),
+        _composed("acos", angle.acos, 0.51, _INSIDE),
+        _composed("atan", angle.atan, 0.51, _ALL),
+        _composed("sinh", hyperbolic.sinh, 0.82, _ALL),
+        _composed("cosh", hyperbolic.cosh, 0.6, _ALL),
+        _composed("asinh", hyperbolic.asinh, 1.55, _ALL),
+        _composed("acosh", hyperbolic.acosh, 2.15, "x >= 1; NaN below"),
+        _composed("atanh", hyperbolic.atanh, 0.56, _INSIDE),
+        _composed("cbrt", hyperbolic.cbrt, 0.6, _ALL),
         _member("sqrt", arithmetic.sqrt, 0.5, "x >= -0; NaN below", "Square root: one result (N5)."),
         _member("rsqrt", arithmetic.rsqrt, 1.5, "x >= -0; NaN below", "1 / sqrt(x): two results (N5)."),
         _member("reciprocal", arithmetic.reciprocal, 0.5, _ALL, "1 / x: one result (N5)."),

@@ -1,4 +1,4 @@
-"""FP32 sin and cos for every finite argument.
+"""FP32 sin, cos and tan for every finite argument.
 
 The argument is reduced by whole numbers (Payne and Hanek 1983): its 24-bit integer times a 96-bit window of 2/pi gives
 the quadrant and 62 bits of the fraction of it, whatever the exponent. Nothing is lost for huge arguments, where one ulp
@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rdujax.numerics import arithmetic
 from rdujax.numerics.bits import MAGNITUDE_MASK, from_bits, to_bits
 from rdujax.numerics.special import exact
 from rdujax.numerics.special.steps import (
@@ -18,9 +19,11 @@ from rdujax.numerics.special.steps import (
     add,
     exact_product,
     exact_square,
+    exact_sum,
     horner,
     magnitude_of,
     mul,
+    pair_quotient,
     sorted_sum,
     sub,
     with_sign_of,
@@ -28,6 +31,8 @@ from rdujax.numerics.special.steps import (
 
 _ONE = np.float32(1.0)
 _HALF = np.float32(0.5)
+# Up to here tan x = x to a third of an ulp.
+_SMALL = np.float32(2.0**-12)
 _HIDDEN_BIT = np.int32(1 << 23)
 # The largest FP32 number below pi/4: up to here the argument needs no reduction.
 _QUARTER_PI = np.float32(0.78539813)
@@ -81,21 +86,21 @@ def _reduced(x: jax.Array) -> tuple[jax.Array, Pair]:
     )
 
 
-def _both(r: jax.Array, low: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """(sin, cos) of r + low for |r| <= pi/4."""
+def _both(r: jax.Array, low: jax.Array) -> tuple[Pair, Pair]:
+    """(sin, cos) of r + low for |r| <= pi/4, each a large part and what is to be added."""
     square, square_low = exact_square(r)
     half = mul(_HALF, square)
     sine_tail = add(mul(mul(r, square), horner(square, _SIN)), sub(low, mul(half, low)))
     top, rest = sorted_sum(_ONE, -half)
     cosine_tail = sub(mul(mul(square, square), horner(square, _COS)), add(mul(_HALF, square_low), mul(r, low)))
-    return add(r, sine_tail), add(top, add(rest, cosine_tail))
+    return (r, sine_tail), (top, add(rest, cosine_tail))
 
 
 def _quarter_turned(x: jax.Array, turns: int) -> jax.Array:
     """sin(|x| + turns * pi/2)."""
     quadrant, rest = _reduced(x)
     quadrant = quadrant + turns
-    sine, cosine = _both(*rest)
+    sine, cosine = (add(*pair) for pair in _both(*rest))
     value = jnp.where((quadrant & 1) == 0, sine, cosine)
     turned = from_bits(to_bits(value) ^ ((quadrant & 2) << 30))
     return jnp.where(magnitude_of(x) == np.float32(np.inf), np.float32(np.nan), turned)
@@ -109,3 +114,16 @@ def sin(x: jax.Array) -> jax.Array:
 def cos(x: jax.Array) -> jax.Array:
     """Cosine of x radians; NaN at the infinities."""
     return _quarter_turned(x, 1)
+
+
+def tan(x: jax.Array) -> jax.Array:
+    """Tangent of x radians, the quotient of the pairs; x itself where it is small, NaN at the infinities."""
+    size = jnp.maximum(magnitude_of(x), _SMALL)
+    quadrant, rest = _reduced(size)
+    sine, cosine = (exact_sum(*pair) for pair in _both(*rest))
+    swapped = (quadrant & 1) == 1
+    top, top_low = (jnp.where(swapped, -c, s) for s, c in zip(sine, cosine, strict=True))
+    bottom, bottom_low = (jnp.where(swapped, s, c) for s, c in zip(sine, cosine, strict=True))
+    value = pair_quotient((top, top_low), (bottom, bottom_low), arithmetic.reciprocal(bottom))
+    value = jnp.where(size == np.float32(np.inf), np.float32(np.nan), with_sign_of(value, x))
+    return jnp.where(magnitude_of(x) < _SMALL, x, value)

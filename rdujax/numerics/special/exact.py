@@ -51,6 +51,52 @@ def quadrant_windows() -> np.ndarray:
 
 
 @functools.cache
+def logarithms(steps: int, first: int, last: int) -> np.ndarray:
+    """float32[3, last - first + 1]: for every k, c = steps / k rounded, and -log(c) as a pair, larger part first."""
+    table = np.zeros((3, last - first + 1), np.float32)
+    for row, k in enumerate(range(first, last + 1)):
+        table[0, row] = steps / k
+        c = int(math.ldexp(float(table[0, row]), 60)) << (FRACTION_BITS - 60)
+        value = 2 * _artanh((_UNIT - c) * _UNIT // (_UNIT + c))
+        table[1, row] = _as_float32(value)
+        rounded = int(math.ldexp(float(table[1, row]), 60)) << (FRACTION_BITS - 60)
+        table[2, row] = _as_float32(value - rounded)
+    table.flags.writeable = False
+    return table
+
+
+def _artanh(u: int) -> int:
+    square, power, total, k = u * u // _UNIT, u, 0, 0
+    while power not in (0, -1):
+        total += power // (2 * k + 1)
+        power = power * square // _UNIT
+        k += 1
+    return total
+
+
+@functools.cache
+def angles(steps: int) -> np.ndarray:
+    """float32[2, steps + 1]: the arctangents of 0, 1 / steps, ... 1 as pairs, the larger part first."""
+    table = np.zeros((2, steps + 1), np.float32)
+    for k in range(1, steps + 1):
+        value = pi() // 4 if k == steps else _arctan(_UNIT * k // steps)
+        table[0, k] = _as_float32(value)
+        rounded = int(math.ldexp(float(table[0, k]), 60)) << (FRACTION_BITS - 60)
+        table[1, k] = _as_float32(value - rounded)
+    table.flags.writeable = False
+    return table
+
+
+def _arctan(u: int) -> int:
+    square, power, total, k = u * u // _UNIT, u, 0, 0
+    while power:
+        total += power // (2 * k + 1) * (1 - 2 * (k & 1))
+        power = power * square // _UNIT
+        k += 1
+    return total
+
+
+@functools.cache
 def normal_tail(steepness: int, rows: int, rows_per_unit: int, terms: int) -> np.ndarray:
     """float32[terms + 1, rows]: Taylor coefficients of a function that falls slowly where a normal tail falls fast.
 

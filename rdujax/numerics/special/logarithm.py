@@ -24,8 +24,8 @@ _HALF = np.float32(0.5)
 _ONE = np.float32(1.0)
 _SQRT_HALF_BITS = np.int32(0x3F3504F3)
 # ln 2 in two parts: the first has 15 bits, so that n times it is exact.
-_LN2_HIGH = np.float32(0.69314575195312500)
-_LN2_LOW = np.float32(0.693147180559945309 - 0.69314575195312500)
+LN2_HIGH = np.float32(0.69314575195312500)
+LN2_LOW = np.float32(0.693147180559945309 - 0.69314575195312500)
 # (log(1 + f) - f + f**2 / 2) / f**3 for sqrt(1/2) - 1 <= f <= sqrt(2) - 1; the error is below 2**-30 of log(1 + f).
 _TAIL = tuple(
     map(
@@ -37,7 +37,7 @@ _TAIL = tuple(
 _INVERSE = tuple(map(np.float32, (1.0017675, -1.0895427, 0.9722731)))
 
 
-def _decomposed(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+def decomposed(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """(n, f) with x = 2**n * (1 + f) for positive normal x; n as int32, f exact."""
     above = to_bits(x) - _SQRT_HALF_BITS
     n = above >> MANTISSA_BITS
@@ -47,10 +47,10 @@ def _decomposed(x: jax.Array) -> tuple[jax.Array, jax.Array]:
 def _assembled(n: jax.Array, f: jax.Array, lost: jax.Array | None) -> jax.Array:
     """n ln 2 + log(1 + f) + lost."""
     count = n.astype(jnp.float32)
-    high, rest = sorted_sum(mul(count, _LN2_HIGH), f)
+    high, rest = sorted_sum(mul(count, LN2_HIGH), f)
     square, square_low = exact_square(f)
     tail = sub(mul(mul(f, square), horner(f, _TAIL)), mul(_HALF, square_low))
-    small = add(rest, add(tail, mul(count, _LN2_LOW)))
+    small = add(rest, add(tail, mul(count, LN2_LOW)))
     if lost is not None:
         small = add(small, lost)
     high, rest = sorted_sum(high, mul(np.float32(-0.5), square))
@@ -59,14 +59,14 @@ def _assembled(n: jax.Array, f: jax.Array, lost: jax.Array | None) -> jax.Array:
 
 def log(x: jax.Array) -> jax.Array:
     """Natural logarithm: -inf for zeros, NaN for negative numbers."""
-    n, f = _decomposed(x)
+    n, f = decomposed(x)
     return _outside_domain(x, _assembled(n, f, None))
 
 
 def log1p(x: jax.Array) -> jax.Array:
     """log(1 + x): -inf for -1, NaN below; x itself where it is so small that the next term is lost."""
     total = add(_ONE, x)
-    n, f = _decomposed(total)
+    n, f = decomposed(total)
     # What the sum lost: exact, each difference is between numbers within a factor of two or has x or 1 as its result.
     lost = jnp.where(x < _ONE, sub(x, sub(total, _ONE)), sub(_ONE, sub(total, x)))
     weight = mul(power_of_two(-jnp.minimum(n, 126)), horner(f, _INVERSE))

@@ -39,7 +39,7 @@ _ONE = np.float32(1.0)
 _ZERO = np.float32(0.0)
 # erf(x) / x - 1 in x**2 for |x| <= 1/2; the error is below 2**-29.1 of erf.
 _ERF_SMALL = np.float32(0.5)
-_ERF = tuple(map(np.float32, (0.12837917, -0.3761261, 0.112828486, -0.026757954, 0.0047182157)))
+ERF = tuple(map(np.float32, (0.12837917, -0.3761261, 0.112828486, -0.026757954, 0.0047182157)))
 
 
 def _tail(a: jax.Array, steepness: int, rows: int) -> tuple[Pair, jax.Array]:
@@ -63,19 +63,24 @@ def _complement(whole: np.float32, part: Pair, n: jax.Array) -> Pair:
     return high, sub(rest, scaled(part[1], n))
 
 
+def erfc_pair(a: jax.Array) -> tuple[Pair, jax.Array]:
+    """((high, low), n) with erfc(a) = (high + low) * 2**n, for 0 <= a up to where it is below 2**-126."""
+    return _tail(jnp.minimum(a, _ERFC_LIMIT), 2, _ERFC_ROWS)
+
+
 def erfc(x: jax.Array) -> jax.Array:
     """1 - erf(x), exact in its far tail as well: zero only where it is below 2**-126."""
-    part, n = _tail(jnp.minimum(magnitude_of(x), _ERFC_LIMIT), 2, _ERFC_ROWS)
+    part, n = erfc_pair(magnitude_of(x))
     return jnp.where(x < _ZERO, add(*_complement(np.float32(2.0), part, n)), scaled(add(*part), n))
 
 
 def erf(x: jax.Array) -> jax.Array:
     """The error function: an odd polynomial up to 1/2, 1 - erfc beyond. Keeps the sign of zero."""
-    part, n = _tail(jnp.minimum(magnitude_of(x), _ERFC_LIMIT), 2, _ERFC_ROWS)
+    part, n = erfc_pair(magnitude_of(x))
     large = with_sign_of(add(*_complement(_ONE, part, n)), x)
     # The factor x is applied without its exponent, so that nothing underflows on the way.
     m, shift = normalized(x)
-    small = scaled(add(m, mul(m, horner(mul(x, x), _ERF))), shift)
+    small = scaled(add(m, mul(m, horner(mul(x, x), ERF))), shift)
     return jnp.where(magnitude_of(x) < _ERF_SMALL, small, large)
 
 

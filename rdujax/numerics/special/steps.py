@@ -140,11 +140,13 @@ def pair_product(x: Pair, y: Pair) -> Pair:
 
 
 def pair_quotient(x: Pair, y: Pair, inverse: jax.Array) -> jax.Array:
-    """x / y rounded almost correctly, given `inverse`, 1 / y[0] to one ulp.
+    """x / y rounded almost correctly, given `inverse`, 1 / y[0] to one ulp."""
+    return add(*quotient_pair(x, y, inverse))
 
-    The first quotient may be two ulp off; its exact remainder gives the correction.
-    """
+
+def quotient_pair(x: Pair, y: Pair, inverse: jax.Array) -> Pair:
+    """x / y as a first quotient, which may be two ulp off, and its correction by the exact remainder."""
     quotient = mul(x[0], inverse)
     high, low = exact_product(quotient, y[0])
     remainder = add(sub(sub(x[0], high), low), sub(x[1], mul(quotient, y[1])))
-    return add(quotient, mul(remainder, inverse))
+    return quotient, mul(remainder, inverse)

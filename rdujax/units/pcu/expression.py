@@ -3,8 +3,8 @@
     inputs %0 %1     %2 = mul.bf16 %0 %1     %3 = tanh.bf16 %2
 
 An expression is a straight line of instructions over operands that all have one shape. Each instruction names a
-function of the numerics registry (or `convert`, or an `immediate`) and the format in which it computes. The text
-form is for reading; `to_json` and `from_json` are complete: `from_json(e.to_json()) == e`.
+function of the numerics registry (or `convert`, `bitcast`, an `immediate`) and the format in which it computes. The
+text form is for reading; `to_json` and `from_json` are complete: `from_json(e.to_json()) == e`.
 
 Instructions and expressions that compute other bits are not equal: -0.0 is another immediate than 0.0, and NaN is NaN.
 """
@@ -20,14 +20,19 @@ import numpy as np
 
 from rdujax.base.errors import ArgumentError, FormatError, describe
 from rdujax.numerics import convert, formats
-from rdujax.numerics.formats import BF16, BOOL, FP32, INT32, Format
+from rdujax.numerics.formats import BF16, BOOL, FP32, INT32, UINT32, Format
 from rdujax.numerics.functions import FUNCTIONS, apply
 
-IMMEDIATE, CONVERT = "immediate", "convert"
+IMMEDIATE, CONVERT, BITCAST = "immediate", "convert", "bitcast"
 _POWER, _SELECT = "integer_power", "select"
-# Functions that the tail looks up in a table or a sequencer rather than in an arithmetic stage of the body.
-TABLES = frozenset("exp exp2 expm1 log log1p reciprocal rsqrt sqrt sigmoid tanh silu gelu erf erfc sin cos".split())
-TAIL = TABLES | {"div", "rem", CONVERT}
+TARGETED = (CONVERT, BITCAST)  # they say in which format the result is
+# Functions that the tail looks up in a table or a sequencer rather than in an arithmetic stage of the body. Its
+# generator of random words, which rounds stochastically, is assumed to take keys and counters as operands as well.
+TABLES = frozenset(
+    "exp exp2 expm1 log log1p reciprocal rsqrt sqrt cbrt sigmoid tanh silu gelu erf erfc erf_inv"
+    " sin cos tan asin acos atan sinh cosh asinh acosh atanh".split()
+)
+TAIL = TABLES | {"div", "rem", "pow", "atan2", "random_first", "random_second", "random_bits", CONVERT}
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,16 +52,16 @@ class Instruction:
     target: Format | None = None
 
     def __post_init__(self) -> None:
-        function = None if self.function in (IMMEDIATE, CONVERT) else FUNCTIONS[self.function]
+        function = None if self.function in (IMMEDIATE, CONVERT, BITCAST) else FUNCTIONS[self.function]
         if function and self.fmt not in function.formats:
             allowed = ", ".join(map(str, function.formats))
             raise FormatError(
                 describe("a format that the function does not have", given=str(self), allowed=allowed, where="SIMD")
             )
-        arity = function.arity if function else int(self.function == CONVERT)
+        arity = function.arity if function else int(self.function in TARGETED)
         if len(self.operands) != arity:
             raise ArgumentError(describe("another number of operands", given=str(self), allowed=arity, where="SIMD"))
-        if (self.target is not None) != (self.function == CONVERT):
+        if (self.target is not None) != (self.function in TARGETED):
             raise ArgumentError(
                 describe("a target is for conversions", given=str(self), allowed=f"one with {CONVERT}, else none")
             )
@@ -87,7 +92,7 @@ class Instruction:
     @property
     def result(self) -> Format:
         """Format of the result: predicates for comparisons, the target of a conversion, otherwise `fmt`."""
-        if self.function == CONVERT:
+        if self.function in TARGETED:
             assert self.target is not None
             return self.target
         if self.function == IMMEDIATE:
@@ -141,7 +146,7 @@ class Expression:
     @property
     def flops(self) -> int:
         """Floating operations per element: one for each instruction that computes in BF16 or FP32."""
-        return sum(step.function != CONVERT and step.fmt.is_float for step in self.work)
+        return sum(step.function not in TARGETED and step.fmt.is_float for step in self.work)
 
     def __str__(self) -> str:
         head = " ".join(str(f) for f in self.inputs)
@@ -205,6 +210,9 @@ def _step(step: Instruction, values: list[jax.Array], *, wide: bool) -> jax.Arra
     if step.function == CONVERT:
         assert step.target is not None
         return convert.convert(operands[0], step.fmt, step.target)
+    if step.function == BITCAST:
+        assert step.target is not None
+        return convert.reinterpret(operands[0], step.fmt, step.target)
     fmt = step.fmt
     if fmt is BF16 and step.function in TABLES:
         operands = [convert.round_to(x, BF16) for x in operands]
@@ -219,6 +227,8 @@ def _plain(immediate: Any, fmt: Format, where: str) -> float | int | bool:
     if fmt is BOOL and isinstance(immediate, bool | np.bool_):
         return bool(immediate)
     if fmt is INT32 and isinstance(immediate, int | np.integer) and -(2**31) <= immediate < 2**31:
+        return int(immediate)
+    if fmt is UINT32 and isinstance(immediate, int | np.integer) and 0 <= immediate < 2**32:
         return int(immediate)
     if fmt.is_float and isinstance(immediate, int | float | np.generic):
         return float(immediate)

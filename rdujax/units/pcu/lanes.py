@@ -13,14 +13,13 @@ The law        Row of n values, L lanes (N9, order "lanes"): lane l combines x[l
                until one is left. Sums of BF16 are FP32 results. Without the tree the L lanes are what is delivered.
                Cutting a row into tiles changes no bit, for a tile is a whole number of vectors.
                cycles = rows x ceil(n / L) + stages - 1 + (ceil(log2 L) with the tree)
-Modelled       sum, max and min in FP32 (BF16 operands are exact in it) and INT32; and, or, xor of INT32; ragged rows,
-               whose missing values are the identity.
+Modelled       sum, prod, max and min in FP32 (BF16 operands are exact in it) and INT32; and, or, xor of INT32;
+               ragged rows, whose missing values are the identity.
 Not modelled   the latency of an accumulator: one value per lane and cycle is assumed, also for FP32.
 Sources        MICRO 2024, IV-A; the order in time and across lanes is the choice of N9. BF16 operands are assumed to
                have an FP32 accumulator in each of their lanes, as the cells of the array do.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from math import prod
@@ -28,68 +27,19 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from rdujax.base.errors import ArgumentError, FormatError, ShapeError, describe
-from rdujax.base.registry import Registry
 from rdujax.ledger.counts import Counts
 from rdujax.ledger.numbers import ceil_div, is_relaxed
-from rdujax.numerics import convert, reduce
+from rdujax.numerics import convert
 from rdujax.numerics.bits import to_bits
 from rdujax.numerics.formats import FP32, INT32, Format
+from rdujax.numerics.reductions import REDUCTIONS, Form, Tree
 from rdujax.streams import stream as streams
 from rdujax.streams.layout import Layout
 from rdujax.streams.lift import Executor, must_fit_int32, over_tiles
 from rdujax.streams.stream import Stream, poisoned
 from rdujax.units import pcu, pmu  # noqa: F401  (pmu declares what a stage reads)
-
-Fold = Callable[[jax.Array, jax.Array], jax.Array]
-Tree = Callable[[jax.Array, int], jax.Array]
-REDUCTIONS: Registry["Reduction"] = Registry("reduction", do="rdujax.units.pcu.lanes.REDUCTIONS lists them all")
-
-
-@dataclass(frozen=True)
-class Form:
-    """A reduction in one format: identity, (total [*shape], rows [steps, *shape]) -> total, and the halving tree.
-
-    chooses: the result is one of the values, which shares its derivative with its equals.
-    """
-
-    identity: float | int
-    in_time: Fold
-    tree: Tree
-    chooses: bool = False
-
-
-@dataclass(frozen=True)
-class Reduction:
-    """One reduction by name; a format that it does not have is None."""
-
-    name: str
-    fp32: Form | None
-    int32: Form
-
-
-def _any_order(identity: float | int, tree: Tree, chooses: bool = False) -> Form:
-    """The form of a reduction whose bits do not depend on the order: in time it is a tree as well."""
-    return Form(identity, lambda total, rows: tree(jnp.concatenate([total[None], rows]), 0), tree, chooses)
-
-
-def _define() -> None:
-    most, least = 2**31 - 1, -(2**31)
-    members = {
-        "sum": (Form(-0.0, reduce.time_sum, reduce.tree_sum), _any_order(0, reduce.integer_sum)),
-        "max": (_any_order(-np.inf, reduce.tree_max, chooses=True), _any_order(least, reduce.integer_max)),
-        "min": (_any_order(np.inf, reduce.tree_min, chooses=True), _any_order(most, reduce.integer_min)),
-        "and": (None, _any_order(-1, reduce.integer_and)),
-        "or": (None, _any_order(0, reduce.integer_or)),
-        "xor": (None, _any_order(0, reduce.integer_xor)),
-    }
-    for name, (fp32, int32) in members.items():
-        REDUCTIONS.add(name, Reduction(name, fp32, int32))
-
-
-_define()
 
 
 @dataclass(frozen=True)
@@ -107,7 +57,7 @@ class Reducer:
     def form(self, fmt: Format) -> Form:
         """The reduction on values of `fmt`; FormatError where it has none, UnknownNameError for no reduction at all."""
         found = REDUCTIONS[self.function]
-        form = found.fp32 if fmt.is_float else found.int32 if fmt is INT32 else None
+        form = found.form(fmt)
         if form is None:
             formats = "bf16, fp32, int32" if found.fp32 else "int32"
             raise FormatError(

@@ -14,6 +14,7 @@ import pytest
 
 import rdujax as rdu
 from rdujax.compiler import files, timeline, tracefile
+from rdujax.compiler.counters import turn_bytes
 from rdujax.estimate.pipeline import pipeline_of
 from rdujax.ledger.timetable import schedule
 from tests.rooms.compiler.samples import samples, small
@@ -308,7 +309,7 @@ def test_bytes_of_turns_sum_to_the_stream(turns, is_store):
     stream = rdu.compile(MONARCH.fn, *MONARCH.args, machine=small()).plan.kernels[0].streams[0]
     first = 100 if turns == 1 else 30
     stream = type(stream)("s", 0, "hbm", is_store, 100, -(-100 // turns), first, 1)
-    moved = timeline.turn_bytes(stream, turns)
+    moved = turn_bytes(stream, turns)
     assert moved.shape == (turns,) and moved.sum() == 100
     assert is_store or moved[0] == first
     assert np.ptp(moved[1:] if turns > 1 and not is_store else moved) <= 1

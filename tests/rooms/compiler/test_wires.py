@@ -147,6 +147,23 @@ def test_an_array_is_fed_a_vector_per_cycle_on_its_rows_and_less_on_its_columns(
     assert packets["b -> gemm"] == passes * 128 * 12 // 64
 
 
+def test_what_is_joined_goes_from_buffer_to_buffer():
+    """A stage without PCUs: each operand's own vectors, shared by the PMUs of the result."""
+    structs = [jax.ShapeDtypeStruct((rows, 64), jnp.bfloat16) for rows in (64, 16)]
+    program = rdu.compile(lambda x, y: jnp.concatenate([x, y]), *structs, machine="sn40l")
+    [kernel] = program.plan.kernels
+    assert kernel.pcus == 0
+    placement = place(program.graph, kernel, program.machine)
+    every = {f.name: f for f in flows(program.graph, kernel, placement.units, program.machine)}
+    for label, rows in (("x", 64), ("y", 16)):
+        flow = every[f"{label} -> concatenate"]
+        assert (flow.source_port, flow.target_port) == (Port.PMU, Port.PMU)
+        assert set(flow.sources) == set(placement.units.pmus[label])
+        assert [g[0] for g in flow.groups] == list(placement.units.pmus["concatenate"])
+        # A row of 64 BF16 is two vectors; in every turn, the last of each PMU may not be full.
+        assert 0 <= flow.packets * len(flow.groups) - 2 * rows < len(flow.groups) * kernel.tiling.turns
+
+
 def test_rows_of_a_fork_share_one_operand_and_columns_the_other():
     structs = [jax.ShapeDtypeStruct(s, jnp.bfloat16) for s in ((128, 512), (512, 1408), (512, 1408), (1408, 512))]
     program = rdu.compile(mlp, *structs, machine="sn40l", fusion=rdu.cut_after())

@@ -1,6 +1,7 @@
 """Every rule of the table against plain JAX: a rule without an example here fails."""
 
 import jax
+import jax.extend.random
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -15,7 +16,30 @@ Y = jnp.asarray(RNG.uniform(-2.5, 2.5, (5, 6)), jnp.float32)
 POSITIVE = jnp.asarray(RNG.uniform(0.1, 4.0, (5, 6)), jnp.float32)
 I = jnp.asarray(RNG.integers(-99, 99, (5, 6)), jnp.int32)  # noqa: E741
 J = jnp.asarray(RNG.integers(0, 7, (5, 6)), jnp.int32)
+U = jnp.asarray(RNG.integers(0, 2**32, (5, 6)), jnp.uint32)
 P, Q = X > 0, Y > 0
+
+
+def reduced(f):
+    """A reduction over one axis, over all, and over two with one between them."""
+    return lambda x, i: (f(x, 1), f(i, (0, 1)), f(x[None], (2, 0)), f(lax.bitcast_convert_type(i, jnp.uint32) - 3, 0))
+
+
+def reduced_bits(f):
+    return lambda i, p: (f(i, (0,)), f(p, (1,)), f(p, (0, 1)))
+
+
+def running(f):
+    return lambda x, i: (f(x, 1), f(x, 0, reverse=True), f(i, 1), f(lax.bitcast_convert_type(i, jnp.uint32), 0))
+
+
+def place(f):
+    return lambda x, i, u: (f(x, 1), f(i, 0), f(x.ravel()), f(u, 1))
+
+
+def single_of(u):
+    return lax.bitcast_convert_type(u, jnp.float32)
+
 
 EXAMPLES = {
     **{name: (getattr(lax, name), (X, Y)) for name in ("add", "sub", "mul", "div", "max", "min")},
@@ -39,20 +63,43 @@ EXAMPLES = {
     "reshape": (lambda x: x.reshape(3, 10), (X,)),
     "squeeze": (lambda x: jnp.squeeze(x[None], 0) + x, (X,)),
     "broadcast_in_dim": (lambda x: jnp.broadcast_to(x[:, None, :], (5, 3, 6)), (X,)),
-    **{
-        f"reduce_{name}": (lambda x, i, f=f: (f(x, 1), f(i, (0, 1)), f(x[None], (2, 0))), (X, J))
-        for name, f in (("sum", jnp.sum), ("prod", jnp.prod), ("max", jnp.max), ("min", jnp.min))
-    },
-    **{
-        f"reduce_{name}": (lambda i, p, f=f: (f(i, (0,)), f(p, (1,)), f(p, (0, 1))), (I, P))
-        for name, f in (("and", lax.reduce_and), ("or", lax.reduce_or), ("xor", lax.reduce_xor))
-    },
+    **{f"reduce_{name}": (reduced(getattr(jnp, name)), (X, J)) for name in ("sum", "prod", "max", "min")},
+    **{f"reduce_{name}": (reduced_bits(getattr(lax, f"reduce_{name}")), (I, P)) for name in ("and", "or", "xor")},
+    "bitcast_convert_type": (
+        lambda x, u: (lax.bitcast_convert_type(x, jnp.int32), single_of(u >> 2 | 1 << 23)),
+        (X, U),
+    ),
+    "nextafter": (lambda x, y: (lax.nextafter(x, y), lax.nextafter(x, x)), (X, Y)),
+    "threefry2x32": (lambda w: jax.extend.random.threefry_2x32(w[0, :2], w[1:].reshape(-1)), (U,)),
+    "pow": (
+        lambda x, y, j: (lax.pow(x, y), lax.pow(x, j), lax.pow(0.9, j), lax.pow(x, jnp.int32(3))),
+        (POSITIVE, Y, J),
+    ),
+    **{name: (getattr(lax, name), (X * 3.7,)) for name in ("floor", "ceil")},
+    "round": (lambda x: (jnp.round(x), lax.round(x, lax.RoundingMethod.AWAY_FROM_ZERO)), (jnp.round(X * 4) / 2,)),
+    "is_finite": (lax.is_finite, (X.at[0, :3].set(jnp.array([jnp.inf, -jnp.inf, jnp.nan])),)),
+    **{name: (getattr(lax, name), (X / 2.5,)) for name in ("erf_inv", "asin", "acos", "atanh")},
+    **{name: (getattr(lax, name), (X,)) for name in ("tan", "atan", "sinh", "cosh", "asinh", "cbrt")},
+    "acosh": (lax.acosh, (POSITIVE + 1,)),
+    "atan2": (lax.atan2, (X, Y)),
+    "reduce_precision": (lambda x: (lax.reduce_precision(x, 8, 7), lax.reduce_precision(x, 8, 23)), (X,)),
+    **{name: (getattr(lax, name), (I,)) for name in ("population_count", "clz")},
+    **{name: (running(getattr(lax, name)), (X, I)) for name in ("cumsum", "cumprod", "cummax", "cummin")},
+    "cumlogsumexp": (lambda x: (lax.cumlogsumexp(x, 1), lax.cumlogsumexp(x, 0, reverse=True)), (X,)),
+    **{name: (place(getattr(jnp, name)), (X, J, U)) for name in ("argmax", "argmin")},
+    "sort": (
+        lambda x, i, u: (jnp.sort(x, 0), jnp.argsort(i, 1), lax.sort((i, x, i + 1), num_keys=2), jnp.sort(u)),
+        (X, J, U),
+    ),
+    "top_k": (lambda x, i, u: (lax.top_k(x, 3), lax.top_k(i, 6), lax.top_k(u, 2)), (X, J, U)),
+    "dot_general": (lambda x, y: jnp.einsum("ij,kj->ik", x, y), (X, Y)),
     "slice": (lambda x: x[1:5:2, 2:] * 2.0, (X,)),
     "split": (lambda x: lax.sub(*jnp.split(x, 2, axis=1)), (X,)),
     "pad": (lambda x: lax.pad(x, 0.5, ((1, -1, 2), (0, 2, 0))), (X,)),
     "rev": (lambda x: x[::-1], (X,)),
     "concatenate": (lambda x, y: jnp.concatenate([x, y], axis=1), (X, Y)),
     "stack": (lambda x, y: jnp.stack([x, y], axis=1), (X, Y)),
+    "unstack": (lambda x: lax.add(*jnp.unstack(x[:2])), (X,)),
     "tile": (lambda x: jnp.tile(x, (2, 3)), (X,)),
     "iota": (lambda x: x * lax.broadcasted_iota(jnp.float32, (5, 6), 1), (X,)),
     "dynamic_slice": (lambda x, j: lax.dynamic_slice(x, (j[0, 0], j[0, 1]), (2, 3)), (X, J)),
@@ -61,9 +108,17 @@ EXAMPLES = {
     "scatter": (lambda x, y: x.at[jnp.array([4, 0])].set(y[:2]), (X, Y)),
     **{
         f"scatter-{name}": (lambda x, y, j, n=method: getattr(x.at[j[0] % 5], n)(y[:1]), (X, Y, J))
-        for name, method in (("add", "add"), ("mul", "mul"), ("min", "min"), ("max", "max"))
+        for name, method in (("add", "add"), ("sub", "subtract"), ("mul", "mul"), ("min", "min"), ("max", "max"))
     },
-    "dot_general": (lambda x, y: jnp.einsum("ij,kj->ik", x, y), (X, Y)),
+    **{
+        f"reduce_window_{name}": (lambda x, f=f, e=e: lax.reduce_window(x, e, f, (2, 3), (1, 2), "SAME"), (X,))
+        for name, f, e in (("sum", lax.add, 0.0), ("max", lax.max, -jnp.inf), ("min", lax.min, jnp.inf))
+    },
+    "reduce_window": (lambda x: lax.reduce_window(x, 1.0, lax.mul, (2, 2), (1, 1), "VALID"), (X,)),
+    "select_and_scatter_add": (
+        lambda x, g: jax.vjp(lambda x: lax.reduce_window(x, -jnp.inf, lax.max, (3, 2), (2, 2), "SAME"), x)[1](g),
+        (X, Y[:3, :3]),
+    ),
     "one_minus_square": (lambda x: jax.vjp(jnp.tanh, x)[1](jnp.ones_like(x))[0], (X,)),
 }
 # Primitives that only newer versions of JAX have; older ones write the same function with others.

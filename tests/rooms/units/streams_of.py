@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 
-from rdujax.numerics.formats import BF16, BOOL, FP32, INT32, Format
+from rdujax.numerics.formats import BF16, BOOL, FP32, INT32, UINT32, Format
 from rdujax.streams import stream as streams
 from rdujax.streams.layout import Layout
 from rdujax.streams.stream import Stream
@@ -12,7 +12,7 @@ from tests.oracles import softfloat
 
 def carriers(rng: np.random.Generator, shape: tuple[int, ...], fmt: Format) -> np.ndarray:
     """Canonical values of a format, of many magnitudes, one in eight a zero or a small whole number."""
-    if fmt is INT32:
+    if fmt in (INT32, UINT32):
         return rng.integers(-(2**31), 2**31, shape).astype(np.int32)
     if fmt is BOOL:
         return rng.random(shape) < 0.5

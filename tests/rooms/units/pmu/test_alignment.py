@@ -129,7 +129,7 @@ def test_matrices_that_cannot_be_striped_are_refused(sizes):
         Stripe(*sizes)
 
 
-POISON_BITS = {"bf16": 0x7FC00000, "fp32": 0x7FC00000, "int32": -0x5A5A5A5B, "bool": False}
+POISON_BITS = {"bf16": 0x7FC00000, "fp32": 0x7FC00000, "int32": -0x5A5A5A5B, "uint32": -0x5A5A5A5B, "bool": False}
 
 
 @pytest.mark.parametrize("fmt", FORMS, ids=str)

@@ -50,7 +50,7 @@ def test_bytes_follow_the_width_at_rest(rng, fmt):
     x = carriers(rng, (5, 7), fmt)
     _, loaded = agcu.load(CONFIG, agcu.to_rest(x, fmt), LAYOUT, fmt, "hbm", how="vmap")
     back, stored = agcu.store(CONFIG, stream_of(x, LAYOUT, fmt), "ddr", how="vmap")
-    width = {"bf16": 2, "fp32": 4, "int32": 4, "bool": 1}[fmt.name]
+    width = {"bf16": 2, "fp32": 4, "int32": 4, "uint32": 4, "bool": 1}[fmt.name]
     # Tiles of 6, 3, 2 and 1 elements, in requests of 16 bytes: the four largest take two where elements have 4 bytes.
     both = Counts(
         {

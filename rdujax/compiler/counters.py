@@ -1,0 +1,68 @@
+"""What buffers hold and tiers move while a kernel runs: the counters of a timeline."""
+
+import numpy as np
+
+from rdujax.compiler.report import counted
+from rdujax.compiler.tracefile import Counter
+from rdujax.graph.plan import BufferPlan, MemoryStream, PlannedKernel
+from rdujax.ledger.numbers import exact
+from rdujax.ledger.timetable import Schedule
+from rdujax.machines.machine import Machine
+
+GIGA, ROUNDING = 1e9, 1e-12
+
+
+def of_buffer(times: Schedule, planned: PlannedKernel, plan: BufferPlan) -> Counter:
+    """Tiles that a buffer holds, those in the making included: until the last of its readers gives a slot back.
+
+    What stays on chip is loaded once and held until its last reader ends, whatever turns the pipeline gives it.
+    """
+    sources = {s.value: s.label for s in planned.streams if not s.is_store}
+    sources |= {s.result: s.label for s in planned.kernel.stages}
+    name = f"buffer {plan.label}, of {counted(plan.depth, 'tile')} on {counted(plan.pmus, 'PMU')}"
+    edges = [edge for edge in times.pipeline.edges if edge.producer == sources[plan.value]]
+    if plan.value in planned.tiling.resident:
+        ends = times.start[sources[plan.value]][0], max(times.finish[edge.consumer][-1] for edge in edges)
+        return Counter(name, "tiles", np.array(ends, np.int64), np.array([plan.depth, 0], np.int64))
+    by_edge = [times.occupancy(edge) for edge in edges]
+    at = np.unique(np.concatenate([when for when, _ in by_edge]))
+    tiles = np.max([held[np.searchsorted(when, at, side="right") - 1] for when, held in by_edge], axis=0)
+    return _changes(name, "tiles", at, tiles)
+
+
+def of_tier(times: Schedule, planned: PlannedKernel, machine: Machine, tier: str) -> Counter:
+    """Bytes per second that the streams of a tier move; each turn's bytes are spread evenly over its cycles."""
+    config, clock = machine.tier(tier), float(exact(machine.clock_hz.value))
+    at, change = [], []
+    for stream in (s for s in planned.streams if s.tier == tier):
+        start, finish = times.start[stream.label], times.finish[stream.label]
+        moves = finish > start
+        rate = turn_bytes(stream, len(start))[moves] * (clock / GIGA) / (finish - start)[moves]
+        at += [start[moves], finish[moves]]
+        change += [rate, -rate]
+    when, where = np.unique(np.concatenate(at), return_inverse=True)
+    rates = np.zeros(len(when))
+    np.add.at(rates, where, np.concatenate(change))
+    reach = float(exact(config.bandwidth_bytes_per_s.value) * exact(config.efficiency.value)) / GIGA
+    rates = np.cumsum(rates)
+    rates[rates < ROUNDING * rates.max()] = 0  # sums of differences end near zero, not at it
+    return _changes(f"{tier}, reaches {reach:,.6g} GB/s", "GB/s", when, rates)
+
+
+def _changes(name: str, unit: str, at: np.ndarray, values: np.ndarray) -> Counter:
+    changed = np.r_[True, np.abs(values[1:] - values[:-1]) > ROUNDING * values.max()]
+    return Counter(name, unit, at[changed], values[changed])
+
+
+def turn_bytes(stream: MemoryStream, turns: int) -> np.ndarray:
+    """Bytes that a stream moves in each of its turns, int64 [turns]; they sum to the stream's total exactly.
+
+    A load's first turn brings the first tile whole, or all of what stays on chip; the rest is spread evenly.
+    """
+    first = stream.total_bytes if turns == 1 else 0 if stream.is_store else stream.first_bytes
+    even = turns if stream.is_store else max(turns - 1, 1)
+    rest = stream.total_bytes - first
+    shares = np.array([rest * (t + 1) // even - rest * t // even for t in range(even)], np.int64)
+    if turns == 1:
+        return np.array([first], np.int64)
+    return shares if stream.is_store else np.r_[np.int64(first), shares]

@@ -1,0 +1,67 @@
+"""One kind of work on every road: whole, all tiles at once, tile after tile; its counts; its price."""
+
+from collections.abc import Sequence
+from math import prod
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rdujax.ledger.counts import Counts, total
+from rdujax.machines import tiny
+from rdujax.numerics.formats import Format
+from rdujax.ops.op import TensorType, Work, operand_tiles
+from rdujax.streams import layout as layouts
+from rdujax.streams.stream import untile
+from tests.oracles.harness import assert_same_bits
+from tests.rooms.units.streams_of import stream_of
+
+
+def check_work(
+    op: Work, operands: Sequence[np.ndarray], fmts: Sequence[Format], want: np.ndarray, tile: tuple[int, ...]
+) -> None:
+    """The bits of `want` (FP32 patterns, int32 or bool) whole and cut by `tile`, and the counts predicted."""
+    types = [TensorType(x.shape, fmt) for x, fmt in zip(operands, fmts, strict=True)]
+    result = op.infer(*types)
+    shapes = [t.shape for t in types]
+    for cut, how in ((result.shape, "whole"), (tile, "vmap"), (tile, "scan")):
+        layout = layouts.tiled(result.shape, cut)
+        streams = [
+            stream_of(x, layouts.tiled(x.shape, needed), fmt)
+            for x, fmt, needed in zip(operands, fmts, operand_tiles(op, shapes, cut), strict=True)
+        ]
+        run = jax.jit(lambda given, layout=layout, how=how: op.run(given, layout, result.fmt, fmts, how))
+        stream, counts = run(streams)
+        assert (stream.layout, stream.fmt) == (layout, result.fmt)
+        assert_same_bits(untile(stream), want, note=f"{op} {how}")
+        read_bytes = 0
+        for t, axes in zip(types, op.walks(*shapes), strict=True):
+            again = prod(n for axis, n in enumerate(layout.grid) if axis not in axes)
+            read_bytes += t.size_bytes * again
+        assert total(counts) == op.work(*types) + Counts({"pmu.read_bytes": read_bytes}), (str(op), how)
+
+
+def check_reference(op: Work, operands: Sequence[np.ndarray], fmts: Sequence[Format], rtol: float = 0.0) -> None:
+    """The float64 value beside the emulated one, exactly or to a relative tolerance, with the type inferred."""
+    wide = [x if x.dtype == bool else x.astype(np.float64 if x.dtype == np.float32 else np.int64) for x in operands]
+    result = op.infer(*(TensorType(x.shape, fmt) for x, fmt in zip(operands, fmts, strict=True)))
+    reference = op.reference(*wide)
+    layout = layouts.whole(result.shape)
+    streams = [stream_of(x, layouts.whole(x.shape), fmt) for x, fmt in zip(operands, fmts, strict=True)]
+    got = np.asarray(untile(op.run(streams, layout, result.fmt, fmts)[0]))
+    assert reference.shape == got.shape == result.shape
+    np.testing.assert_allclose(got.astype(reference.dtype), reference, rtol=rtol, atol=rtol)
+
+
+def check_price(op: Work, *types: TensorType) -> None:
+    """Shares from fast to slow with fewer PCUs, each with its own cycles; more PCUs than useful change nothing."""
+    config = tiny().pcu
+    stairs = op.shares(config, 64, *types)
+    times, pcus = [t for t, _ in stairs], [share.pcus for _, share in stairs]
+    assert times == sorted(set(times)) and pcus == sorted(set(pcus), reverse=True) and pcus[-1] == op.fewest(config)
+    for cycles, share in stairs:
+        assert cycles == op.cycles(config, share, *types) > 0
+        rates, written = op.feeds(config, share, types, [t.fmt for t in types], op.infer(*types).fmt)
+        assert all(rate > 0 for rate in rates) and len(rates) == len(types) and written > 0
+    assert op.shares(config, 0, *types) == ()
+    assert jnp.isfinite(op.cycles(config, stairs[0][1], *types))
