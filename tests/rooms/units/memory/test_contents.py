@@ -24,7 +24,7 @@ SYMBOLS = {"w": Symbol((3, 4), BF16, read_only=True), "x": Symbol((5,), FP32), "
 def test_what_nobody_wrote_is_poison_in_a_stream_too(fmt):
     hbm = contents.allocate("hbm", HBM, {"x": Symbol((3, 5), fmt)})
     words = contents.read(hbm, "x")
-    poison = {"bf16": 0x7FC0, "fp32": 0x7FC00000, "int32": -0x5A5A5A5B, "bool": False}[fmt.name]
+    poison = {"bf16": 0x7FC0, "fp32": 0x7FC00000, "int32": -0x5A5A5A5B, "uint32": -0x5A5A5A5B, "bool": False}[fmt.name]
     assert (patterns(words) == poison).all() and words.shape == (3, 5)
     stream, _ = agcu.load(tiny().agcu, words, tiled((3, 5), (2, 5)), fmt, "hbm")
     assert (patterns(stream.data) == poison).all()
