@@ -94,7 +94,7 @@ def mlp_job(tokens: int, width: int, hidden: int) -> Job:
 def compiled(job: Job, machine: Machine, orchestration: str) -> dict[str, Program]:
     """One program per partition."""
     return {
-        name: compile(job.fn, *job.structs(), machine=machine, fusion=fusion, orchestration=orchestration)
+        name: compile(job.fn, *job.structs(), machine=machine, fusion=fusion, orchestration=orchestration, tier="hbm")
         for name, fusion in job.partitions.items()
     }
 

@@ -4,160 +4,317 @@ Every stage offers its useful shares as (cycles, PCUs), a staircase. Where a ker
 counts: PCUs by exact water-filling, the smallest turn time at which the cheapest shares of all stages fit together with
 their buffers and streams; a turn shorter than what the memory tiers need is never paid for. Where it turns but once,
 stages work one after the other and every cycle of each counts: all stages trade cycles for PCUs at one price, the
-lowest at which they fit.
+lowest at which they fit; a stage through which a load streams need not be faster than that load.
 """
 
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cached_property
 from math import prod
-from typing import TypeVar
+
+import numpy as np
 
 from rdujax.base.errors import CapacityError, describe
+from rdujax.estimate.pipeline import wanted_depths
 from rdujax.graph.graph import Graph
 from rdujax.graph.plan import BufferPlan, Kernel, MemoryStream, PlannedKernel, Stage, Tiling, held, turn
 from rdujax.machines.machine import Machine
-from rdujax.ops.op import Share, Stairs
-from rdujax.units import agcu, pcu, pmu
+from rdujax.numerics.formats import Format
+from rdujax.ops.op import Share, Stairs, TensorType
+from rdujax.units import agcu, capacity, pcu, pmu
+
+SLICES_AHEAD = 2  # of a load that streams by: one that is read, one that arrives
 
 
-def allocate(
-    graph: Graph, kernel: Kernel, tiling: Tiling, tiers: dict[int, str], wide: frozenset[int], machine: Machine
-) -> PlannedKernel:
-    """The kernel with the units of its stages, buffers and streams; raises CapacityError where it does not fit."""
-    staircases = [_staircase(graph, tiling, stage, machine) for stage in kernel.stages]
-    flows = _flows(graph, kernel, tiling, tiers)
-    floor = _memory_cycles(flows, machine)
+class Allocator:
+    """Allocates the kernels of one graph on one machine; what stages offer is asked once for equal stages."""
 
-    def planned(shares: tuple[Share, ...], turn_cycles: int) -> PlannedKernel:
-        return _planned(turn_cycles, graph, kernel, tiling, shares, flows, wide, machine)
+    def __init__(self, graph: Graph, machine: Machine, tiers: dict[int, str]):
+        self.graph, self.machine, self.tiers = graph, machine, tiers
+        self.pcus = int(machine.pcu.count.value)
+        self.pmus = int(machine.pmu.count.value)
+        self.agcus = int(machine.agcu.count.value)
+        self._stairs: dict[tuple, Stairs] = {}
+        self.choices: dict[tuple, np.ndarray] = {}
 
-    slowest = max((stairs[-1][0] for stairs in staircases), default=1)
-    least = planned(tuple(stairs[-1][1] for stairs in staircases), max(slowest, floor))
-    _check(least, machine)
-    if tiling.turns == 1:
-        return _first_that_fits(PRICES, lambda price: planned(_at_price(staircases, price), floor), machine) or least
+    def stairs(self, stage: Stage, tiles: tuple[TensorType, ...]) -> Stairs:
+        """The useful shares of a stage, the fastest first; raises CapacityError where it may not have enough PCUs."""
+        fixed, config = stage.pins.pcus, self.machine.pcu
+        key = (stage.op, tiles, fixed)
+        if key not in self._stairs:
+            most = self.pcus if fixed is None else min(self.pcus, fixed)
+            offered = stage.op.shares(config, most, *tiles)
+            self._stairs[key] = offered if fixed is None else offered[:1]
+        found = self._stairs[key]
+        if not found:
+            raise CapacityError(
+                describe("a stage needs more PCUs than it may have",
+                         allowed=f"{self.pcus if fixed is None else min(self.pcus, fixed)} PCUs",
+                         given=f"at least {stage.op.fewest(config, *tiles)} PCUs",
+                         where=f"stage {stage.label}", do="split the expression or K less, or give it more PCUs")
+            )  # fmt: skip
+        return found
 
-    def at_time(turn_cycles: int) -> PlannedKernel | None:
-        shares = _at_time(staircases, turn_cycles)
-        return None if shares is None else planned(shares, turn_cycles)
-
-    times = sorted({max(time, floor) for stairs in staircases for time, _ in stairs} | {floor})
-    return _first_that_fits(times, at_time, machine) or least
+    def allocate(self, kernel: Kernel, tiling: Tiling, wide: frozenset[int]) -> PlannedKernel:
+        """The kernel with the units of its stages, buffers and streams; raises CapacityError where it does not fit."""
+        return _Tiled(self, kernel, tiling, wide).allocated()
 
 
-# Cycles that a unit must save to be taken, from nothing at all upward.
+# Cycles that a PCU must save to be taken, from nothing at all upward.
 PRICES = (0.0, *(2.0**i for i in range(-10, 24)))
 
 
-Limit = TypeVar("Limit", int, float)
+class _Tiled:
+    """One kernel in one tiling: what it needs, whatever its shares."""
+
+    def __init__(self, to: Allocator, kernel: Kernel, tiling: Tiling, wide: frozenset[int]):
+        self.to, self.graph, self.machine = to, to.graph, to.machine
+        self.kernel, self.tiling, self.wide = kernel, tiling, wide
+        self.slices = [tiling.slices(stage.result) for stage in kernel.stages]
+        self._check_capacity()
+        self.staircases = [to.stairs(stage, turn(to.graph, tiling, stage)) for stage in kernel.stages]
+        self.flows = self._flows()
+        self._rates: dict[tuple[int, int], tuple[list[int], int]] = {}
+
+    def _check_capacity(self) -> None:
+        """Refuses, before anything is asked of the stages, buffers that no number of PMUs below the limit holds."""
+        size = int(self.machine.pmu.capacity_bytes.value)
+        least = {value: -(-tile_bytes * depth // size) for value, tile_bytes, depth in self._stored}
+        if sum(least.values()) > self.to.pmus:
+            labels = self.graph.labels
+            needs = {f"{labels[v]} ({size:,} bytes x {depth})": least[v] for v, size, depth in self._stored}
+            pmu.check(self.machine.pmu, needs, f"kernel {self.kernel.name}")
+
+    def allocated(self) -> PlannedKernel:
+        """The kernel with the best shares that fit; raises CapacityError where none do."""
+        last = [len(stairs) - 1 for stairs in self.staircases]
+        slowest = max((self._cycles(i, step) for i, step in enumerate(last)), default=1)
+        floor = self._memory_cycles()
+        least = self._planned(last, max(slowest, floor))
+        _check(least, self.machine)
+        if self.tiling.turns == 1:
+            found = _first_that_fits(range(len(PRICES)), lambda at: self._fitting(self._at_price(at), floor)) or least
+            return self._deepened(found) if self.tiling.in_turn else found
+        steps = [self._cycles(i, s) for i, stairs in enumerate(self.staircases) for s in range(len(stairs))]
+        times = sorted({max(time, floor) for time in steps} | {floor})
+        return _first_that_fits(times, lambda time: self._fitting(self._at_time(time), time)) or least
+
+    def _cycles(self, stage: int, step: int) -> int:
+        """Cycles of a turn: of all slices."""
+        return self.staircases[stage][step][0] * self.slices[stage]
+
+    def _at_time(self, turn_cycles: int) -> list[int] | None:
+        """The fewest PCUs with which every stage takes at most `turn_cycles`; None where one cannot."""
+        places = []
+        for stairs, slices in zip(self.staircases, self.slices, strict=True):
+            place = bisect_right(stairs, turn_cycles, key=lambda step, n=slices: step[0] * n) - 1
+            if place < 0:
+                return None
+            places.append(place)
+        return places
+
+    def _at_price(self, at: int) -> list[int]:
+        """The shares at which no stage would gain by another unit for `PRICES[at]` cycles; of equal ones, the fewest.
+
+        Units are PCUs, and the PMUs that the stage reads and fills at once.
+        """
+        return [int(chosen[at]) for chosen in self._choices]
+
+    @cached_property
+    def _choices(self) -> list[np.ndarray]:
+        """For every stage its share at each of the prices."""
+        found = []
+        for i, (stairs, slices, floor) in enumerate(zip(self.staircases, self.slices, self._floors, strict=True)):
+            # The allocator keeps the staircase, so that nothing else has its id.
+            key = (id(stairs), slices, floor, self._held(self.kernel.stages[i]))
+            if key not in self.to.choices:
+                units = [self._units(i, at) for at in range(len(stairs))]
+                cycles = np.array([max(cycles, floor) * slices for cycles, _ in stairs], float)
+                dear = cycles[None, ::-1] + np.array(PRICES)[:, None] * np.array(units[::-1], float)[None, :]
+                self.to.choices[key] = len(stairs) - 1 - np.argmin(dear, axis=1)
+            found.append(self.to.choices[key])
+        return found
+
+    def _units(self, stage: int, step: int) -> int:
+        port = int(self.machine.pmu.port_bytes_per_cycle.value)
+        rates, written = self._rates_of(stage, step)
+        return self.staircases[stage][step][1].pcus + sum(-(-rate // port) for rate in (*rates, written))
+
+    def _held(self, stage: Stage) -> tuple[Format, ...]:
+        """The formats that the buffers of the operands and of the result hold."""
+        values = (*(read.value for read in stage.reads), stage.result)
+        return tuple(held(self.graph, self.wide, value) for value in values)
+
+    @cached_property
+    def _floors(self) -> list[int]:
+        """For every stage the cycles that a slice of the load which streams through it takes at least."""
+        floors = []
+        streams = {s.value: s for s in self.flows if not s.is_store}
+        for stage, slices in zip(self.kernel.stages, self.slices, strict=True):
+            by = [streams[r.value] for r in stage.reads if r.value in streams and self.tiling.slices(r.value) > 1]
+            floors.append(max((self.machine.transfer_cycles(s.tier, s.turn_bytes // slices) for s in by), default=0))
+        return floors
+
+    def _flows(self) -> list[MemoryStream]:
+        graph, tiling, tiers = self.graph, self.tiling, self.to.tiers
+        flows = []
+        for value in self.kernel.loads:
+            kind, label = graph.types[value], f"load {graph.labels[value]}"
+            total = kind.size_bytes * tiling.sweeps(value)
+            streamed = tiling.is_streamed(value)
+            turn_bytes = -(-total // tiling.turns) if streamed else 0
+            first = self._first_bytes(value, total) if streamed else total
+            flows.append(MemoryStream(label, value, tiers[value], False, total, turn_bytes, first, 1, label))
+        for write in self.kernel.writes:
+            total, label = graph.types[write.value].size_bytes, f"store {graph.labels[write.value]}"
+            each, tier = -(-total // tiling.turns), tiers[write.value]
+            flows.append(MemoryStream(label, write.value, tier, True, total, each, each, 1, label))
+        return flows
+
+    def _first_bytes(self, value: int, total: int) -> int:
+        """What of a stream the first turn waits for: a whole tile; later ones wait for their share of the next.
+
+        Slices that have the tier to themselves are moved in equal parts.
+        """
+        kind, tiling = self.graph.types[value], self.tiling
+        if tiling.in_turn:
+            return -(-total // tiling.slices(value))
+        return min(total, prod(tiling.tile(value, kind.shape)) * kind.fmt.width_bytes)
+
+    def _memory_cycles(self) -> int:
+        slowest = 1
+        for tier in {f.tier for f in self.flows}:
+            read, written = (
+                sum(f.turn_bytes for f in self.flows if f.tier == tier and f.is_store is side) for side in (False, True)
+            )
+            slowest = max(slowest, self.machine.transfer_cycles(tier, read, written))
+        return slowest
+
+    def _fitting(self, places: Sequence[int] | None, turn_cycles: int) -> PlannedKernel | None:
+        """The kernel with these shares, or None where it does not fit."""
+        if places is None:
+            return None
+        pcus = sum(stairs[at][1].pcus for stairs, at in zip(self.staircases, places, strict=True))
+        if pcus > self.to.pcus:
+            return None
+        planned = self._planned(places, turn_cycles)
+        fits = planned.pmus <= self.to.pmus and planned.agcus <= self.to.agcus
+        return planned if fits and self._segments_fit else None
+
+    @property
+    def _segments_fit(self) -> bool:
+        return not self.tiling.in_turn or len(self.flows) <= int(self.machine.agcu.segments.value)
+
+    def _planned(self, places: Sequence[int], turn_cycles: int) -> PlannedKernel:
+        """The kernel with these shares, and AGCUs for turns of `turn_cycles`; whether it fits is not asked."""
+        shares = tuple(stairs[at][1] for stairs, at in zip(self.staircases, places, strict=True))
+        streams = self._in_turn if self.tiling.in_turn else self._side_by_side(turn_cycles)
+        return PlannedKernel(self.kernel, self.tiling, shares, self._buffers(places, streams), streams, self.wide)
+
+    def _deepened(self, planned: PlannedKernel) -> PlannedKernel:
+        """The kernel with what PMUs are left given to loads that stream by, so that they run ahead of their stages."""
+        left = self.to.pmus - planned.pmus
+        buffers = {b.value: b for b in planned.buffers}
+        size = int(self.machine.pmu.capacity_bytes.value)
+        for value, depth in wanted_depths(self.graph, planned, self.machine).items():
+            buffer = buffers[value]
+            depth = min(depth, (buffer.pmus + left) * size // buffer.tile_bytes)
+            if depth > buffer.depth:
+                pmus = max(buffer.pmus, -(-buffer.tile_bytes * depth // size))
+                left -= pmus - buffer.pmus
+                buffers[value] = replace(buffer, depth=depth, pmus=pmus)
+        return replace(planned, buffers=tuple(buffers.values()))
+
+    def _side_by_side(self, turn_cycles: int) -> tuple[MemoryStream, ...]:
+        """Every stream with AGCUs of its own: for its bytes of a turn, or for what is loaded ahead of the first."""
+        ahead: dict[str, int] = {}
+        for tier in {f.tier for f in self.flows}:
+            loaded = sum(f.first_bytes for f in self.flows if f.tier == tier and not f.turn_bytes)
+            ahead[tier] = max(self.machine.transfer_cycles(tier, loaded), 1)
+        return tuple(
+            replace(f, agcus=agcu.units_for(self.machine.agcu, f.turn_bytes, turn_cycles))
+            if f.turn_bytes
+            else replace(f, agcus=agcu.units_for(self.machine.agcu, f.first_bytes, ahead[f.tier]))
+            for f in self.flows
+        )
+
+    @cached_property
+    def _in_turn(self) -> tuple[MemoryStream, ...]:
+        """Streams of a tier one after the other, all through the same AGCUs: enough for the tier, if there are."""
+        tiers = {f.tier: max(g.total_bytes for g in self.flows if g.tier == f.tier) for f in self.flows}
+        most = max(1, self.to.agcus // max(1, len(tiers)))
+        units = {
+            tier: min(most, agcu.units_for(self.machine.agcu, moved, max(1, self.machine.transfer_cycles(tier, moved))))
+            for tier, moved in tiers.items()
+        }
+        return tuple(replace(f, agcus=units[f.tier], units=f"streams of {f.tier}") for f in self.flows)
+
+    def _rates_of(self, i: int, step: int) -> tuple[list[int], int]:
+        """Bytes per cycle that a running stage reads of each operand, and that it writes."""
+        if (i, step) not in self._rates:
+            stage, share = self.kernel.stages[i], self.staircases[i][step][1]
+            *kept, output = self._held(stage)
+            operands = stage.operands(self.graph)
+            self._rates[i, step] = stage.op.feeds(self.machine.pcu, share, operands, kept, output)
+        return self._rates[i, step]
+
+    @cached_property
+    def _stored(self) -> list[tuple[int, int, int]]:
+        """(value, bytes of a tile, depth) of every buffer.
+
+        A value that is read some stages later is kept for as long: otherwise its producer would wait for the reader.
+        """
+        kernel, tiling = self.kernel, self.tiling
+        level, last = levels(kernel), {}
+        for stage in kernel.stages:
+            for read in stage.reads:
+                last[read.value] = max(last.get(read.value, 0), level[stage.result])
+        for write in kernel.writes:
+            last[write.read.value] = max(last.get(write.read.value, 0), level[write.read.value] + 1)
+        found, loads = [], set(kernel.loads)
+        for value in [*kernel.loads, *(s.result for s in kernel.stages)]:
+            shape = self.graph.types[value].shape
+            streams_by = value in loads and tiling.slices(value) > 1
+            tile = tiling.tile(value, shape) if streams_by else tiling.whole_tile(value, shape)
+            tile = shape if value in tiling.resident else tile
+            depth = 1 if value in tiling.resident or tiling.turns == 1 else last[value] - level[value] + 1
+            depth = max(depth, SLICES_AHEAD) if streams_by else depth
+            found.append((value, prod(tile) * held(self.graph, self.wide, value).width_bytes, depth))
+        return found
+
+    def _buffers(self, places: Sequence[int], streams: tuple[MemoryStream, ...]) -> tuple[BufferPlan, ...]:
+        graph, kernel, port = self.graph, self.kernel, int(self.machine.agcu.port_bytes_per_cycle.value)
+        tile_bytes = {value: size for value, size, _ in self._stored}  # no more than that is moved in a cycle
+        written = {s.value: min(s.agcus * port, tile_bytes[s.value]) for s in streams if not s.is_store}
+        reading: dict[int, int] = {}
+        for i, stage in enumerate(kernel.stages):
+            rates, rate = self._rates_of(i, places[i])
+            written[stage.result] = min(rate, tile_bytes[stage.result])
+            for read, rate in zip(stage.reads, rates, strict=True):
+                reading[read.value] = reading.get(read.value, 0) + rate
+        for write, stream in zip(kernel.writes, (s for s in streams if s.is_store), strict=True):
+            rate = min(stream.agcus * port, tile_bytes[write.read.value])
+            reading[write.read.value] = reading.get(write.read.value, 0) + rate
+        plans = []
+        for value, size, depth in self._stored:
+            pmus = pmu.units_for(self.machine.pmu, pmu.Buffer(size, depth, reading[value], written[value]))
+            fmt = held(graph, self.wide, value)
+            plans.append(BufferPlan(graph.labels[value], value, size, depth, fmt, pmus))
+        return tuple(plans)
 
 
-def _first_that_fits(
-    limits: Sequence[Limit], at: Callable[[Limit], PlannedKernel | None], machine: Machine
-) -> PlannedKernel | None:
+def _first_that_fits(limits: Sequence[int], at: Callable[[int], PlannedKernel | None]) -> PlannedKernel | None:
     """The plan at the first limit where it fits, by bisection, for later ones need less; None where none fits."""
     low, high, best = 0, len(limits), None
     while low < high:
         middle = (low + high) // 2
         planned = at(limits[middle])
-        if planned is not None and _fits(planned, machine):
+        if planned is not None:
             best, high = planned, middle
         else:
             low = middle + 1
     return best
-
-
-def _at_time(staircases: Sequence[Stairs], turn_cycles: int) -> tuple[Share, ...] | None:
-    """The fewest PCUs with which every stage takes at most `turn_cycles`; None where one cannot."""
-    places = [bisect_right(stairs, turn_cycles, key=lambda step: step[0]) - 1 for stairs in staircases]
-    if min(places, default=0) < 0:
-        return None
-    return tuple(stairs[at][1] for stairs, at in zip(staircases, places, strict=True))
-
-
-def _at_price(staircases: Sequence[Stairs], price: float) -> tuple[Share, ...]:
-    """The shares at which no stage would gain by another unit for `price` cycles; of equal ones, the smallest.
-
-    Units are PCUs, or ports of PMUs where a stage has none.
-    """
-
-    def dearness(step: tuple[int, Share]) -> tuple[float, int]:
-        units = step[1].pcus + step[1].ports
-        return step[0] + price * units, units
-
-    return tuple(min(stairs, key=dearness)[1] for stairs in staircases)
-
-
-def _staircase(graph: Graph, tiling: Tiling, stage: Stage, machine: Machine) -> Stairs:
-    config, most = machine.pcu, int(machine.pcu.count.value)
-    if stage.pins.pcus is not None:
-        most = min(most, stage.pins.pcus)
-    tiles = turn(graph, tiling, stage)
-    stairs = stage.op.shares(config, most, *tiles)
-    if not stairs:
-        raise CapacityError(
-            describe("a stage needs more PCUs than it may have", allowed=f"{most} PCUs",
-                     given=f"at least {stage.op.fewest(config, *tiles)} PCUs",
-                     where=f"stage {stage.label}", do="split the expression or K less, or give it more PCUs")
-        )  # fmt: skip
-    return stairs[:1] if stage.pins.pcus is not None else stairs
-
-
-def _flows(graph: Graph, kernel: Kernel, tiling: Tiling, tiers: dict[int, str]) -> list[MemoryStream]:
-    flows = []
-    for value in kernel.loads:
-        total = graph.types[value].size_bytes * tiling.sweeps(value)
-        streamed = tiling.is_streamed(value)
-        turn = -(-total // tiling.turns) if streamed else 0
-        # The first turn waits for a whole tile, later ones for their share of the next.
-        kind = graph.types[value]
-        first = min(total, prod(tiling.tile(value, kind.shape)) * kind.fmt.width_bytes) if streamed else total
-        label = f"load {graph.labels[value]}"
-        flows.append(MemoryStream(label, value, tiers[value], False, total, turn, first, 1))
-    for write in kernel.writes:
-        total = graph.types[write.value].size_bytes
-        label = f"store {graph.labels[write.value]}"
-        turn = -(-total // tiling.turns)
-        flows.append(MemoryStream(label, write.value, tiers[write.value], True, total, turn, turn, 1))
-    return flows
-
-
-def _memory_cycles(flows: Sequence[MemoryStream], machine: Machine) -> int:
-    slowest = 1
-    for tier in {f.tier for f in flows}:
-        read, written = (sum(f.turn_bytes for f in flows if f.tier == tier and f.is_store is s) for s in (False, True))
-        slowest = max(slowest, machine.transfer_cycles(tier, read, written))
-    return slowest
-
-
-def _planned(
-    turn_cycles: int,
-    graph: Graph,
-    kernel: Kernel,
-    tiling: Tiling,
-    shares: tuple[Share, ...],
-    flows: Sequence[MemoryStream],
-    wide: frozenset[int],
-    machine: Machine,
-) -> PlannedKernel:
-    """The kernel with these shares, and AGCUs for turns of `turn_cycles`; whether it fits is not asked."""
-    ahead_cycles = {tier: _ahead_cycles(flows, tier, machine) for tier in {f.tier for f in flows}}
-    streams = tuple(_stream(f, turn_cycles, ahead_cycles, machine) for f in flows)
-    buffers = _buffers(graph, kernel, tiling, shares, streams, wide, machine)
-    return PlannedKernel(kernel, tiling, shares, buffers, streams, wide)
-
-
-def _stream(flow: MemoryStream, turn_cycles: int, ahead_cycles: dict[str, int], machine: Machine) -> MemoryStream:
-    if flow.turn_bytes:
-        return replace(flow, agcus=agcu.units_for(machine.agcu, flow.turn_bytes, turn_cycles))
-    return replace(flow, agcus=agcu.units_for(machine.agcu, flow.first_bytes, max(ahead_cycles[flow.tier], 1)))
-
-
-def _ahead_cycles(flows: Sequence[MemoryStream], tier: str, machine: Machine) -> int:
-    """Cycles in which a tier delivers all that is loaded before the first turn; its streams share them."""
-    ahead = sum(f.first_bytes for f in flows if f.tier == tier and not f.turn_bytes)
-    return machine.transfer_cycles(tier, ahead)
 
 
 def levels(kernel: Kernel) -> dict[int, int]:
@@ -168,63 +325,13 @@ def levels(kernel: Kernel) -> dict[int, int]:
     return level
 
 
-def _buffers(
-    graph: Graph,
-    kernel: Kernel,
-    tiling: Tiling,
-    shares: tuple[Share, ...],
-    streams: tuple[MemoryStream, ...],
-    wide: frozenset[int],
-    machine: Machine,
-) -> tuple[BufferPlan, ...]:
-    level = levels(kernel)
-    written = {s.value: s.agcus * int(machine.agcu.port_bytes_per_cycle.value) for s in streams if not s.is_store}
-    reading: dict[int, int] = {}
-    last: dict[int, int] = {}
-    for stage, share in zip(kernel.stages, shares, strict=True):
-        rates, result_rate = _rates(graph, stage, share, wide, machine)
-        written[stage.result] = result_rate
-        for read, rate in zip(stage.reads, rates, strict=True):
-            reading[read.value] = reading.get(read.value, 0) + rate
-            last[read.value] = max(last.get(read.value, 0), level[stage.result])
-    for write, stream in zip(kernel.writes, (s for s in streams if s.is_store), strict=True):
-        source = write.read.value
-        reading[source] = reading.get(source, 0) + stream.agcus * int(machine.agcu.port_bytes_per_cycle.value)
-        last[source] = max(last.get(source, 0), level[source] + 1)
-    plans = []
-    for value in [*kernel.loads, *(s.result for s in kernel.stages)]:
-        kind = graph.types[value]
-        fmt = held(graph, wide, value)
-        tile_bytes = fmt.width_bytes
-        for length in tiling.tile(value, kind.shape) if value not in tiling.resident else kind.shape:
-            tile_bytes *= length
-        stays = value in tiling.resident or tiling.turns == 1
-        depth = 1 if stays else last[value] - level[value] + 1
-        need = pmu.Buffer(tile_bytes, depth, reading[value], written[value])
-        plans.append(BufferPlan(graph.labels[value], value, tile_bytes, depth, fmt, pmu.units_for(machine.pmu, need)))
-    return tuple(plans)
-
-
-def _rates(graph: Graph, stage: Stage, share: Share, wide: frozenset[int], machine: Machine) -> tuple[list[int], int]:
-    """Bytes per cycle that a running stage reads of each operand, and that it writes."""
-    kept = [held(graph, wide, read.value) for read in stage.reads]
-    return stage.op.feeds(machine.pcu, share, stage.operands(graph), kept, held(graph, wide, stage.result))
-
-
-def _fits(planned: PlannedKernel, machine: Machine) -> bool:
-    return (
-        planned.pcus <= int(machine.pcu.count.value)
-        and planned.pmus <= int(machine.pmu.count.value)
-        and planned.agcus <= int(machine.agcu.count.value)
-    )
-
-
 def _check(planned: PlannedKernel, machine: Machine) -> None:
     where = f"kernel {planned.kernel.name}"
-    pcu.check(
-        machine.pcu,
-        {s.label: share.pcus for s, share in zip(planned.kernel.stages, planned.shares, strict=True)},
-        where,
-    )
+    shares: Sequence[Share] = planned.shares
+    pcu.check(machine.pcu, {s.label: n.pcus for s, n in zip(planned.kernel.stages, shares, strict=True)}, where)
     pmu.check(machine.pmu, {f"{b.label} ({b.tile_bytes:,} bytes x {b.depth})": b.pmus for b in planned.buffers}, where)
-    agcu.check(machine.agcu, {s.label: s.agcus for s in planned.streams}, where)
+    agcu.check(machine.agcu, planned.bridges, where)
+    if planned.tiling.in_turn:  # each AGCU translates the addresses of all streams that share it
+        needs = {s.label: 1 for s in planned.streams}
+        segments = int(machine.agcu.segments.value)
+        capacity.check("segment", needs, segments, where=where, do="cut the kernel into several")

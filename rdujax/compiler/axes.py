@@ -24,9 +24,10 @@ class _Classes:
         self.blocked: set[Axis] = set()
 
     def find(self, axis: Axis) -> Axis:
-        self.parent.setdefault(axis, axis)
-        while self.parent[axis] != axis:
-            axis = self.parent[axis]
+        parent = self.parent
+        parent.setdefault(axis, axis)
+        while parent[axis] != axis:
+            parent[axis] = axis = parent[parent[axis]]  # shorter for the next one
         return axis
 
     def join(self, a: Axis, b: Axis) -> None:
@@ -52,20 +53,17 @@ def streamable(graph: Graph, kernel: Kernel) -> tuple[tuple[int, frozenset[Axis]
     members: dict[Axis, set[Axis]] = defaultdict(set)
     for axis in list(classes.parent):
         members[classes.find(axis)].add(axis)
-    results = [s.result for s in kernel.stages] + [w.value for w in kernel.writes]
+    results = {s.result for s in kernel.stages} | {w.value for w in kernel.writes}
     found = []
     for group in members.values():
-        held = [sum(v == r for v, _ in group) for r in results]
+        if len(group) < len(results) or group & classes.blocked:
+            continue
+        values = {v for v, _ in group}
         value, axis = min(group)
         length = graph.types[value].shape[axis]
-        if length > 1 and all(h == 1 for h in held) and not group & classes.blocked and _once_each(group):
+        if length > 1 and len(values) == len(group) and results <= values:  # each of them once
             found.append((length, frozenset(group)))
     return tuple(sorted(found, key=lambda f: (-f[0], min(f[1]))))
-
-
-def _once_each(group: set[Axis]) -> bool:
-    values = [v for v, _ in group]
-    return len(set(values)) == len(values)
 
 
 def _delivered(graph: Graph, classes: _Classes, read: Read) -> tuple[Axis | None, ...]:

@@ -1,7 +1,8 @@
 """The compiler: from a graph to a plan. The order of the passes stands here, with the reasons.
 
 1. choices   k_splits become part of the contractions first: they are part of the meaning of the bits.
-2. tiers     every value that is in memory gets its tier before anything is priced.
+2. memory    every value gets its tier before anything is priced; when all is planned, symbols get their addresses, or,
+             where they do not fit, 3 to 6 are run again with other tiers.
 3. fuse      which nodes make which kernel; it prices candidates by running 4 to 6 on them.
 4. stages    nodes to stages: patterns to buffer reads, chains of maps to one stage.
 5. tile      the loop nest; it prices candidates by running 6 on them.
@@ -11,11 +12,11 @@ A loop or branch is a border: 2 to 6 run on each stretch of nodes between two of
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from itertools import count
 
 from rdujax.base.errors import ArgumentError, ConcretenessError, describe, unknown
-from rdujax.compiler import fuse
+from rdujax.compiler import fuse, memory
 from rdujax.compiler.planner import Planner
 from rdujax.graph.graph import Graph, Node, Region, all_nodes, rewritten
 from rdujax.graph.graph import check as check_graph
@@ -23,7 +24,6 @@ from rdujax.graph.plan import BufferFormat, Plan, PlannedRegion, Step
 from rdujax.ledger.numbers import is_exact
 from rdujax.machines.machine import ORCHESTRATIONS, Machine
 from rdujax.ops.contract import Contract
-from rdujax.units import memory
 from rdujax.units.memory import TIERS
 
 BUFFER_FORMATS: tuple[BufferFormat, ...] = ("declared", "fp32")
@@ -36,14 +36,17 @@ class Choices:
 
     fusion: "streaming", "none" or `cut_after(...)`. orchestration: "hardware" or "software".
     stage_buffer_format: "declared", or "fp32" to keep in FP32 what a stage buffer holds of a BF16 value.
-    k_splits: segments of K per contraction, one number for all or by label. tier: where values rest in memory.
+    k_splits: segments of K per contraction, one number for all or by label. tier: where values rest in memory, or
+    "auto": in HBM, and what does not fit in DDR. tiers: tiers of single values by label, or by the beginning of labels
+    followed by "...".
     """
 
     fusion: Fusion = "streaming"
     orchestration: str = "hardware"
     stage_buffer_format: str = "declared"
     k_splits: int | Mapping[str, int] = 1
-    tier: str = "hbm"
+    tier: str = memory.AUTO
+    tiers: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not isinstance(self.fusion, fuse.Cuts) and self.fusion not in fuse.FUSIONS:
@@ -55,13 +58,13 @@ class Choices:
         for kind, given, allowed in (
             ("orchestration", self.orchestration, ORCHESTRATIONS),
             ("stage_buffer_format", self.stage_buffer_format, BUFFER_FORMATS),
-            ("tier", self.tier, TIERS),
+            ("tier", self.tier, (memory.AUTO, *TIERS)),
         ):
             if given not in allowed:
                 raise unknown(kind, given, allowed)
 
 
-CHOICES = tuple(field.name for field in fields(Choices))
+CHOICES = tuple(each.name for each in fields(Choices))
 
 
 def plan(graph: Graph, machine: Machine, choices: Choices) -> Plan:
@@ -74,31 +77,32 @@ def plan(graph: Graph, machine: Machine, choices: Choices) -> Plan:
     check_graph(graph)
     if isinstance(choices.fusion, fuse.Cuts):
         _check_cuts(graph, choices.fusion)
-    result = _planned(graph, machine, choices, count())
-    for tier in TIERS:
-        memory.check(tier, machine.tier(tier), {name: size for where, name, size in result.symbols() if where == tier})
-    return result
+    return memory.planned(
+        graph, machine, choices.tier, choices.tiers, lambda tiers: _planned(graph, machine, choices, tiers, count())
+    )
 
 
-def _planned(graph: Graph, machine: Machine, choices: Choices, numbers: Iterator[int]) -> Plan:
+def _planned(
+    graph: Graph, machine: Machine, choices: Choices, tiers: Mapping[int, str], numbers: Iterator[int]
+) -> Plan:
     """The plan of a graph, and of the bodies inside of it; its kernels are numbered in the order of the text."""
     steps: list[Step] = []
-    tiers = dict.fromkeys((*graph.inputs, *graph.constants), choices.tier)
+    there = {*graph.inputs, *graph.constants}
     for stretch in _stretches(graph):
         if isinstance(stretch, Node):
             assert isinstance(stretch.op, Region)
-            plans = tuple(_planned(body, machine, choices, numbers) for body in stretch.op.bodies)
+            plans = tuple(_planned(body, machine, choices, tiers, numbers) for body in stretch.op.bodies)
             steps.append(PlannedRegion(stretch, plans))
-            tiers |= dict.fromkeys(stretch.results, choices.tier)
+            there |= set(stretch.results)
             continue
         within = replace(choices, fusion=_cuts_within(stretch, choices.fusion))
-        planner = Planner(stretch, machine, within)
+        planner = Planner(stretch, machine, within, tiers)
         kernels = tuple(planner.planned(group) for group in planner.groups())
-        tiers |= planner.tiers_in_use(kernels)
+        there |= planner.in_memory(kernels)
         steps += [replace(k, kernel=replace(k.kernel, name=f"{next(numbers)}: {k.kernel.name}")) for k in kernels]
-    there = {value: tiers[value] for value in sorted(tiers)}
+    rests = {value: tiers[value] for value in sorted(there)}
     return Plan(
-        graph, tuple(steps), there, choices.orchestration, str(choices.fusion),
+        graph, tuple(steps), rests, choices.orchestration, str(choices.fusion),
         choices.stage_buffer_format,  # type: ignore[arg-type]
     )  # fmt: skip
 

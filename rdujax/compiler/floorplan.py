@@ -6,7 +6,7 @@ Squares are PCUs, discs beside them PMUs, triangles at the edges AGCUs. Colour i
 result and the AGCUs that store it are filled with it; PMUs and AGCUs of a load are rings in the colour of the first
 stage that reads it. A stage's number, that of the legend, is on the middle one of its PCUs. Wires
 are as thick and dark as the fuller of their two directions; those that would have to carry more than a link can, if
-the kernel is to run in the cycles that it is priced at, are red. (The price does not know the network.)
+the kernel is to run in the cycles that it is priced at, are red: they slow it down. (The price knows no network.)
 """
 
 from collections import Counter
@@ -18,14 +18,14 @@ import numpy as np
 
 from rdujax.compiler.drawing import Disc, Drawing, Line, Polygon, Rectangle, Shape, Style, Words, fitted, width_of
 from rdujax.compiler.flows import buffer_of
-from rdujax.compiler.place import Grid, Place, Placement, neighbours, place
+from rdujax.compiler.grid import Grid, Place, Placement
+from rdujax.compiler.place import neighbours, place
 from rdujax.compiler.report import counted, worked_cycles
-from rdujax.compiler.wires import Wires, wires
+from rdujax.compiler.wires import Wires, priced_cycles, wires
 from rdujax.estimate.pipeline import pipeline_of
 from rdujax.graph.graph import Graph
 from rdujax.graph.plan import MemoryStream, PlannedKernel
-from rdujax.ledger.makespan import makespan_cycles
-from rdujax.ledger.numbers import exact
+from rdujax.ledger.numbers import ceil_div, exact
 from rdujax.machines.machine import Machine
 from rdujax.units.rdn.mesh import STEPS, Port
 
@@ -36,6 +36,7 @@ FAINT, GROUND, FULL = "#e3e6ea", "#f7f8fa", "#d7191c"
 CELL_X, CELL_Y, PCU, PMU = 34.0, 20.0, 11.0, 5.0
 GAP, MARGIN, HEAD, LINE, SMALL = 56.0, 40.0, 108.0, 13.0, 11.0
 UNITS, BAR = 114.0, 130.0  # widths in the legend
+SLOW = {"link": "that link", "D2D": "the die-to-die link", "TLN": "the top-level network"}
 MANY = 9  # PCUs of a stage, from which on its number is larger than one of them
 
 
@@ -54,7 +55,8 @@ class Floorplan:
     """A placed kernel with the loads of its wires. `str` is a summary; `save` draws it; notebooks show it.
 
     cycles: what the kernel is priced at, by which loads are turned into packets per cycle. capacity: what a link
-    carries per cycle. buffers: how the PMUs of each are painted.
+    carries per cycle. buffers: how the PMUs of each are painted. bridges: the AGCUs of each stream, shared perhaps.
+    wire_cycles: what the networks allow, by kind (see `Wires.least_cycles`); more than `cycles` slows the kernel down.
     """
 
     title: str
@@ -66,6 +68,13 @@ class Floorplan:
     stages: tuple[Legend, ...]
     streams: tuple[Legend, ...]
     buffers: dict[str, Style]
+    bridges: dict[str, tuple[Place, ...]]
+    wire_cycles: dict[str, int]
+
+    @property
+    def slowed_cycles(self) -> int:
+        """Cycles of the kernel if its fullest network is waited for: those it is priced at, or more."""
+        return max(self.cycles, *self.wire_cycles.values())
 
     @property
     def busiest_packets_per_cycle(self) -> float:
@@ -92,23 +101,22 @@ def floorplan(graph: Graph, planned: PlannedKernel, machine: Machine, name: str)
     """The floorplan of a planned kernel; raises CapacityError where the grid of the machine has too few places."""
     placement = place(graph, planned, machine)
     pipeline, turns = pipeline_of(graph, planned, machine), planned.tiling.turns
-    cycles = makespan_cycles(pipeline, turns)
+    cycles = priced_cycles(graph, planned, machine)
     busy = {label: own / cycles for label, own in worked_cycles(pipeline, turns).items()}  # not emulated: sizes
     colours = {s.label: COLOURS[i % len(COLOURS)] for i, s in enumerate(planned.kernel.stages)}
     buffers = {label: _paint_of(label, planned, colours) for label in placement.units.pmus}
-    stages = tuple(
-        Legend(s.label, Style(colours[s.label]), counted(share.pcus, "PCU"), busy[s.label])
-        for s, share in zip(planned.kernel.stages, planned.shares, strict=True)
-    )
+    shared = zip(planned.kernel.stages, planned.shares, strict=True)
+    stages = tuple(Legend(s.label, Style(colours[s.label]), counted(n.pcus, "PCU"), busy[s.label]) for s, n in shared)
     streams = tuple(
         Legend(s.label, _paint_of_stream(s, buffers[buffer_of(planned, s)]),
                f"{counted(s.agcus, 'AGCU')}, {s.tier}", busy[s.label])
         for s in planned.streams
     )  # fmt: skip
     capacity = float(exact(machine.rdn.packets_per_cycle.value))
-    title = f"{name}: kernel {planned.kernel.name}"
     loads = wires(graph, planned, placement, machine)
-    return Floorplan(title, machine.name, cycles, capacity, placement, loads, stages, streams, buffers)
+    bridges = {s.label: placement.units.agcus[s.units] for s in planned.streams}
+    return Floorplan(f"{name}: kernel {planned.kernel.name}", machine.name, cycles, capacity, placement, loads,
+                     stages, streams, buffers, bridges, loads.least_cycles(machine))  # fmt: skip
 
 
 def _paint_of(buffer: str, planned: PlannedKernel, colours: dict[str, str]) -> Style:
@@ -126,22 +134,19 @@ def _paint_of_stream(stream: MemoryStream, buffer: Style) -> Style:
 
 
 def _units(plan: Floorplan) -> str:
-    grid, placement = plan.placement.grid, plan.placement
-    counts = (
-        ("PCUs", placement.units.pcus, grid.pcus),
-        ("PMUs", placement.units.pmus, grid.pmus),
-        ("AGCUs", placement.units.agcus, grid.agcus),
-    )
-    used = ", ".join(f"{sum(map(len, places.values())):,} of {there:,} {kind}" for kind, places, there in counts)
+    grid, units = plan.placement.grid, plan.placement.units
+    kinds = ("PCUs", units.pcus, grid.pcus), ("PMUs", units.pmus, grid.pmus), ("AGCUs", units.agcus, grid.agcus)
+    used = ", ".join(f"{sum(map(len, places.values())):,} of {there:,} {kind}" for kind, places, there in kinds)
     return f"{plan.machine}: {used}"
 
 
 def _network(plan: Floorplan) -> str:
     crossing = int(plan.wires.crossings.sum()) / plan.cycles  # not emulated: sizes
-    return (
-        f"{plan.cycles:,} cycles; busiest link {plan.busiest_packets_per_cycle:.2f} packets/cycle of "
-        f"{plan.capacity:g}; {crossing:.2f} packets/cycle between tiles"
-    )
+    fullest = max(plan.wire_cycles, key=lambda kind: plan.wire_cycles[kind])
+    slow = f"; {SLOW[fullest]} slows it down to {plan.slowed_cycles:,} cycles"
+    rate = f"{plan.busiest_packets_per_cycle:.2f} packets/cycle of {plan.capacity:g}"
+    network = f"{plan.cycles:,} cycles; busiest link {rate}; {crossing:.2f} packets/cycle between tiles"
+    return network + (slow if plan.slowed_cycles > plan.cycles else "")
 
 
 @dataclass(frozen=True)
@@ -186,7 +191,7 @@ def _draw(plan: Floorplan) -> Drawing:
     captions, key = _captions(plan)
     sheet = _Sheet(plan.placement.grid, captions)
     right, bottom = sheet.size
-    title = _short(plan.title, 90)
+    title = fitted(plan.title, 1000, 19, bold=True)
     head = [
         Words(MARGIN, 32, title, 19, Style(INK), bold=True, title=plan.title),
         Words(MARGIN, 54, _units(plan), 12.5, Style(INK)),
@@ -194,7 +199,7 @@ def _draw(plan: Floorplan) -> Drawing:
     ]
     shapes = [*_tiles(sheet), *_links(plan, sheet), *_free(plan, sheet), *_used(plan, sheet), *head]
     left = right + MARGIN + 14
-    rows, legend_right, y = _legend(plan, left, sheet.head + 12)
+    rows, legend_right, y = _legend(plan, left, sheet.head + 12, bottom)
     meaning, y = _key(left, y + 18, key)
     width = max(legend_right, *(MARGIN + width_of(words.text, words.size, words.bold) for words in head))
     return Drawing(width + MARGIN, max(bottom, y) + MARGIN, (*shapes, *rows, *meaning))
@@ -279,7 +284,7 @@ def _used(plan: Floorplan, sheet: _Sheet) -> list[Shape]:
     for label, places in plan.placement.units.pmus.items():
         shapes += [_pmu(sheet, p, plan.buffers[label], f"PMU of buffer {label}, {p}") for p in places]
     for row in plan.streams:
-        shapes += [_agcu(sheet, p, row.paint, f"AGCU of {row.name}, {p}") for p in plan.placement.units.agcus[row.name]]
+        shapes += [_agcu(sheet, p, row.paint, f"AGCU of {row.name}, {p}") for p in plan.bridges[row.name]]
     for number, row in enumerate(plan.stages, 1):
         places = plan.placement.units.pcus[row.name]
         shapes += [_pcu(sheet, p, row.paint, f"PCU of stage {row.name}, {p}") for p in places]
@@ -308,26 +313,34 @@ def _agcu(sheet: _Sheet, place: Place, style: Style, title: str = "") -> Polygon
     return Polygon(((tip, y), (base, y - 6), (base, y + 6)), style, title)
 
 
-def _legend(plan: Floorplan, x: float, y: float) -> tuple[list[Shape], float, float]:
-    """Streams and stages in order of the pipeline; and where they end, to the right and below."""
-    loads = [row for row in plan.streams if row.paint.stroke != "none"]
-    stores = [row for row in plan.streams if row not in loads]
-    number_end = x + 22 + width_of(str(len(plan.stages)), 12.5, bold=True)
-    name_x, bar_x = number_end + 8, number_end + 8 + UNITS
-    right = bar_x + BAR + 8 + width_of("100% busy", SMALL)
+def _legend(plan: Floorplan, x: float, y: float, bottom: float) -> tuple[list[Shape], float, float]:
+    """Streams and stages in order of the pipeline, in columns down to the bottom; and where they end."""
+    loads = [(row, "") for row in plan.streams if row.paint.stroke != "none"]
+    stores = [(row, "") for row in plan.streams if row.paint.stroke == "none"]
+    rows = [*loads, *((row, str(number)) for number, row in enumerate(plan.stages, 1)), *stores]
+    most = max(12, int(bottom - y - 168) // 36)  # not emulated: rows; the key is below
+    number_end = 22 + width_of(str(len(plan.stages)), 12.5, bold=True)
+    width = number_end + 8 + UNITS + BAR + 8 + width_of("100% busy", SMALL)
     shapes: list[Shape] = []
-    for row in [*loads, *plan.stages, *stores]:
-        if row in plan.stages:
-            number = f"{plan.stages.index(row) + 1}"
-            shapes.append(Rectangle(x, y - 12, 16, 16, row.paint))
-            shapes.append(Words(number_end, y, number, 12.5, Style(INK), "end", bold=True))
-        else:
-            shapes.append(Polygon(((x + 14, y - 5), (x + 3, y - 11), (x + 3, y + 1)), row.paint))
-        shapes.append(Words(name_x, y, fitted(row.name, right - name_x, 12.5), 12.5, Style(INK), title=row.name))
-        shapes.append(Words(name_x, y + 15, fitted(row.units, UNITS - 6, SMALL), SMALL, Style(GREY), title=row.units))
-        shapes += _bar(bar_x, y + 6, row)
-        y += 36
-    return shapes, right, y
+    for i, (row, number) in enumerate(rows):
+        at = x + i // most * (width + MARGIN)  # not emulated: pixels
+        shapes += _row(row, number, at, y + i % most * 36, number_end, width)
+    columns = ceil_div(len(rows), most)
+    return shapes, x + columns * (width + MARGIN) - MARGIN, y + min(len(rows), most) * 36
+
+
+def _row(row: Legend, number: str, x: float, y: float, number_end: float, width: float) -> list[Shape]:
+    name_x = x + number_end + 8
+    mark: list[Shape] = [Polygon(((x + 14, y - 5), (x + 3, y - 11), (x + 3, y + 1)), row.paint)]
+    if number:
+        words = Words(x + number_end, y, number, 12.5, Style(INK), "end", bold=True)
+        mark = [Rectangle(x, y - 12, 16, 16, row.paint), words]
+    return [
+        *mark,
+        Words(name_x, y, fitted(row.name, x + width - name_x, 12.5), 12.5, Style(INK), title=row.name),
+        Words(name_x, y + 15, fitted(row.units, UNITS - 6, SMALL), SMALL, Style(GREY), title=row.units),
+        *_bar(name_x + UNITS, y + 6, row),
+    ]
 
 
 def _bar(x: float, y: float, row: Legend) -> list[Shape]:
@@ -384,7 +397,3 @@ def _ink_on(colour: str) -> str:
     """Dark or white, whichever is read better on a colour."""
     red, green, blue = (int(colour[at : at + 2], 16) for at in (1, 3, 5))
     return INK if 0.299 * red + 0.587 * green + 0.114 * blue > 139 else "#ffffff"
-
-
-def _short(text: str, most: int) -> str:
-    return text if len(text) <= most else f"{text[: most - 1]}…"

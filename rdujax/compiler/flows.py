@@ -11,7 +11,7 @@ written (under an access pattern, or as the right operand of a contraction), eve
 Not modelled: sums of the splits of K within a fork, control tokens; ragged tiles count as whole ones.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
@@ -73,6 +73,47 @@ class Flow(Generic[Unit]):
         return np.diff(-(-(ends - np.arange(n_sources)[None, :]) // n_sources), axis=0)
 
 
+@dataclass(frozen=True, eq=False)
+class Multicasts(Generic[Unit]):
+    """Flows taken apart: packets from one unit to the units of one group each, as arrays.
+
+    units: all that send or receive; the arrays name them by their place in it. source, packets,
+    source_port, target_port: int64 [n]. target, owner: int64 [m], a unit that receives and the multicast that it
+    belongs to, in increasing order.
+    """
+
+    units: tuple[Unit, ...]
+    source: np.ndarray
+    packets: np.ndarray
+    source_port: np.ndarray
+    target_port: np.ndarray
+    target: np.ndarray
+    owner: np.ndarray
+
+
+def multicasts(every: Sequence[Flow[Unit]], first: Iterable[Unit] = ()) -> Multicasts[Unit]:
+    """The multicasts of flows: one for every group of targets and each source that sends packets to it.
+
+    first: units that are numbered before all others, in this order.
+    """
+    index = {unit: number for number, unit in enumerate(first)}
+    parts: list[tuple[np.ndarray, ...]] = []
+    count = 0
+    for flow in every:
+        sources = np.array([index.setdefault(unit, len(index)) for unit in flow.sources], np.int64)
+        members = np.array([index.setdefault(u, len(index)) for group in flow.groups for u in group], np.int64)
+        sizes = np.array([len(group) for group in flow.groups], np.int64)
+        group, source = np.nonzero(flow.sent)
+        owner = np.repeat(np.arange(len(group)), sizes[group])
+        within = np.arange(len(owner)) - np.repeat(np.cumsum(sizes[group]) - sizes[group], sizes[group])
+        target = members[(np.cumsum(sizes) - sizes)[group][owner] + within]
+        ports = (np.full(len(group), port, np.int64) for port in (flow.source_port, flow.target_port))
+        parts.append((sources[source], flow.sent[group, source], *ports, target, owner + count))
+        count += len(group)
+    joined = [np.concatenate(part) for part in zip(*parts, strict=True)] or [np.zeros(0, np.int64)] * 6
+    return Multicasts(tuple(index), *joined)
+
+
 def flows(graph: Graph, planned: PlannedKernel, units: Units[Unit], machine: Machine) -> list[Flow[Unit]]:
     """All flows of one run of a kernel, in vector packets."""
     vector_bytes, turns = int(machine.rdn.vector_bytes.value), planned.tiling.turns
@@ -80,15 +121,16 @@ def flows(graph: Graph, planned: PlannedKernel, units: Units[Unit], machine: Mac
     loads = set(planned.kernel.loads)
     found = []
     for stream in planned.streams:
-        agcus, pmus = units.agcus[stream.label], units.pmus[buffer_of(planned, stream)]
+        agcus, pmus = units.agcus[stream.units], units.pmus[buffer_of(planned, stream)]
         ends = ((pmus, Port.PMU), (agcus, Port.AGCU)) if stream.is_store else ((agcus, Port.AGCU), (pmus, Port.PMU))
         found.append(_spread(stream.label, *ends, _vectors(stream.total_bytes, len(ends[1][0]), vector_bytes)))
     for stage, share in zip(planned.kernel.stages, planned.shares, strict=True):
         pcus, result = units.pcus[stage.label], buffers[stage.result]
+        slices = turns * planned.tiling.slices(stage.result)
         if not share.pcus:  # from buffers straight into a buffer
             for read, operand in zip(stage.reads, planned.turn(graph, stage), strict=True):
                 source, moved_bytes = buffers[read.value].label, min(operand.size_bytes, result.tile_bytes)
-                packets = _vectors(moved_bytes, result.pmus, vector_bytes) * turns
+                packets = _vectors(moved_bytes, result.pmus, vector_bytes) * slices
                 ends = (units.pmus[source], Port.PMU), (units.pmus[result.label], Port.PMU)
                 found.append(_spread(f"{source} -> {stage.label}", *ends, packets))
             continue
@@ -96,9 +138,10 @@ def flows(graph: Graph, planned: PlannedKernel, units: Units[Unit], machine: Mac
             buffer = buffers[read.value]
             groups = _groups(share, pcus, i)
             if isinstance(share, Fork):
-                packets = _vectors(_fed_bytes(graph, planned, stage, share, machine, i), 1, vector_bytes) * turns
+                packets = _vectors(_fed_bytes(graph, planned, stage, share, machine, i), 1, vector_bytes) * slices
             else:
-                packets = _vectors(buffer.tile_bytes, len(groups), vector_bytes) * turns
+                slid = turns * planned.tiling.slices(read.value) if read.value in loads else turns
+                packets = _vectors(buffer.tile_bytes, len(groups), vector_bytes) * slid
             name = f"{buffer.label} -> {stage.label}"
             in_order = read.value in loads or not (read.chain or (isinstance(stage.op, Contract) and i))
             found.append(Flow(name, units.pmus[buffer.label], Port.PMU, groups, Port.PCU, packets, in_order))
@@ -138,14 +181,14 @@ def _groups(share: Share, pcus: Sequence[Unit], operand: int) -> tuple[tuple[Uni
     if isinstance(share, Chain):
         return tuple((place,) for place in pcus[:: share.links])
     assert isinstance(share, Fork)
-    rows, columns, splits = range(share.rows), range(share.columns), range(share.splits)
+    rows, columns, splits, batches = map(range, (share.rows, share.columns, share.splits, share.batches))
 
-    def at(row: int, column: int, split: int) -> Unit:
-        return pcus[(row * share.columns + column) * share.splits + split]
+    def at(row: int, column: int, split: int, batch: int) -> Unit:
+        return pcus[((batch * share.rows + row) * share.columns + column) * share.splits + split]
 
     if (operand == 0) is not share.transposed:  # on the rows of the arrays
-        return tuple(tuple(at(r, c, s) for c in columns) for r in rows for s in splits)
-    return tuple(tuple(at(r, c, s) for r in rows) for c in columns for s in splits)
+        return tuple(tuple(at(r, c, s, b) for c in columns) for b in batches for r in rows for s in splits)
+    return tuple(tuple(at(r, c, s, b) for r in rows) for b in batches for c in columns for s in splits)
 
 
 def _fed_bytes(graph: Graph, planned: PlannedKernel, stage: Stage, share: Fork, machine: Machine, operand: int) -> int:
@@ -154,8 +197,8 @@ def _fed_bytes(graph: Graph, planned: PlannedKernel, stage: Stage, share: Fork, 
     lhs, rhs = planned.turn(graph, stage)
     assert isinstance(stage.op, Contract)
     extent = stage.op.config.extent(lhs.shape, rhs.shape)
-    alone = replace(share, rows=1, columns=1, splits=1)
+    alone = replace(share, rows=1, columns=1, splits=1, batches=1)
     per_cycle = systolic.feeds(rows, columns, alone, planned.held(graph, stage.reads[operand].value))[operand]
     on_rows, on_columns = (extent.n, extent.m) if share.transposed else (extent.m, extent.n)
     passes = ceil_div(on_rows, rows * share.rows) * ceil_div(on_columns, columns * share.columns)
-    return per_cycle * passes * extent.batch * ceil_div(extent.k, share.splits)
+    return per_cycle * passes * ceil_div(extent.batch, share.batches) * ceil_div(extent.k, share.splits)

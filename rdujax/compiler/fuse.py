@@ -4,18 +4,23 @@ none       one operator, one kernel: every result is written to memory. Views (r
            an operator-by-operator framework; a transpose is a kernel of its own that moves its operand.
 streaming  the cheapest partition of the program into consecutive kernels that fit: a shortest path over
            best[j] = min over i of best[i] + cost(nodes i..j), where bounds tell which kernels need no planning.
+greedy     from the first node on, each kernel as long as it fits: a baseline.
 Cuts       after the named nodes, and nowhere else.
 """
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from rdujax.base.errors import CapacityError, unknown
 from rdujax.graph.graph import Graph, Node
 from rdujax.ops.move import Move
 
-FUSIONS = ("streaming", "none")
-MOST_PLANNED = 48  # kernels that the search for the cheapest partition plans before it is content
+FUSIONS = ("streaming", "greedy", "none")
+EXHAUSTIVE = 12  # nodes of a program up to which the search is not cut short
+WITHIN = 0.02  # of a larger one, the share by which the partition taken may cost more than the cheapest possibly does
+MOST_PLANNED = 3_000  # nodes of all kernels of a larger one that are planned at the most, unless none fits so far
 
 
 @dataclass(frozen=True)
@@ -77,75 +82,184 @@ def by_cuts(graph: Graph, cuts: Cuts) -> list[list[Node]]:
     return [group for group in groups if group]
 
 
+Cost = Callable[[int, int], tuple[int, Iterable[int]]]
+
+
+def greedy(graph: Graph, cost: Cost, bounds: Callable[[int], np.ndarray]) -> list[tuple[int, int]]:
+    """Consecutive groups as (first, end), each as long as it fits: what the cheapest partition is measured against.
+
+    The length is sought by bisection, as if what is longer needed more. See `streaming`.
+    """
+    return _Known(cost, [np.asarray(bounds(i), float) for i in range(len(graph.nodes))]).greedy()
+
+
 def streaming(
     graph: Graph,
-    cost: Callable[[Sequence[Node]], int],
-    bounds: Callable[[int], Iterable[int | None]],
+    cost: Cost,
+    bounds: Callable[[int], np.ndarray],
+    within: tuple[int, int] | None = None,
     most_planned: int = MOST_PLANNED,
-) -> list[list[Node]]:
-    """The cheapest partition into consecutive groups, planning as few of them as that takes.
+) -> list[tuple[int, int]]:
+    """The cheapest partition into consecutive groups, as (first, end), planning as few of them as that takes.
 
-    cost: cycles of a group as one kernel; CapacityError for one that does not fit. bounds: for a node, no more than the
-    cost of the groups that begin with it, of one node, of two ..., and None for one that cannot fit. The cheapest
-    partition is sought with the bounds in place of costs that are not known yet; the groups of the one found are
-    planned, and the search is repeated until it finds one that is planned throughout. No other can be cheaper, for none
-    costs less than its bounds. Once `most_planned` groups have been planned, the cheapest so far is taken.
+    cost: for nodes i..j, cycles as one kernel (CapacityError where it does not fit), and where all stretches begin that
+    are like them. bounds: for a node, no more than the cost of the groups that begin with it, of one node, of two ...,
+    and infinity for one that cannot fit. The cheapest partition is sought with the bounds in place of costs that are
+    not known yet; the groups of the one found are planned, and the search is repeated until it finds one that is
+    planned throughout. No other can be cheaper, for none costs less than its bounds. A longer group may fit where a
+    shorter does not, for it keeps more values to itself: each is asked by itself. within: (first, end) of the nodes to
+    part, all by default.
 
-    Every group is allowed: a longer one may fit where a shorter does not, for it keeps more values to itself. Raises
-    the first CapacityError where no partition fits.
+    Of more than `EXHAUSTIVE` nodes, groups end at `narrows` only, where that is possible at all, and the search ends
+    with a partition that costs at most `WITHIN` more than the cheapest could, or with the cheapest so far once
+    groups of `most_planned` nodes in all have been planned. Raises CapacityError where no partition fits.
     """
-    nodes = list(graph.nodes)
-    known: list[list[int | None]] = [list(bounds(i)) for i in range(len(nodes))]  # [first][length - 1]
-    planned: set[tuple[int, int]] = set()
-    refusal: CapacityError | None = None
+    first, end = within or (0, len(graph.nodes))
+    rows = [np.asarray(bounds(i), float)[: end - i] for i in range(first, end)]
+    own = _counted_from(first, end, cost)
+    if len(rows) <= EXHAUSTIVE:
+        path = _searched(_Known(own, rows), 0.0, None)
+    else:
+        narrow = [place - first for place in narrows(crossing_bytes(graph), first, end)]
+        path = _searched(_Known(own, _only_at(rows, narrow)), WITHIN, most_planned)
+        path = path or _searched(_Known(own, rows), WITHIN, most_planned)
+    if path is None:
+        known = _Known(own, rows)
+        known.greedy()
+        raise known.refused()
+    return [(first + i, first + j) for i, j in path]
+
+
+def _counted_from(first: int, end: int, cost: Cost) -> Cost:
+    """The cost of nodes that are counted from `first` on, with the stretches that are like them before `end`."""
+
+    def own(i: int, j: int) -> tuple[int, list[int]]:
+        cycles, starts = cost(first + i, first + j)
+        return cycles, [start - first for start in starts if first <= start <= end - (j - i)]
+
+    return own
+
+
+def _searched(known: "_Known", within: float, most_planned: int | None) -> list[tuple[int, int]] | None:
+    """The groups of the cheapest partition as (first, end); None where none fits."""
     while True:
-        enough = len(planned) >= most_planned
-        path = (_cheapest(_only(known, planned)) if enough else None) or _cheapest(known)
-        if path is None:
-            break
-        missing = [group for group in path if group not in planned]
-        if not missing:
-            return [nodes[i:j] for i, j in path]
-        for i, j in missing:
-            planned.add((i, j))
-            try:
-                known[i][j - i - 1] = cost(nodes[i:j])
-            except CapacityError as error:
-                refusal = refusal or error
-                known[i][j - i - 1] = None
-    for node in nodes if refusal is None else ():
-        cost([node])  # one of them does not fit even alone: it says so
-    assert refusal is not None
-    raise refusal
+        least, best = _cheapest(known.least), _cheapest(known.costs)
+        if least is None:
+            return None
+        spent = most_planned is not None and known.plans >= most_planned
+        if best is not None and (best[1] <= least[1] * (1 + within) or spent):
+            return best[0]
+        for i, j in least[0]:
+            known.ask(i, j)
 
 
-def _only(known: list[list[int | None]], planned: set[tuple[int, int]]) -> list[list[int | None]]:
-    """The costs of the groups that were planned."""
-    return [
-        [own if (i, i + length) in planned else None for length, own in enumerate(costs, 1)]
-        for i, costs in enumerate(known)
+def crossing_bytes(graph: Graph) -> np.ndarray:
+    """float64 [nodes + 1]: bytes that are made before each place between nodes and needed after it."""
+    last = {v: i for i, node in enumerate(graph.nodes) for v in node.operands}
+    change = np.zeros(len(graph.nodes) + 1)
+    for i, node in enumerate(graph.nodes):
+        for value in node.results:
+            size = graph.types[value].size_bytes
+            change[i + 1] += size
+            if value not in graph.outputs:
+                change[last.get(value, i) + 1] -= size
+    return np.cumsum(change)
+
+
+def narrows(crossing: np.ndarray, first: int, end: int) -> list[int]:
+    """Places between nodes first..end where fewer bytes cross than just before and just after; both ends, too.
+
+    Of neighbours with as many bytes, the first.
+    """
+    steps = [first, *(i for i in range(first + 1, end) if crossing[i] != crossing[i - 1]), end]
+    inner = [
+        i
+        for before, i, after in zip(steps, steps[1:], steps[2:], strict=False)
+        if crossing[i] < crossing[before] or before == first
+        if after == end or crossing[i] < crossing[after]
     ]
+    return [first, *inner, end]
 
 
-def _cheapest(costs: Sequence[Sequence[int | None]]) -> list[tuple[int, int]] | None:
-    """The cheapest way from node 0 past the last, as (first, end) of every group; None where there is none."""
+def _only_at(rows: list[np.ndarray], places: list[int]) -> list[np.ndarray]:
+    """The bounds of the groups that begin and end at these places; infinity for all others."""
+    allowed = np.zeros(len(rows) + 1, bool)
+    allowed[places] = True
+    return [np.where(allowed[i] & allowed[i + 1 : i + 1 + len(row)], row, np.inf) for i, row in enumerate(rows)]
+
+
+class _Known:
+    """What is known of the costs of groups: costs (infinity: nothing, or it does not fit), and no more than these."""
+
+    def __init__(self, cost: Cost, least: list[np.ndarray]):
+        self.cost, self.least = cost, least  # [first][length - 1]
+        self.costs = [np.full(len(row), np.inf) for row in least]
+        self.planned: set[tuple[int, int]] = set()
+        self.plans = 0  # nodes of all groups that were planned
+        self.refusal: CapacityError | None = None
+
+    def ask(self, first: int, end: int) -> bool:
+        """Whether nodes first..end fit; plans them, once."""
+        length = end - first
+        if (first, end) in self.planned or self.least[first][length - 1] == np.inf:
+            return bool(self.costs[first][length - 1] < np.inf)
+        self.plans += length
+        try:
+            cycles, starts = self.cost(first, end)
+        except CapacityError as error:
+            self.refusal, cycles, starts = self.refusal or error, np.inf, [first]
+        for start in starts:
+            self.planned.add((start, start + length))
+            self.costs[start][length - 1] = cycles
+            self.least[start][length - 1] = cycles
+        return cycles < np.inf
+
+    def greedy(self) -> list[tuple[int, int]]:
+        """Groups as (first, end), each as long as it fits."""
+        groups, first = [], 0
+        while first < len(self.least):
+            low, high = 0, len(self.least[first])
+            if high and self.ask(first, first + high):
+                low = high
+            while low < high:
+                middle = (low + high + 1) // 2
+                low, high = (middle, high) if self.ask(first, first + middle) else (low, middle - 1)
+            if not low:
+                raise self.refused(first)
+            groups.append((first, first + low))
+            first += low
+        return groups
+
+    def refused(self, first: int = 0) -> CapacityError:
+        """The first refusal; where none was heard, some node from `first` on does not fit even alone and says so."""
+        for i in range(first, len(self.least)) if self.refusal is None else ():
+            try:
+                self.cost(i, i + 1)
+            except CapacityError as error:
+                return error
+        assert self.refusal is not None
+        return self.refusal
+
+
+def _cheapest(costs: Sequence[np.ndarray]) -> tuple[list[tuple[int, int]], float] | None:
+    """The cheapest way from node 0 past the last, as (first, end) of every group, and its cost; None if there is none.
+
+    Of equally cheap ones, that with the longer groups at the end.
+    """
     count = len(costs)
-    best: list[int | None] = [0] + [None] * count
-    begin = [0] * (count + 1)
-    for i in range(count):
-        before = best[i]
-        if before is None:
+    best, begin = np.full(count + 1, np.inf), np.zeros(count + 1, int)
+    best[0] = 0
+    for i, own in enumerate(costs):
+        if best[i] == np.inf or not len(own):
             continue
-        for length, own in enumerate(costs[i], 1):
-            if own is None:
-                continue
-            there = best[i + length]
-            if there is None or before + own < there:
-                best[i + length], begin[i + length] = before + own, i
-    if best[count] is None:
+        there, new = best[i + 1 : i + 1 + len(own)], best[i] + own
+        better = new < there
+        begin[i + 1 : i + 1 + len(own)][better] = i
+        np.minimum(there, new, out=there)
+    if best[count] == np.inf:
         return None
     path, end = [], count
     while end:
-        path.append((begin[end], end))
-        end = begin[end]
-    return path[::-1]
+        path.append((int(begin[end]), end))
+        end = int(begin[end])
+    return path[::-1], float(best[count])

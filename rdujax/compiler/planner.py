@@ -3,11 +3,17 @@
 The order of the passes, with the reasons, stands in `driver.py`.
 """
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Protocol
 
+from rdujax.base.errors import CapacityError
 from rdujax.compiler import fuse
+from rdujax.compiler.alike import Alike, moved
+from rdujax.compiler.allocate import Allocator
 from rdujax.compiler.bounds import Bounds
+from rdujax.compiler.periods import LONG, stretches
 from rdujax.compiler.stages import form
 from rdujax.compiler.tile import tile
 from rdujax.estimate.price import kernel_cycles
@@ -36,19 +42,21 @@ class Choices(Protocol):
         """What stage buffers hold of BF16 values."""
         ...
 
-    @property
-    def tier(self) -> str:
-        """Where values rest."""
-        ...
-
 
 class Planner:
     """Plans the groups of one graph on one machine."""
 
-    def __init__(self, graph: Graph, machine: Machine, choices: Choices):
+    def __init__(self, graph: Graph, machine: Machine, choices: Choices, tiers: Mapping[int, str]):
         self.graph, self.machine, self.choices = graph, machine, choices
-        self.tiers = dict.fromkeys(graph.types, choices.tier)
+        self.tiers = {value: tiers[value] for value in graph.types}
+        self.allocator = Allocator(graph, machine, self.tiers)
         self._known: dict[tuple[int, ...], PlannedKernel] = {}
+        self._refused: dict[tuple[int, ...], CapacityError] = {}
+        self._place = {node.result: i for i, node in enumerate(graph.nodes)}
+        self._readers: dict[int, list[int]] = defaultdict(list)
+        for node in graph.nodes:
+            for value in node.operands:
+                self._readers[value].append(node.result)
 
     def groups(self) -> list[list[Node]]:
         """The groups of nodes that are a kernel each, in order of launch."""
@@ -57,30 +65,75 @@ class Planner:
             return fuse.by_cuts(self.graph, fusion)
         if fusion == "none":
             return fuse.operators(self.graph)
-        bounds = Bounds(self.graph, self.machine, self.tiers, self._launch_cycles)
-        return fuse.streaming(self.graph, self._cost, bounds.from_node)
+        bounds = Bounds(self.graph, self.machine, self.tiers, self.launch_cycles)
+        if fusion == "greedy":
+            parts = fuse.greedy(self.graph, self.cost, bounds.from_node)
+        else:
+            parts = self._streaming(bounds)
+        return [list(self.graph.nodes[first:end]) for first, end in parts]
+
+    def _streaming(self, bounds: Bounds) -> list[tuple[int, int]]:
+        """The cheapest parts of every stretch; of stretches that are alike, those of the first."""
+        found: dict[tuple[int, int], list[tuple[int, int]]] = {}
+        crossing = fuse.crossing_bytes(self.graph)
+        for first, end in stretches(self._alike.signatures(LONG), crossing):
+            like = ((start, start + end - first) for start in self._alike.starts(first, end))
+            known = next((stretch for stretch in like if stretch in found), None)
+            if known is None:
+                found[first, end] = fuse.streaming(self.graph, self.cost, bounds.from_node, (first, end))
+            else:
+                found[first, end] = [(i + first - known[0], j + first - known[0]) for i, j in found[known]]
+        return [part for parts in found.values() for part in parts]
 
     def planned(self, group: Sequence[Node]) -> PlannedKernel:
         """The group as a kernel; raises CapacityError where it does not fit."""
         key = tuple(node.result for node in group)
+        if key in self._refused:
+            raise self._refused[key]
         if key not in self._known:
-            kernel = form(self.graph, group, _kernel_name(group), self._materialised(group))
-            self._known[key] = tile(self.graph, kernel, self.tiers, self._wide(kernel), self.machine)
+            self._known[key] = self._moved(group) or self._new(group, key)
         return self._known[key]
 
-    def tiers_in_use(self, kernels: Sequence[PlannedKernel]) -> dict[int, str]:
-        """The tier of every value that is in memory at some time: inputs, constants, and what kernels write."""
-        written = {w.value for k in kernels for w in k.kernel.writes}
-        there = {*self.graph.inputs, *self.graph.constants, *written}
-        return {value: self.tiers[value] for value in sorted(there)}
+    def cost(self, first: int, end: int) -> tuple[int, list[int]]:
+        """Cycles of nodes first..end as one kernel, its launch included, and where all that are like them begin.
+
+        Raises CapacityError where they do not fit.
+        """
+        planned = self.planned(self.graph.nodes[first:end])
+        cycles = kernel_cycles(self.graph, planned, self.machine) + self.launch_cycles
+        return cycles, self._alike.starts(first, end)
 
     @property
-    def _launch_cycles(self) -> int:
+    def launch_cycles(self) -> int:
+        """Cycles of the overhead of a launch."""
         return round(self.machine.launch_s(self.choices.orchestration) * self.machine.clock_hz.value)
 
-    def _cost(self, group: Sequence[Node]) -> int:
-        """Cycles of the group as one kernel, its launch included."""
-        return kernel_cycles(self.graph, self.planned(group), self.machine) + self._launch_cycles
+    def in_memory(self, kernels: Sequence[PlannedKernel]) -> set[int]:
+        """Every value that is in memory at some time: inputs, constants, and what kernels write."""
+        return {*self.graph.inputs, *self.graph.constants, *(w.value for k in kernels for w in k.kernel.writes)}
+
+    @cached_property
+    def _alike(self) -> Alike:
+        return Alike(self.graph, self.tiers)
+
+    def _new(self, group: Sequence[Node], key: tuple[int, ...]) -> PlannedKernel:
+        kernel = form(self.graph, group, _kernel_name(group), self._materialised(group))
+        try:
+            return tile(self.allocator, kernel, self._wide(kernel))
+        except CapacityError as error:
+            self._refused[key] = error
+            raise
+
+    def _moved(self, group: Sequence[Node]) -> PlannedKernel | None:
+        """What is known of a stretch of nodes like these, said of them; None where nothing is known of any."""
+        first, end = self._place[group[0].result], self._place[group[-1].result] + 1
+        if end - first != len(group):
+            return None
+        for start in self._alike.starts(first, end):
+            like = tuple(node.result for node in self.graph.nodes[start : start + len(group)])
+            if like in self._known:
+                return moved(self._known[like], self.graph, group, _kernel_name(group))
+        return None
 
     def _materialised(self, group: Sequence[Node]) -> frozenset[int]:
         """Values of the group that something outside of it needs.
@@ -94,7 +147,7 @@ class Planner:
             if self.choices.fusion == "none"
             else set()
         )
-        outside = {v for node in self.graph.nodes if node.result not in inside for v in node.operands}
+        outside = {v for v in inside if any(reader not in inside for reader in self._readers[v])}
         return frozenset((outside | set(self.graph.outputs)) & inside - views)
 
     def _wide(self, kernel: Kernel) -> frozenset[int]:

@@ -12,6 +12,7 @@ import numpy as np
 from rdujax.base import compat
 from rdujax.base.errors import ArgumentError, ConcretenessError, FormatError, ShapeError, describe, unknown
 from rdujax.compiler import driver, fuse
+from rdujax.compiler.arguments import check_argument, other_structure
 from rdujax.compiler.driver import CHOICES, Choices
 from rdujax.compiler.floorplan import Floorplan, floorplan
 from rdujax.compiler.report import Report, report
@@ -64,8 +65,11 @@ class Program:
         The tails of ragged tiles hold NaN as poison, which jax_debug_nans takes for an accident.
         """
         flat = self._checked(args)
-        result = run(self.plan, self.machine, self._operands(flat), Mode(executor))
-        return jax.tree.unflatten(self.traced.out_tree, self._leave(result))
+
+        def units(xs: Sequence[jax.Array]) -> list[jax.Array]:
+            return self._leave(run(self.plan, self.machine, self._operands(xs), Mode(executor)))
+
+        return jax.tree.unflatten(self.traced.out_tree, self.traced.sockets.everywhere(units)(flat))
 
     def tally(self, *args: Any, executor: Executor = "scan") -> Counts:
         """What the units count while they execute, tile by tile; equal to `predicted_counts()` (law L3)."""
@@ -80,18 +84,20 @@ class Program:
                 describe("a tally needs values", given="tracers", do="call it outside of jit, vmap and grad")
             )
         mode = Mode(executor, tally=True, longest=self._longest(flat))
-        counted = jax.jit(lambda xs: run(self.plan, self.machine, self._operands(xs), mode).counts)(flat)
+        counting = self.traced.sockets.mapped(lambda xs: run(self.plan, self.machine, self._operands(xs), mode).counts)
+        counted = jax.jit(counting)(flat)
         return sum((total(c) for c in counted), Counts())
 
     def captured(self, *args: Any) -> Result:
         """A run that keeps every stage's result as carriers; in a loop, those of every trip."""
         flat = self._checked(args)
         mode = Mode(capture=True, longest=self._longest(flat))
-        return jax.jit(lambda xs: run(self.plan, self.machine, self._operands(xs), mode))(flat)
+        units = self.traced.sockets.mapped(lambda xs: run(self.plan, self.machine, self._operands(xs), mode))
+        return jax.jit(units)(flat)
 
     def predicted_counts(self, *, trips: Numbers = None, branches: Numbers = None) -> Counts:
         """What the units will count, from shapes alone. trips, branches: as for `cost`."""
-        return predict(self.plan, self.machine, self._course(trips, branches))
+        return predict(self.plan, self.machine, self._course(trips, branches), self.traced.sockets.count)
 
     def cost(self, machine: Machine | None = None, *, trips: Numbers = None, branches: Numbers = None) -> ProgramCost:
         """Cycles, seconds and bytes per tier, per kernel and in total; on another machine's facts if one is given.
@@ -188,15 +194,19 @@ class Program:
 
         def through_units(flat: Sequence[jax.Array], constants: Sequence[jax.Array]) -> list[jax.Array]:
             # Explicit axes ask each reshape and slice how it is laid out, which is no part of a program's meaning.
-            mesh = compat.explicit_mesh(*flat)
-            return (compat.with_automatic_axes(units, mesh) if mesh else units)(flat, constants)
+            mesh, sockets = compat.explicit_mesh(*flat), self.traced.sockets
+            whole = sockets.everywhere(units)
+            return (compat.with_automatic_axes(whole, mesh) if mesh and sockets.mesh is None else whole)(
+                flat, constants
+            )
 
         through_units.__name__ = PROGRAM + self.name
         return jax.jit(through_units)
 
     @cached_property
     def _turning(self) -> Callable[..., dict[str, jax.Array]]:
-        return jax.jit(lambda xs: run(self.plan, self.machine, self._operands(xs)).turned)
+        units = self.traced.sockets.mapped(lambda xs: run(self.plan, self.machine, self._operands(xs)).turned)
+        return jax.jit(units)
 
     def _operands(
         self, flat: Sequence[jax.Array], constants: Sequence[jax.Array] | None = None
@@ -213,62 +223,17 @@ class Program:
         flat, tree = jax.tree.flatten(tuple(args))
         graph = self.plan.graph
         if tree != self.traced.in_tree:
-            raise _other_structure(tuple(args), self.traced.in_tree, [graph.labels[v] for v in graph.inputs], self.name)
+            raise other_structure(tuple(args), self.traced.in_tree, [graph.labels[v] for v in graph.inputs], self.name)
         flat = self._words(flat)
-        for x, v in zip(flat, graph.inputs, strict=True):
-            _check_argument(x, graph.labels[v], graph.types[v].shape, graph.types[v].fmt.dtype.name, self.name)
+        for i, (x, v) in enumerate(zip(flat, graph.inputs, strict=True)):
+            shape = self.traced.sockets.whole_shape(i, graph.types[v].shape)
+            check_argument(x, graph.labels[v], shape, graph.types[v].fmt.dtype.name, self.name)
         return flat
 
     def _words(self, flat: Sequence[Any]) -> list[Any]:
         """Keys of random numbers as the words that the graph has in their place."""
         kinds = [(self.graph.labels[v], i in self.traced.key_inputs) for i, v in enumerate(self.graph.inputs)]
         return [key_words(x, label, self.name) if is_key else x for x, (label, is_key) in zip(flat, kinds, strict=True)]
-
-
-def _other_structure(args: tuple[Any, ...], expected: Any, labels: Sequence[str], where: str) -> ArgumentError:
-    """The error for arguments that are nested in another way, naming the first that is."""
-    takes = ", ".join(labels) or "no arrays"
-    children = expected.children()
-    if len(args) != len(children):
-        problem = f"{len(children)} argument{'' if len(children) == 1 else 's'} needed"
-        return ArgumentError(describe(problem, given=len(args), allowed=takes, where=where))
-    at = next(i for i, (arg, child) in enumerate(zip(args, children, strict=True)) if jax.tree.structure(arg) != child)
-    return ArgumentError(
-        describe(
-            f"argument {at} is of another structure than the program was compiled for",
-            given=repr(args[at]) if jax.tree.structure(args[at]).num_leaves == 0 else str(jax.tree.structure(args[at])),
-            allowed=f"{children[at]} (arrays in all: {takes})",
-            where=where,
-        )
-    )
-
-
-def _check_argument(x: Any, label: str, shape: tuple[int, ...], dtype: str, where: str) -> None:
-    if not hasattr(x, "shape") or not hasattr(x, "dtype"):
-        raise FormatError(
-            describe(
-                f"argument {label} is no array", given=repr(x), allowed=f"an array {dtype}{list(shape)}", where=where
-            )
-        )
-    if isinstance(x, jax.ShapeDtypeStruct):
-        raise ConcretenessError(
-            describe(f"argument {label} has no values", given=repr(x), where=where,
-                     allowed=f"an array {dtype}{list(shape)}", do="cost() and report() work without arrays")
-        )  # fmt: skip
-    if tuple(x.shape) != shape:
-        raise ShapeError(
-            describe(
-                f"argument {label} has another shape",
-                given=tuple(x.shape),
-                allowed=shape,
-                where=where,
-                do="compile for this shape",
-            )
-        )
-    if jnp.dtype(x.dtype).name != dtype:
-        raise FormatError(
-            describe(f"argument {label} has another dtype", given=jnp.dtype(x.dtype).name, allowed=dtype, where=where)
-        )
 
 
 def compile(  # noqa: A001  (the name that the field uses)
@@ -279,7 +244,8 @@ def compile(  # noqa: A001  (the name that the field uses)
     orchestration: str = "hardware",
     stage_buffer_format: str = "declared",
     k_splits: int | Mapping[str, int] = 1,
-    tier: str = "hbm",
+    tier: str = "auto",
+    tiers: Mapping[str, str] | None = None,
 ) -> Program:
     """Compiles a JAX function for an RDU.
 
@@ -288,13 +254,15 @@ def compile(  # noqa: A001  (the name that the field uses)
     or a module that is a pytree (Flax NNX), which becomes its own first argument: `program(model, x)`.
     args: arrays or `jax.ShapeDtypeStruct`s; only shapes and dtypes matter.
     machine: facts to compile for. fusion: "streaming" (the cheapest kernels that fit), "none" (one operator, one
-    kernel) or `cut_after(label, ...)`. orchestration: "hardware" or "software" launches. tier: where values rest.
+    kernel) or `cut_after(label, ...)`. orchestration: "hardware" or "software" launches.
+    tier: where values rest: "auto" (in HBM; where that is full, what is moved least rests in DDR), "hbm", "ddr" or
+    "host". tiers: that of single values by label; `{"params...": "ddr"}` is of all whose label begins so.
     stage_buffer_format, k_splits: the two choices that change bits; `validate` shows which bits and why.
 
     Raises UnsupportedError for a primitive without a rule, FormatError, ShapeError, CapacityError, UnknownNameError.
     """
     machine = named(machine)
-    choices = Choices(fusion, orchestration, stage_buffer_format, k_splits, tier)
+    choices = Choices(fusion, orchestration, stage_buffer_format, k_splits, tier, dict(tiers or {}))
     if isinstance(fn, Program | Kernel):
         raise ArgumentError(
             describe("a program to be compiled again", given=fn.name, do="program.replace(...) compiles it otherwise")

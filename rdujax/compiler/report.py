@@ -130,7 +130,8 @@ def _stage_text(s: dict[str, Any]) -> list[str]:
     counts = ((s["pcus"], "PCU"), (s["agcus"], "AGCU"))
     units = next((counted(number, thing) for number, thing in counts if number), "PMUs")  # those of its buffers
     peak = "" if s["peak_share"] is None else f"{s['peak_share']:.1%}"
-    turns = f"{s['first_cycles']:,}", f"{s['cycles']:,}"
+    times = f" x {s['slices']}" if s["slices"] > 1 else ""
+    turns = f"{s['first_cycles']:,}", f"{s['cycles']:,}{times}"
     return [s["label"], units, *turns, f"{s['busy']:.1%}", f"{s['critical_cycles']:,}", peak, s["what"]]
 
 
@@ -194,6 +195,8 @@ def owners(plan: Plan, machine: Machine, cost: ProgramCost) -> list[dict[str, An
         for label, cycles in kernel.critical.items():
             key = ("tier", tiers[label]) if label in tiers else ("stage", label + place)
             found[key] = found.get(key, 0) + cycles * kernel.launches
+    for each in cost.exchanges:
+        found["exchange", each.name] = each.critical[each.name] * each.launches
     total = sum(found.values())
     return [
         {"kind": kind, "name": name, "cycles": cycles, "share": float(cycles / total)}  # not emulated: sizes
@@ -204,7 +207,10 @@ def owners(plan: Plan, machine: Machine, cost: ProgramCost) -> list[dict[str, An
 
 def worked_cycles(pipeline: Pipeline, turns: int) -> dict[str, int]:
     """Cycles in which each stage works, over all turns; what remains of the makespan it waits."""
-    return {s.name: int(exact(s.first_cycles)) + (turns - 1) * int(exact(s.service_cycles)) for s in pipeline.stages}
+    return {
+        s.name: int(exact(s.first_cycles)) + (turns * s.repeats - 1) * int(exact(s.service_cycles))
+        for s in pipeline.stages
+    }
 
 
 def _kernel(graph: Graph, planned: PlannedKernel, cost: KernelCost, machine: Machine) -> dict[str, Any]:
@@ -221,6 +227,7 @@ def _kernel(graph: Graph, planned: PlannedKernel, cost: KernelCost, machine: Mac
     for row in rows:
         stage = timing.stages[timing.index[row["label"]]]
         row["first_cycles"], row["cycles"] = int(exact(stage.first_cycles)), int(exact(stage.service_cycles))
+        row["slices"] = stage.repeats
         row["busy"] = worked[row["label"]] / cost.cost.cycles  # not emulated: sizes
         row["critical_cycles"] = cost.critical.get(row["label"], 0)
     return {

@@ -4,7 +4,9 @@ Access patterns become the read side of a stage buffer, and chains of element-wi
 one stage. Neither changes a bit: patterns move values, and every instruction of a chain still rounds to its format.
 """
 
+from collections import defaultdict
 from collections.abc import Sequence
+from heapq import heappop, heappush
 
 from rdujax.graph.graph import NO_PINS, Graph, Node
 from rdujax.graph.plan import Kernel, Read, Stage, Write
@@ -37,26 +39,42 @@ def _resolve(reads: dict[int, Read], value: int) -> Read:
 
 
 def _chain(stages: list[Stage], written: set[int]) -> list[Stage]:
-    changed = True
-    while changed:
-        changed = False
-        for stage in stages:
-            merged = _merge_into_reader(stage, stages, written)
-            if merged is not None:
-                reader, new = merged
-                stages = [new if s is reader else s for s in stages if s is not stage]
-                changed = True
-                break
-    return stages
+    """The stages, each merged into its reader where that may be; of several that may, the first one first."""
+    at = {stage.result: i for i, stage in enumerate(stages)}
+    now: dict[int, Stage] = dict(enumerate(stages))
+    readers: dict[int, list[int]] = defaultdict(list)  # one entry for every read
+    for i, stage in now.items():
+        for read in stage.reads:
+            readers[read.value].append(i)
+    waiting = [i for i, stage in now.items() if isinstance(stage.op, Map)]
+    while waiting:
+        i = heappop(waiting)
+        if i not in now or len(readers[now[i].result]) != 1 or now[i].result in written:
+            continue
+        [to] = readers[now[i].result]
+        merged = _merge(now[i], now[to])
+        if merged is None:
+            continue
+        for old in (now[i], now[to]):
+            for read in old.reads:
+                readers[read.value].remove(at[old.result])
+        del now[i]
+        now[to] = merged
+        for read in merged.reads:
+            readers[read.value].append(to)
+            if read.value in at:  # it may have had two readers, which are one now
+                heappush(waiting, at[read.value])
+    return [now[i] for i in sorted(now)]
 
 
-def _merge_into_reader(stage: Stage, stages: list[Stage], written: set[int]) -> tuple[Stage, Stage] | None:
-    """(reader, reader with the stage's expression inside), where the stage's only reader is a map without a pattern."""
-    readers = [(s, i) for s in stages for i, r in enumerate(s.reads) if r.value == stage.result]
-    if not isinstance(stage.op, Map) or stage.result in written or len(readers) != 1 or stage.pins != NO_PINS:
+def _merge(stage: Stage, reader: Stage) -> Stage | None:
+    """The reader with the stage's expression inside; None where one is no map, fixed by hand, or reads by a pattern."""
+    if stage.pins != NO_PINS or reader.pins != NO_PINS:
         return None
-    reader, position = readers[0]
-    if not isinstance(reader.op, Map) or reader.reads[position].chain or reader.pins != NO_PINS:
+    if not isinstance(stage.op, Map) or not isinstance(reader.op, Map):
+        return None
+    position = next(i for i, read in enumerate(reader.reads) if read.value == stage.result)
+    if reader.reads[position].chain:
         return None
     expression = compose(reader.op.expression, position, stage.op.expression)
     reads = reader.reads[:position] + stage.reads + reader.reads[position + 1 :]
@@ -64,4 +82,4 @@ def _merge_into_reader(stage: Stage, stages: list[Stage], written: set[int]) -> 
     expression = share(expression, [distinct.index(r) for r in reads])
     members = stage.members + reader.members
     label = "+".join(members)
-    return reader, Stage(label, Map(expression), tuple(distinct), reader.result, members)
+    return Stage(label, Map(expression), tuple(distinct), reader.result, members)

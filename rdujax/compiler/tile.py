@@ -1,41 +1,50 @@
 """Pass: the loop nest of a kernel: along which axes it is cut into tiles, how large they are, and what stays on chip.
 
 Candidates are priced, not guessed: tiles of powers of two along every streamable class of axes (two classes only where
-one is not enough to fit), loads that would be moved again kept resident where they fit. The cheapest legal one is
-taken; of equals, the one with the larger tiles.
+one is not enough to fit), loads that would be moved again kept resident where they fit. Where all is made in one turn,
+as in decoding one token, and where what should stay does not fit, large loads stream through their stages slice by
+slice. The cheapest legal candidate is taken; of equals, the one with the larger tiles.
 """
 
 from collections.abc import Iterator
 from itertools import permutations
 
 from rdujax.base.errors import CapacityError, ShapeError, describe
-from rdujax.compiler.allocate import allocate
+from rdujax.compiler.allocate import Allocator
 from rdujax.compiler.axes import streamable
 from rdujax.estimate.price import kernel_cycles
 from rdujax.graph.graph import Graph
-from rdujax.graph.plan import Kernel, Loop, PlannedKernel, Tiling
+from rdujax.graph.plan import Kernel, Loop, PlannedKernel, Stage, Tiling
 from rdujax.machines.machine import Machine
+from rdujax.streams.access import chain_axes
 
 Axes = tuple[int, frozenset[tuple[int, int]]]
+SLICES = (4, 16, 64)  # lengths of slices, in rows of an array
+MOST_SLICES = 64  # of one tile: more only make the first one come sooner
+SMALL_LOAD = 256  # a load streams by if it is more than one part in so many of all that is loaded
 
 
-def tile(graph: Graph, kernel: Kernel, tiers: dict[int, str], wide: frozenset[int], machine: Machine) -> PlannedKernel:
+def tile(to: Allocator, kernel: Kernel, wide: frozenset[int]) -> PlannedKernel:
     """The kernel in the cheapest legal tiling, allocated; raises CapacityError where no tiling fits."""
+    graph, machine = to.graph, to.machine
     axes = streamable(graph, kernel)
     pinned = _pinned(graph, kernel, axes)
     best: tuple[int, PlannedKernel] | None = None
     refusal: CapacityError | None = None
     nests = [[pinned]] if pinned is not None else [_nests(axes, 1, machine), _nests(axes, 2, machine)]
     for candidates in nests:
-        for loops in candidates:
-            try:
-                planned = _resident(graph, kernel, loops, tiers, wide, machine)
-            except CapacityError as error:
-                refusal = refusal or error
-                continue
-            cycles = kernel_cycles(graph, planned, machine)
-            if best is None or cycles < best[0]:
-                best = (cycles, planned)
+        for tiling_set in (_tilings(graph, kernel, loops, machine) for loops in candidates):
+            for several, tiling in tiling_set:
+                try:
+                    planned = to.allocate(kernel, tiling, wide)
+                except CapacityError as error:
+                    refusal = refusal or error
+                    continue
+                cycles = kernel_cycles(graph, planned, machine)
+                if best is None or cycles < best[0]:
+                    best = (cycles, planned)
+                if not several:
+                    break
         if best is not None:
             return best[1]
     assert refusal is not None
@@ -71,19 +80,64 @@ def _sizes(length: int, machine: Machine) -> list[int]:
     return sizes[::-1]
 
 
-def _resident(
-    graph: Graph, kernel: Kernel, loops: tuple[Loop, ...], tiers: dict[int, str], wide: frozenset[int], machine: Machine
-) -> PlannedKernel:
-    """Allocated with everything that would be moved again kept on chip, or with nothing more than must be."""
+def _tilings(graph: Graph, kernel: Kernel, loops: tuple[Loop, ...], machine: Machine) -> Iterator[tuple[bool, Tiling]]:
+    """What may be tried with a nest, as (whether the next one is worth a try even if this one fits, tiling).
+
+    Everything that would be moved again is kept on chip, or nothing more than must be, or large loads stream by.
+    """
     bare = Tiling(loops, frozenset())
     must = frozenset(v for v in kernel.loads if bare.turns > 1 and not any(bare.walks(v)))
     again = frozenset(v for v in kernel.loads if bare.sweeps(v) > 1)
-    try:
-        return allocate(graph, kernel, Tiling(loops, must | again), tiers, wide, machine)
-    except CapacityError:
-        if not again:
-            raise
-        return allocate(graph, kernel, Tiling(loops, must), tiers, wide, machine)
+    once = bare.turns == 1
+    yield once, Tiling(loops, must | again)
+    if again:
+        yield False, Tiling(loops, must)
+    tried = set()
+    for slices in SLICES:
+        inner = _streaming_by(graph, kernel, bare, slices * int(machine.pcu.systolic_rows.value))
+        if inner and inner not in tried:
+            tried.add(inner)
+            by = {v for loop in inner for v, _ in loop.members}
+            yield True, Tiling(loops, (must | again) - by, inner)
+
+
+def _streaming_by(graph: Graph, kernel: Kernel, bare: Tiling, length: int) -> tuple[Loop, ...]:
+    """One inner loop for every stage through which a large load can stream, in slices of about `length`."""
+    types = graph.types
+    reads = [read.value for stage in kernel.stages for read in stage.reads] + [w.read.value for w in kernel.writes]
+    total = sum(types[v].size_bytes for v in kernel.loads)
+    large = {
+        v for v in kernel.loads
+        if types[v].size_bytes * SMALL_LOAD > total and reads.count(v) == 1 and not any(bare.walks(v))
+    }  # fmt: skip
+    found = []
+    for stage in kernel.stages:
+        axes = _sliceable(graph, stage, large) if stage.pins.tile is None else []
+        uncut = [axis for axis in axes if not any(axis[1] & loop.members for loop in bare.loops)]
+        if not uncut:
+            continue
+        size, members = max(uncut, key=lambda axis: axis[0])
+        own = max(length, -(-size // MOST_SLICES))
+        if own < size:
+            found.append(Loop(size, own, members))
+    return tuple(found)
+
+
+def _sliceable(graph: Graph, stage: Stage, large: set[int]) -> list[Axes]:
+    """Axes of the result that the largest of the stage's large loads walks along, one to one."""
+    shapes = [read.shape(graph) for read in stage.reads]
+    ways = list(zip(stage.reads, stage.op.walks(*shapes), strict=True))
+    ways = [(read, walks) for read, walks in ways if read.value in large]
+    if not ways:
+        return []
+    read, walks = max(ways, key=lambda way: graph.types[way[0].value].size_bytes)
+    source, _ = chain_axes(read.chain, graph.types[read.value].shape)
+    result = graph.types[stage.result].shape
+    return [
+        (result[along], frozenset({(stage.result, along), (read.value, of)}))
+        for along, of in zip(walks, source, strict=True)
+        if along is not None and of is not None and result[along] == graph.types[read.value].shape[of]
+    ]
 
 
 def _pinned(graph: Graph, kernel: Kernel, axes: tuple[Axes, ...]) -> tuple[Loop, ...] | None:

@@ -24,6 +24,7 @@ from rdujax.compiler.files import path_of
 from rdujax.compiler.report import counted
 from rdujax.compiler.tracefile import Counter, Group, Track
 from rdujax.estimate.pipeline import pipeline_of
+from rdujax.estimate.price import exchange_cycles
 from rdujax.graph.graph import Graph
 from rdujax.graph.launches import Course, launches
 from rdujax.graph.plan import Plan, PlannedKernel, PlannedRegion
@@ -31,6 +32,7 @@ from rdujax.ledger.numbers import Exact, exact
 from rdujax.ledger.timetable import Schedule, schedule
 from rdujax.ledger.waits import Cause, expand
 from rdujax.machines.machine import Machine
+from rdujax.ops.exchange import Exchange
 from rdujax.units.agcu import launch
 
 MOST_DRAWN, MOST_TIMED = 2_000_000, 50_000_000  # turns of stages
@@ -79,7 +81,7 @@ class KernelTimeline:
 
 @dataclass(frozen=True)
 class Repeats:
-    """What a loop does after its first trip, which is drawn: so many cycles, launches included, of which none is."""
+    """What a loop does after its first trip, which is drawn, or sockets between kernels: cycles with their launches."""
 
     name: str
     begin_cycles: Exact
@@ -178,11 +180,15 @@ class _Drawing:
                 self.kernels.append(_kernel(plan.graph, step, self.machine, self.phases, now, self.keep))
                 now = exact(Fraction(now + self.kernels[-1].cycles))
             else:
-                now = self._region(step, now)
+                now = self._region(plan, step, now)
         return now
 
-    def _region(self, step: PlannedRegion, now: Exact) -> Exact:
+    def _region(self, plan: Plan, step: PlannedRegion, now: Exact) -> Exact:
         """The first trip as it is, a condition before the body, and the others as one block."""
+        if isinstance(step.op, Exchange):
+            cycles = exact(Fraction(exchange_cycles(plan, step.node, self.machine) + sum(self.phases.values())))
+            self.repeats.append(Repeats(f"{step.node.label} between sockets", now, cycles))
+            return exact(Fraction(now + cycles))
         turns = self.course.turns(step.node)
         took: list[Exact] = [0] * len(turns)
         for i in reversed(range(len(turns))):

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rdujax.base import compat
-from rdujax.base.errors import ConcretenessError, describe
+from rdujax.base.errors import ConcretenessError, UnsupportedError, describe
 from rdujax.compiler import driver
 from rdujax.compiler.driver import Choices
 from rdujax.compiler.program import Kernel, Program, compile
@@ -126,7 +126,13 @@ def validate(fn: Callable[..., Any] | Program | Kernel, *args: Any, **choices: A
     if not isinstance(fn, Program | Kernel):
         fn, args = as_function(fn, args)
     program = _program(fn, args, choices)
-    plain = Choices(fusion="none", orchestration=program.choices.orchestration, tier=program.choices.tier)
+    if program.traced.sockets.axes:
+        raise UnsupportedError(
+            describe("one socket's values need those of the others", given=f"{program.traced.sockets.count} sockets",
+                     do="validate the function of one socket, without collectives", where=program.name)
+        )  # fmt: skip
+    chosen = program.choices
+    plain = Choices(fusion="none", orchestration=chosen.orchestration, tier=chosen.tier, tiers=chosen.tiers)
     graph = driver.with_k_splits(program.traced.graph, program.choices.k_splits)
     baseline_graph = _without_splits(graph)
     baseline = Program(

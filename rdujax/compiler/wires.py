@@ -1,8 +1,13 @@
-"""How loaded every link of the on-chip network is while a placed kernel runs once.
+"""How loaded every link of the network is while a placed kernel runs once, and how long the fullest of them takes.
 
-Routes go along the row first and then along the column (`units/rdn/routing.py`); a multicast loads a shared link once.
-A flow to another tile leaves its own at the nearer edge of its row, crosses the top-level network, and comes in at an
-edge again. Not modelled: the AGCUs that such crossings take.
+Routes are those of `routes.py`; a multicast loads a shared link once. Between tiles of one die packets cross the
+top-level network, between dies the die-to-die link, a multicast once for all tiles of the other die.
+
+A link is shared in time, and so one that is over capacity does not make a kernel illegal: it makes it slow (L6 refuses
+what cannot be shared: units, bytes). `least_cycles` is what the wires allow: where that is more than a kernel is priced
+at, it is slowed down to it, and the floorplan says so. Placement looks for places where it is not (`place.py`).
+
+Not modelled: ports of units as a limit, memory streams on the top-level network, waiting of packets for one another.
 """
 
 from collections.abc import Sequence
@@ -10,12 +15,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rdujax.compiler.flows import Flow, flows
-from rdujax.compiler.place import Grid, Place, Placement
+from rdujax.compiler.flows import Flow, flows, multicasts
+from rdujax.compiler.grid import TILES_PER_DIE, Grid, Place, Placement
+from rdujax.compiler.routes import Trees, routed, trees
+from rdujax.estimate.pipeline import pipeline_of
 from rdujax.graph.graph import Graph
 from rdujax.graph.plan import PlannedKernel
+from rdujax.ledger.counts import Counts
+from rdujax.ledger.makespan import makespan_cycles
+from rdujax.ledger.numbers import ceil_div, exact
 from rdujax.machines.machine import Machine
-from rdujax.units.rdn.loads import link_loads
+from rdujax.units import d2d, tln
 from rdujax.units.rdn.mesh import Port
 
 
@@ -23,12 +33,14 @@ from rdujax.units.rdn.mesh import Port
 class Wires:
     """Loads of the links while a kernel runs once.
 
-    loads: int64 [tiles, rows, columns, slots], vector packets per link (see `units.mesh.Link.slot`). crossings: int64
-    [tiles, tiles], packets from tile to tile.
+    loads: int64 [tiles, rows, columns, slots], vector packets per link (see `units.rdn.mesh.Link.slot`). crossings:
+    int64 [tiles, tiles], packets from tile to tile. die_crossings: int64 [dies, dies], packets from die to die; 0 from
+    a die to itself.
     """
 
     loads: np.ndarray
     crossings: np.ndarray
+    die_crossings: np.ndarray
 
     @property
     def hops(self) -> int:
@@ -40,61 +52,52 @@ class Wires:
         """Packets on the busiest link between switches."""
         return int(self.loads[..., : Port.PCU].max(initial=0))
 
+    def least_cycles(self, machine: Machine) -> dict[str, int]:
+        """Cycles for which the fullest network of each kind is busy: no run of the kernel is shorter.
+
+        "link": the busiest one between switches. "D2D": all links from one die to another. "TLN": what the tiles of a
+        die exchange. The facts must be plain numbers.
+        """
+        packet_bytes = int(machine.rdn.vector_bytes.value)
+        dies = np.arange(len(self.crossings)) // TILES_PER_DIE
+        within = int(self.crossings[dies[:, None] == dies].sum(dtype=np.int64))
+        per_packet = ceil_div(packet_bytes, machine.d2d.link_bytes_per_cycle.value)
+        d2d_cycles = [
+            d2d.price(machine.d2d, Counts({"d2d.packets": n * per_packet, "d2d.bytes": n * packet_bytes}), None)
+            for n in self.die_crossings.ravel().tolist()
+        ]
+        tln_cycles = tln.price(machine.tln, Counts({"tln.bytes": within * packet_bytes}), None)
+        link_cycles = ceil_div(self.busiest, machine.rdn.packets_per_cycle.value)
+        return {"link": int(link_cycles), "D2D": max(map(int, d2d_cycles)), "TLN": int(tln_cycles)}
+
+
+def priced_cycles(graph: Graph, planned: PlannedKernel, machine: Machine) -> int:
+    """Cycles that a kernel is priced at; the price knows no wires."""
+    return int(makespan_cycles(pipeline_of(graph, planned, machine), planned.tiling.turns))
+
 
 def wires(graph: Graph, planned: PlannedKernel, placement: Placement, machine: Machine) -> Wires:
-    """The load of every link of a placed kernel."""
-    return loads_of(placement.grid, flows(graph, planned, placement.units, machine))
+    """The load of every link of a placed kernel, its trees turned where links would be over capacity."""
+    capacity = priced_cycles(graph, planned, machine) * float(exact(machine.rdn.packets_per_cycle.value))
+    return loads_of(placement.grid, flows(graph, planned, placement.units, machine), capacity)
 
 
-def loads_of(grid: Grid, every: Sequence[Flow[Place]]) -> Wires:
-    """The load of every link. A tree that leaves its tile ends at the edge too, and begins anew in each other tile."""
-    loads = np.zeros((grid.tiles, *grid.mesh.shape), np.int64)
+def loads_of(grid: Grid, every: Sequence[Flow[Place]], capacity: float = float("inf")) -> Wires:
+    """The load of every link; capacity: the packets that one of them can carry in all."""
+    nets = multicasts(every)
+    return wires_of(grid, trees(grid.mesh, grid.tiles, nets, np.array(nets.units, np.int64).reshape(-1, 3)), capacity)
+
+
+def wires_of(grid: Grid, every: Trees, capacity: float) -> Wires:
+    """The load of every link, of trees that turn where one would be over capacity."""
+    _, loads = routed(every, capacity)
+    multicast, source, target = every.crossings.T
     crossings = np.zeros((grid.tiles, grid.tiles), np.int64)
-    for flow in every:
-        sources, packets, targets, owner = _arrays(flow)
-        inside = sources[owner, 0] == targets[:, 0]
-        away, to = owner[~inside], targets[~inside]
-        leaving = np.unique(away)
-        local, local_owner = [targets[inside], _edge(grid, sources[leaving])], [owner[inside], leaving]
-        _add(grid, loads, sources, packets, np.concatenate(local), np.concatenate(local_owner))
-        _, first, leg = np.unique(away * grid.tiles + to[:, 0], return_index=True, return_inverse=True)
-        carried = packets[away[first]]
-        _add(grid, loads, _edge(grid, to[first]), carried, to, leg)
-        np.add.at(crossings, (sources[away[first], 0], to[first, 0]), carried)
-    return Wires(loads, crossings)
-
-
-def _arrays(flow: Flow[Place]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Multicasts from one source to one group: (sources [n, 4], packets [n], targets [m, 4], owner of each target).
-
-    A row is (tile, row, column, port).
-    """
-    sources = np.array([(*place, flow.source_port) for place in flow.sources], np.int64)
-    targets = np.array([(*place, flow.target_port) for group in flow.groups for place in group], np.int64)
-    sent = flow.sent
-    group, source = np.nonzero(sent)
-    sizes = np.array([len(units) for units in flow.groups])
-    first = np.cumsum(sizes) - sizes
-    owner = np.repeat(np.arange(len(group)), sizes[group])
-    within = np.arange(len(owner)) - np.repeat(np.cumsum(sizes[group]) - sizes[group], sizes[group])
-    return sources[source], sent[group, source], targets[first[group][owner] + within], owner
-
-
-def _edge(grid: Grid, places: np.ndarray) -> np.ndarray:
-    """The AGCU port at the nearer end of each place's row."""
-    last = grid.mesh.columns - 1
-    edge = places.copy()
-    edge[:, 2] = np.where(places[:, 2] * 2 <= last, 0, last)
-    edge[:, 3] = Port.AGCU
-    return edge
-
-
-def _add(
-    grid: Grid, loads: np.ndarray, sources: np.ndarray, packets: np.ndarray, targets: np.ndarray, owner: np.ndarray
-) -> None:
-    """Adds multicasts that stay within their tiles."""
-    for tile in range(grid.tiles):
-        here = targets[:, 0] == tile
-        used, flow = np.unique(owner[here], return_inverse=True)
-        if used.size:
-            loads[tile] += link_loads(grid.mesh, sources[used, 1:], targets[here, 1:], packets[used], flow)
+    np.add.at(crossings, (source, target), every.crossing_packets)
+    dies = -(-grid.tiles // TILES_PER_DIE)
+    die_crossings = np.zeros((dies, dies), np.int64)
+    out, home = source // TILES_PER_DIE, target // TILES_PER_DIE
+    _, first = np.unique(multicast * dies + home, return_index=True)
+    first = first[out[first] != home[first]]
+    np.add.at(die_crossings, (out[first], home[first]), every.crossing_packets[first])
+    return Wires(loads, crossings, die_crossings)

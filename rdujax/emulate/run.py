@@ -11,6 +11,7 @@ from itertools import product
 import jax
 import numpy as np
 
+from rdujax.emulate.exchanges import run_exchange
 from rdujax.emulate.regions import Mode, Result, run_region
 from rdujax.graph.graph import Graph
 from rdujax.graph.plan import Plan, PlannedKernel, Read, Stage, Tiling
@@ -18,6 +19,7 @@ from rdujax.ledger.counts import Counts
 from rdujax.machines.machine import Machine
 from rdujax.numerics import convert
 from rdujax.numerics.formats import Format
+from rdujax.ops.exchange import Exchange
 from rdujax.ops.op import operand_tiles
 from rdujax.streams import layout as layouts
 from rdujax.streams.layout import Layout
@@ -44,6 +46,11 @@ def run(plan: Plan, machine: Machine, operands: Mapping[int, jax.Array], mode: M
                 memory |= kernel.run(memory)
             counts += kernel.counted
             captured |= kernel.results if mode.capture else {}
+            continue
+        if isinstance(step.op, Exchange):
+            with jax.named_scope(step.node.label.replace("/", ".")):
+                memory[step.node.results[0]], counted = run_exchange(plan, step, machine, memory, mode)
+            counts += counted
             continue
         with jax.named_scope(step.node.label.replace("/", ".")):
             given = [memory[v] for v in step.node.operands]
@@ -132,7 +139,7 @@ class _Kernel:
 
 def layout_of(tiling: Tiling, value: int, shape: tuple[int, ...]) -> Layout:
     """The layout of a value in a kernel: cut along the loops that it walks, tiles in the order of the nest."""
-    walked = [axis for loop in tiling.loops for v, axis in sorted(loop.members) if v == value]
+    walked = [axis for loop in tiling.nest(value) for v, axis in sorted(loop.members) if v == value]
     order = [axis for axis in range(len(shape)) if axis not in walked] + walked
     return Layout(shape, tiling.tile(value, shape), tuple(order))
 
@@ -145,9 +152,10 @@ def visits(tiling: Tiling, value: int, layout: Layout) -> np.ndarray:
     if value in tiling.resident or not any(tiling.walks(value)):
         return np.arange(layout.n_tiles, dtype=np.int32)
     asked: list[int] = []
-    for turn in product(*(range(loop.trips) for loop in tiling.loops)):
+    nest = tiling.nest(value)
+    for turn in product(*(range(loop.trips) for loop in nest)):
         at = [0] * len(layout.shape)
-        for loop, index in zip(tiling.loops, turn, strict=True):
+        for loop, index in zip(nest, turn, strict=True):
             for v, axis in loop.members:
                 if v == value:
                     at[axis] = index

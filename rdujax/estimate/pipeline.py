@@ -1,16 +1,23 @@
 """A planned kernel as a pipeline: one stage per stream and per PCU stage, one edge per stage buffer.
 
-Every memory tier is shared statically: in each turn a tier moves the bytes of all its streams, so each of them is busy
-for as long as all of them together take. Before the first turn, what stays on chip is loaded at full bandwidth.
+An iteration is one turn of the kernel's outer loops. A stage with an inner loop turns once for each slice of its tile,
+and so does the load that streams through it; whoever reads the result waits for all slices of a tile.
+
+Where a kernel turns often, every memory tier is shared statically: in each turn a tier moves the bytes of all its
+streams, so each of them is busy for as long as all of them together take. Before the first turn, what stays on chip is
+loaded at full bandwidth. Where everything is loaded slice by slice within one turn, streams take turns: loads in the
+order in which the stages need them, each as far ahead as its buffer allows, and then the stores.
 """
 
-from dataclasses import replace
+from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 from rdujax.graph.graph import Graph
 from rdujax.graph.plan import MemoryStream, PlannedKernel
 from rdujax.ledger import pipeline as timing
-from rdujax.ledger.numbers import maximum
+from rdujax.ledger.closed_form import closed_form_cycles
+from rdujax.ledger.numbers import ceil_div, maximum
 from rdujax.machines.machine import Machine
 from rdujax.units import agcu
 
@@ -18,49 +25,135 @@ from rdujax.units import agcu
 def pipeline_of(graph: Graph, planned: PlannedKernel, machine: Machine) -> timing.Pipeline:
     """The pipeline whose makespan over `planned.tiling.turns` turns is the kernel's time in cycles."""
     stages = [_stream_stage(planned, stream, machine) for stream in planned.streams]
+    stages += _computing(graph, planned, machine)
+    edges = _edges(planned)
+    levels = timing.Pipeline(tuple(stages), tuple(edges)).levels
+    edges = _unhindered(edges, dict(zip((stage.name for stage in stages), levels, strict=True)), planned)
+    if planned.tiling.in_turn:
+        edges += _one_after_another(planned)
+    return timing.Pipeline(tuple(stages), tuple(edges))
+
+
+def estimated_cycles(graph: Graph, planned: PlannedKernel, machine: Machine) -> Any:
+    """Cycles of a kernel in closed form, for comparing thousands; never more than the makespan of `pipeline_of`.
+
+    Exact on plain facts, differentiable in traced ones. It knows no waiting for free slots, but for those of loads that
+    stream by within one turn.
+    """
+    if planned.tiling.in_turn:
+        return _in_turn_cycles(graph, planned, machine)
+    pipeline = pipeline_of(graph, planned, machine)
+    return closed_form_cycles(_once_per_turn(pipeline), planned.tiling.turns)
+
+
+def _once_per_turn(pipeline: timing.Pipeline) -> timing.Pipeline:
+    """The pipeline with every stage in one turn for all of its slices, the first of which others need not wait for."""
+    if pipeline.is_single_rate:
+        return pipeline
+    stages = tuple(map(_all_slices, pipeline.stages))
+    return timing.Pipeline(stages, tuple(timing.Edge(e.producer, e.consumer) for e in pipeline.edges))
+
+
+def _all_slices(stage: timing.Stage) -> timing.Stage:
+    each: Any = stage.service_cycles
+    return timing.Stage(stage.name, each * stage.repeats, stage.first_cycles + each * (stage.repeats - 1))
+
+
+def _computing(graph: Graph, planned: PlannedKernel, machine: Machine) -> list[timing.Stage]:
+    found = []
     for stage, share in zip(planned.kernel.stages, planned.shares, strict=True):
         cycles = stage.op.cycles(machine.pcu, share, *planned.turn(graph, stage))
-        stages.append(timing.Stage(stage.label, cycles))
-    pipeline = timing.Pipeline(tuple(stages), tuple(_edges(planned)))
-    return replace(pipeline, edges=tuple(_unhindered(pipeline, planned)))
+        found.append(timing.Stage(stage.label, cycles, repeats=planned.tiling.slices(stage.result)))
+    return found
 
 
-def _unhindered(pipeline: timing.Pipeline, planned: PlannedKernel) -> list[timing.Edge]:
+def _unhindered(edges: list[timing.Edge], level: dict[str, int], planned: PlannedKernel) -> list[timing.Edge]:
     """The edges, those of loads that stay on chip deep enough that no reader holds up another.
 
     Such a buffer has one slot, which is filled once and never given back: its readers do not wait for one another. In
     the pipeline it is filled anew every turn, in no time, and so it gets the depth with which that costs nothing.
     """
-    level = dict(zip((stage.name for stage in pipeline.stages), pipeline.levels, strict=True))
     stays = {s.label for s in planned.streams if not s.is_store and s.value in planned.tiling.resident}
     return [
-        replace(e, depth=level[e.consumer] - level[e.producer] + 1) if e.producer in stays else e
-        for e in pipeline.edges
+        timing.Edge(e.producer, e.consumer, level[e.consumer] - level[e.producer] + 1, reuse=e.reuse)
+        if e.producer in stays
+        else e
+        for e in edges
     ]
 
 
 def _edges(planned: PlannedKernel) -> list[timing.Edge]:
-    """One edge per buffer and reader, with the buffer's depth."""
+    """One edge per buffer and reader, with the buffer's depth in slices."""
+    tiling = planned.tiling
     source = {s.value: s.label for s in planned.streams if not s.is_store}
     source |= {s.result: s.label for s in planned.kernel.stages}
     depths = {b.value: b.depth for b in planned.buffers}
-    found = {(r.value, s.label) for s in planned.kernel.stages for r in s.reads}
+    found = {(r.value, s.label): tiling.slices(s.result) for s in planned.kernel.stages for r in s.reads}
     stores = {s.value: s.label for s in planned.streams if s.is_store}
-    found |= {(w.read.value, stores[w.value]) for w in planned.kernel.writes}
-    return [timing.Edge(source[value], reader, depths[value]) for value, reader in sorted(found)]
+    found |= {(w.read.value, stores[w.value]): 1 for w in planned.kernel.writes}
+    edges = []
+    for (value, reader), turns in sorted(found.items()):
+        slices = tiling.slices(value)
+        if slices > 1 and value in planned.kernel.loads:  # slice by slice into the one stage that it has
+            edges.append(timing.Edge(source[value], reader, depths[value]))
+        else:
+            depth = depths[value] * slices
+            edges.append(timing.Edge(source[value], reader, depth, consumed=slices, reuse=turns))
+    return edges
+
+
+def _one_after_another(planned: PlannedKernel) -> list[timing.Edge]:
+    """Edges that let no stream of a tier begin before the one ahead of it has moved its last byte."""
+    edges = []
+    for streams in queues(planned).values():
+        for before, after in pairwise(streams):
+            ahead, behind = planned.tiling.slices(before.value), planned.tiling.slices(after.value)
+            ahead, behind = (1 if s.is_store else n for s, n in ((before, ahead), (after, behind)))
+            edges.append(timing.Edge(before.label, after.label, ahead, consumed=ahead, reuse=behind))
+    return edges
+
+
+def queues(planned: PlannedKernel) -> dict[str, list[MemoryStream]]:
+    """For every tier its streams in the order of their turns: loads as they are needed first, and then the stores.
+
+    Of the loads of one stage, that which streams by comes last: before it, the stage has everything else.
+    """
+    needed, made = _first_readers(planned), {s.result: i for i, s in enumerate(planned.kernel.stages)}
+    source = {w.value: w.read.value for w in planned.kernel.writes}
+
+    def place(stream: MemoryStream) -> tuple[bool, int, bool]:
+        if stream.is_store:
+            return True, made.get(source[stream.value], -1), False
+        return False, needed[stream.value], planned.tiling.slices(stream.value) > 1
+
+    found: dict[str, list[MemoryStream]] = {}
+    for stream in sorted(planned.streams, key=place):
+        found.setdefault(stream.tier, []).append(stream)
+    return found
+
+
+def _first_readers(planned: PlannedKernel) -> dict[int, int]:
+    """For every load the position of the first stage that reads it; behind all of them where it is only copied."""
+    stages = planned.kernel.stages
+    first = dict.fromkeys(planned.kernel.loads, len(stages))
+    return first | {r.value: i for i, s in reversed(list(enumerate(stages))) for r in s.reads}
 
 
 def _stream_stage(planned: PlannedKernel, stream: MemoryStream, machine: Machine) -> timing.Stage:
+    slices = 1 if stream.is_store else planned.tiling.slices(stream.value)
+    if planned.tiling.in_turn:
+        cycles = _alone(stream, slices, machine)
+        return timing.Stage(stream.label, cycles, repeats=slices)
     peers = [s for s in planned.streams if s.tier == stream.tier]
     loads = sum(s.turn_bytes for s in peers if not s.is_store)
     stores = sum(s.turn_bytes for s in peers if s.is_store)
     if planned.tiling.turns == 1:  # nothing is stored while the only turn still loads
         loads, stores = (0, stores) if stream.is_store else (loads, 0)
-    service = _busy(stream, stream.turn_bytes, loads, stores, machine)
+    service = ceil_div(_busy(stream, stream.turn_bytes, loads, stores, machine), slices)
     if stream.is_store:
         return timing.Stage(stream.label, service)
     first = sum(s.first_bytes for s in peers if not s.is_store)
-    return timing.Stage(stream.label, service, _busy(stream, stream.first_bytes, first, 0, machine))
+    return timing.Stage(stream.label, service, _busy(stream, stream.first_bytes, first, 0, machine), slices)
 
 
 def _busy(stream: MemoryStream, own: int, read: int, written: int, machine: Machine) -> Any:
@@ -69,3 +162,84 @@ def _busy(stream: MemoryStream, own: int, read: int, written: int, machine: Mach
         return 0
     shared = machine.transfer_cycles(stream.tier, read, written)
     return maximum(shared, agcu.cycles(machine.agcu, own, stream.agcus))
+
+
+def _alone(stream: MemoryStream, slices: int, machine: Machine) -> Any:
+    """Cycles of one slice of a stream that has its tier to itself."""
+    own = -(-stream.total_bytes // slices)
+    return _busy(stream, own, *((0, own) if stream.is_store else (own, 0)), machine)
+
+
+def wanted_depths(graph: Graph, planned: PlannedKernel, machine: Machine) -> dict[int, int]:
+    """For every load that streams by within the one turn, slices of its buffer with which its tier never stands still.
+
+    In the order of their turns; each as if those ahead of it had what they want.
+    """
+    wanted: dict[int, int] = {}
+
+    def depth(stream: MemoryStream, wait_cycles: int, each_cycles: int) -> int:
+        ahead = 1 + max(1, ceil_div(max(wait_cycles, 0), max(each_cycles, 1)))
+        wanted[stream.value] = min(ahead, planned.tiling.slices(stream.value))
+        return wanted[stream.value]
+
+    _in_turn_cycles(graph, planned, machine, depth)
+    return wanted
+
+
+Depth = Callable[[MemoryStream, Any, Any], int]
+
+
+def _in_turn_cycles(graph: Graph, planned: PlannedKernel, machine: Machine, depth: Depth | None = None) -> Any:
+    """The makespan of a kernel of one turn whose streams take turns, stage after stage.
+
+    depth: slices of the buffer of a load that streams by, from the cycles that it waits for its stage and those of a
+    slice; as planned by default.
+    """
+    tiling, needed = planned.tiling, _first_readers(planned)
+    depths = {b.value: b.depth for b in planned.buffers}
+    waiting = {tier: [s for s in streams if not s.is_store] for tier, streams in queues(planned).items()}
+    free: dict[str, Any] = dict.fromkeys(waiting, 0)  # when the tier has moved all that was asked for
+    ends: dict[int, Any] = {}
+
+    def load(position: int) -> MemoryStream | None:
+        """Loads all that the stage needs; returns the one that streams by."""
+        for tier, streams in waiting.items():
+            while streams and needed[streams[0].value] <= position:
+                stream = streams.pop(0)
+                if tiling.slices(stream.value) > 1:
+                    return stream
+                ends[stream.value] = free[tier] = free[tier] + _alone(stream, 1, machine)
+        return None
+
+    works = _computing(graph, planned, machine)
+    for i, (work, stage) in enumerate(zip(works, planned.kernel.stages, strict=True)):
+        own, cycles, n = load(i), work.service_cycles, work.repeats
+        ready = maximum(0, *(ends[r.value] for r in stage.reads if own is None or r.value != own.value))
+        if own is None:
+            ends[stage.result] = ready + cycles * n
+        else:
+            each, begin = _alone(own, n, machine), free[own.tier]
+            slots = depth(own, ready + cycles - begin, each) if depth else depths[own.value]
+            ends[stage.result], free[own.tier] = _streamed_by(ready, begin, cycles, each, n, slots)
+            load(i)
+    load(len(works))
+    source = {w.value: w.read.value for w in planned.kernel.writes}
+    for tier, streams in queues(planned).items():
+        for store in (s for s in streams if s.is_store):
+            free[tier] = maximum(free[tier], ends[source[store.value]]) + _alone(store, 1, machine)
+    return maximum(*ends.values(), *free.values())
+
+
+def _streamed_by(ready: Any, begin: Any, cycles: Any, each: Any, n: int, depth: int) -> tuple[Any, Any]:
+    """(end of a stage, end of its load): n slices that take `cycles` each; it waits from `ready` on.
+
+    The load may begin in cycle `begin`, takes `each` a slice and runs `depth` slices ahead: then it stands still until
+    the stage gives back a slot.
+    """
+    end = [ready + cycles * n, begin + each + cycles * n, begin + each * n + cycles]
+    loaded = [begin + each * n]
+    if n > depth:
+        more = n - depth
+        end.append(ready + cycles + each * more + cycles)
+        loaded += [ready + cycles + each * more, ready + cycles * more + each, begin + each + cycles * more + each]
+    return maximum(*end), maximum(*loaded)

@@ -4,25 +4,27 @@ Exact in integers on a machine of plain facts. On a machine whose facts JAX trac
 with derivatives (the closed form of the pipeline: fill and turns of the slowest stage, buffers as deep as planned).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import jax.numpy as jnp
 
 from rdujax.base import facts
 from rdujax.base.errors import unknown
-from rdujax.estimate.pipeline import pipeline_of
-from rdujax.graph.graph import Graph
-from rdujax.graph.launches import Course, Launches, launches
+from rdujax.estimate.pipeline import estimated_cycles, pipeline_of
+from rdujax.graph.graph import Graph, Node
+from rdujax.graph.launches import Course, Exchanges, Launches, exchanges, launches
 from rdujax.graph.plan import Plan, PlannedKernel
-from rdujax.ledger.closed_form import closed_form_cycles
 from rdujax.ledger.cost import Cost
 from rdujax.ledger.counts import Counts
 from rdujax.ledger.makespan import critical_path_cycles, makespan_cycles
-from rdujax.ledger.numbers import common, is_exact, is_relaxed, ratio
+from rdujax.ledger.numbers import common, is_exact, is_relaxed, maximum, ratio
+from rdujax.ledger.pipeline import Pipeline
 from rdujax.machines.machine import Machine
+from rdujax.ops.exchange import Exchange
 from rdujax.ops.op import visits
-from rdujax.streams.layout import tiled
+from rdujax.streams.layout import tiled, whole
 from rdujax.units import agcu
 from rdujax.units.memory import TIERS
 
@@ -55,6 +57,9 @@ class KernelCost:
 class ProgramCost:
     """What a program costs: its kernels one after another, each as often as it is launched.
 
+    Of a program of several sockets, one of them: all run at the same time and wait for one another in collectives.
+    exchanges: the collectives, each launched as a kernel is, and as long as its links or its memory take.
+
     A loop launches the kernels of its body anew in every trip. What launches them reads a condition or an index from
     memory at no cost. cost: cycles, flops and bytes per tier of all kernels together. peak bytes: what the tiers hold
     while it runs.
@@ -63,6 +68,7 @@ class ProgramCost:
     kernels: tuple[KernelCost, ...]
     cost: Cost
     clock_hz: Any
+    exchanges: tuple[KernelCost, ...] = ()
 
     @property
     def cycles(self) -> int:
@@ -72,17 +78,17 @@ class ProgramCost:
     @property
     def run_s(self) -> Any:
         """Seconds of all kernels, launches not included."""
-        return _sum(_times(k.run_s, k.launches) for k in self.kernels)
+        return _sum(_times(k.run_s, k.launches) for k in (*self.kernels, *self.exchanges))
 
     @property
     def launch_s(self) -> Any:
         """Seconds of all launches."""
-        return _sum(_times(k.launch_s, k.launches) for k in self.kernels)
+        return _sum(_times(k.launch_s, k.launches) for k in (*self.kernels, *self.exchanges))
 
     @property
     def launches(self) -> int:
         """Launches of all kernels."""
-        return sum(k.launches for k in self.kernels)
+        return sum(k.launches for k in (*self.kernels, *self.exchanges))
 
     @property
     def total_s(self) -> Any:
@@ -100,6 +106,12 @@ class ProgramCost:
             raise unknown("memory tier", tier, TIERS)
         return self.cost.moved_bytes(tier)  # type: ignore[return-value]
 
+    def peak_bytes(self, tier: str = "hbm") -> int:
+        """Bytes that a tier holds at most while it runs; raises UnknownNameError for a tier that no machine has."""
+        if tier not in (*TIERS, "sram"):
+            raise unknown("memory tier", tier, (*TIERS, "sram"))
+        return self.cost.peak_bytes[tier]  # type: ignore[return-value]
+
     def operational_intensity(self, tier: str = "hbm") -> float:
         """FLOP per byte moved at a tier."""
         return float(self.cost.operational_intensity(tier))
@@ -113,6 +125,7 @@ class ProgramCost:
                 if self.launches != len(self.kernels)
                 else ""
             ),
+            *([f"{len(self.exchanges)} between sockets"] if self.exchanges else []),
             f"{self.cycles:,} cycles",
             f"{float(self.total_s) * 1e6:,.2f} us ({float(self.launch_s) * 1e6:,.2f} us of launches)",
             f"{self.flops:,} FLOP",
@@ -128,16 +141,17 @@ def price(plan: Plan, machine: Machine, course: Course) -> ProgramCost:
     said.
     """
     kernels = tuple(_kernel(each, machine) for each in launches(plan, course))
-    total = sum((k.cost * k.launches for k in kernels), Cost())
+    between = tuple(_exchange(each, machine) for each in exchanges(plan, course))
+    total = sum((k.cost * k.launches for k in (*kernels, *between)), Cost())
     peak = {tier: plan.peak_bytes(tier) for tier in TIERS if plan.peak_bytes(tier)}
     sram = max((k.cost.peak_bytes["sram"] for k in kernels if k.launches), default=0)
     total = Cost(total.cycles, total.flops, total.read_bytes, total.written_bytes, {**peak, "sram": sram})
-    return ProgramCost(kernels, total, machine.clock_hz.value)
+    return ProgramCost(kernels, total, machine.clock_hz.value, between)
 
 
 def kernel_cycles(graph: Graph, planned: PlannedKernel, machine: Machine) -> int:
     """Cycles of one kernel, in closed form: what the compiler compares tilings by."""
-    return closed_form_cycles(pipeline_of(graph, planned, machine), planned.tiling.turns)  # type: ignore[return-value]
+    return estimated_cycles(graph, planned, machine)
 
 
 def _kernel(each: Launches, machine: Machine) -> KernelCost:
@@ -145,8 +159,7 @@ def _kernel(each: Launches, machine: Machine) -> KernelCost:
     pipeline = pipeline_of(plan.graph, planned, machine)
     turns = planned.tiling.turns
     exact = _is_exact(machine)
-    cycles = makespan_cycles(pipeline, turns) if exact else closed_form_cycles(pipeline, turns)
-    critical = critical_path_cycles(pipeline, turns) if exact else {}
+    cycles, critical = _timed(pipeline, turns) if exact else (estimated_cycles(plan.graph, planned, machine), {})
     read: dict[str, int] = {}
     written: dict[str, int] = {}
     for stream in planned.streams:
@@ -154,10 +167,61 @@ def _kernel(each: Launches, machine: Machine) -> KernelCost:
         side[stream.tier] = side.get(stream.tier, 0) + stream.total_bytes
     flops = sum(s.op.flops(*s.operands(plan.graph)) for s in planned.kernel.stages)
     cost = Cost(cycles, flops, read, written, {"sram": planned.sram_bytes})
-    launch_s, run_s = machine.launch_s(plan.orchestration), ratio(cycles, machine.clock_hz.value)
-    if not exact:  # also a number that rests on none of the traced facts is a JAX value, whose derivative is zero
-        launch_s, run_s = (jnp.asarray(x if is_relaxed(x) else float(x), jnp.float32) for x in (launch_s, run_s))
+    launch_s, run_s = _seconds(plan, cycles, machine)
     return KernelCost(planned.kernel.name, cost, launch_s, run_s, critical, each.times, each.inside)
+
+
+def _timed(pipeline: Pipeline, turns: int) -> tuple[int, dict[str, int]]:
+    """Makespan, and cycles of every stage on a critical path."""
+    names = {stage.name: str(at) for at, stage in enumerate(pipeline.stages)}
+    stages = tuple(replace(stage, name=names[stage.name]) for stage in pipeline.stages)
+    edges = tuple(replace(e, producer=names[e.producer], consumer=names[e.consumer]) for e in pipeline.edges)
+    cycles, critical = _timed_once(Pipeline(stages, edges), turns)
+    return cycles, {name: critical[at] for name, at in names.items()}
+
+
+@lru_cache(maxsize=1024)
+def _timed_once(pipeline: Pipeline, turns: int) -> tuple[int, dict[str, int]]:
+    """Layers that are alike are timed once, whatever their stages are called."""
+    return makespan_cycles(pipeline, turns), critical_path_cycles(pipeline, turns)  # type: ignore[return-value]
+
+
+def exchange_cycles(plan: Plan, node: Node, machine: Machine) -> Any:
+    """Cycles of a collective: what it reads and writes of memory streams while its links carry it; the slower of both.
+
+    Exact on plain facts, differentiable in facts that JAX traces.
+    """
+    op, read, written = node.op, *_moved(plan, node)
+    assert isinstance(op, Exchange)
+    links = op.cycles(machine.p2p, machine.clock_hz.value, *plan.graph.types_of(node.operands))
+    tiers = sorted({*read, *written})
+    return maximum(links, *(machine.transfer_cycles(t, read.get(t, 0), written.get(t, 0)) for t in tiers))
+
+
+def _exchange(each: Exchanges, machine: Machine) -> KernelCost:
+    plan, node = each.plan, each.node
+    cycles = exchange_cycles(plan, node, machine)
+    cost = Cost(cycles, each.op.flops(*plan.graph.types_of(node.operands)), *_moved(plan, node))
+    critical = {node.label: int(cycles)} if _is_exact(machine) else {}
+    return KernelCost(node.label, cost, *_seconds(plan, cycles, machine), critical, each.times, each.inside)
+
+
+def _moved(plan: Plan, node: Node) -> tuple[dict[str, int], dict[str, int]]:
+    """Bytes of each tier that a collective reads and writes on one socket."""
+    sides: tuple[dict[str, int], dict[str, int]] = ({}, {})
+    for side, values in zip(sides, (node.operands, node.results), strict=True):
+        for value in values:
+            tier = plan.tiers[value]
+            side[tier] = side.get(tier, 0) + plan.graph.types[value].size_bytes
+    return sides
+
+
+def _seconds(plan: Plan, cycles: Any, machine: Machine) -> tuple[Any, Any]:
+    """Seconds of one launch, and of what it runs."""
+    launch_s, run_s = machine.launch_s(plan.orchestration), ratio(cycles, machine.clock_hz.value)
+    if not _is_exact(machine):  # also what rests on none of the traced facts is a JAX value, whose derivative is zero
+        launch_s, run_s = (jnp.asarray(x if is_relaxed(x) else float(x), jnp.float32) for x in (launch_s, run_s))
+    return launch_s, run_s
 
 
 def _is_exact(machine: Machine) -> bool:
@@ -177,15 +241,29 @@ def _sum(parts: Any) -> Any:
     return total
 
 
-def predict(plan: Plan, machine: Machine, course: Course) -> Counts:
-    """What the units will count when the program executes on a machine, from shapes alone (law L3).
+def predict(plan: Plan, machine: Machine, course: Course, sockets: int = 1) -> Counts:
+    """What the units of all sockets will count when the program executes on them, from shapes alone (law L3).
 
     Raises ArgumentError for a loop or branch whose course is not said.
     """
     total = Counts()
     for each in launches(plan, course):
-        total = total + _predict_kernel(each.plan, each.kernel, machine) * each.times
+        total = total + _predict_kernel(each.plan, each.kernel, machine) * (each.times * sockets)
+    for each in exchanges(plan, course):
+        total = total + _predict_memory(each.plan, each.node, machine) * (each.times * sockets)
+        links = each.op.counts(*each.plan.graph.types_of(each.node.operands))
+        total = total + links * (each.times * sockets // each.op.sockets)
     return total
+
+
+def _predict_memory(plan: Plan, node: Node, machine: Machine) -> Counts:
+    counts = Counts()
+    for side, values in (("read", node.operands), ("written", node.results)):
+        for value in values:
+            kind = plan.graph.types[value]
+            counter = f"{plan.tiers[value]}.{side}_bytes"
+            counts = counts + agcu.predict(machine.agcu, whole(kind.shape), kind.fmt, counter)
+    return counts
 
 
 def _predict_kernel(plan: Plan, planned: PlannedKernel, machine: Machine) -> Counts:

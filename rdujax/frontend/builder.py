@@ -21,6 +21,7 @@ class Builder:
 
     def __init__(self, outer: "Builder | None" = None) -> None:
         self.outer = outer
+        self.axes: dict[str, int] = {} if outer is None else outer.axes  # of sockets, by name
         self.types: dict[int, TensorType] = {}
         self.labels: dict[int, str] = {}
         self.inputs: list[int] = []

@@ -5,16 +5,19 @@ the values of its results, registered under the primitive's name as a string. Na
 renaming and moving of JAX's own primitives.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from math import copysign
 from typing import Any
 
+import jax
 import numpy as np
 
+from rdujax.base import compat
 from rdujax.base.errors import UnsupportedError, describe
 from rdujax.base.registry import Registry
 from rdujax.frontend.builder import Builder
+from rdujax.frontend.refused import REFUSED
 from rdujax.graph.graph import NO_PINS, Pins
 from rdujax.ops.op import Op
 
@@ -115,14 +118,51 @@ def rule(*names: str) -> Callable[[Rule], Rule]:
     return wrap
 
 
+def expanded(site: Site, fn: Callable[..., Any], *values: int) -> tuple[int, ...]:
+    """The results of `fn`, a JAX function of the values, by the rules of what it is made of, at the place of the site.
+
+    For primitives that are a short function of others. It may call jitted functions, and has no loops or branches.
+    """
+    kinds = [site.builder.types[v] for v in values]
+    given = [jax.ShapeDtypeStruct(kind.shape, kind.fmt.dtype) for kind in kinds]
+    return _applied(site, jax.make_jaxpr(fn)(*given), values)
+
+
+def _applied(site: Site, closed: Any, operands: Sequence[Operand]) -> tuple[Any, ...]:
+    jaxpr, consts = compat.open_jaxpr(closed)
+    known: dict[Any, Operand] = dict(zip(jaxpr.invars, operands, strict=True))
+    for var, const in zip(jaxpr.constvars, consts, strict=True):
+        known[var] = site.builder.constant(np.asarray(const), f"of {site.primitive}")
+
+    def read(atom: Any) -> Operand:
+        return Scalar(atom.val, compat.dtype_of(atom)) if isinstance(atom, compat.Literal) else known[atom]
+
+    for eqn in jaxpr.eqns:
+        name, given = eqn.primitive.name, tuple(read(atom) for atom in eqn.invars)
+        if name in ("jit", "pjit"):
+            results = _applied(site, eqn.params["jaxpr"], given)
+        else:
+            kinds = tuple(v.aval for v in eqn.outvars)
+            results = RULES[name](
+                replace(site, primitive=name, operands=given, parameters=dict(eqn.params), results=kinds)
+            )
+        known |= dict(zip(eqn.outvars, results, strict=True))
+    return tuple(read(atom) for atom in jaxpr.outvars)
+
+
 def missing(primitive: str, scope: str, source: str) -> UnsupportedError:
-    """The error for a primitive without a rule."""
+    """The error for a primitive without a rule: why there is none, where that is known."""
+    where = f"scope {scope}" if scope else ""
+    given = f"{primitive} at {source}" if source else primitive
+    if primitive in REFUSED:
+        reason, do = REFUSED[primitive]
+        return UnsupportedError(describe(f"no rule for {primitive!r}: {reason}", given=given, where=where, do=do))
     return UnsupportedError(
         describe(
             f"no rule for the JAX primitive {primitive!r}",
-            given=f"{primitive} at {source}" if source else primitive,
+            given=given,
             allowed=", ".join(sorted(RULES)),
-            where=f"scope {scope}" if scope else "",
+            where=where,
             do=f"rewrite it with these, or add a rule: one @rule({primitive!r}) in a file of rdujax/frontend/rules/",
         )
     )

@@ -15,6 +15,7 @@ from rdujax.frontend.builder import Builder
 from rdujax.frontend.rule import RULES, Empty, Key, Operand, Pair, Scalar, Site, missing
 from rdujax.frontend.rules import complexes, control, random
 from rdujax.frontend.rules.units import UNIT, unit_rule
+from rdujax.frontend.sockets import ONE, Sockets, Whole, found
 from rdujax.graph.graph import Graph
 
 # Equations that only call a sub-program, by name: their one jaxpr is entered in place.
@@ -33,6 +34,7 @@ class Traced:
     """A graph and the structures of the arguments and of the results that it belongs to.
 
     key_inputs, key_outputs: those that are keys of random numbers outside, and UINT32 words [..., 2] in the graph.
+    sockets: where several run the graph, each on its parts (see sockets.py).
     """
 
     graph: Graph
@@ -40,6 +42,7 @@ class Traced:
     out_tree: Any
     key_inputs: frozenset[int] = frozenset()
     key_outputs: frozenset[int] = frozenset()
+    sockets: Sockets = ONE
 
 
 def trace(fn: Callable[..., Any], args: Sequence[Any]) -> Traced:
@@ -57,10 +60,36 @@ def trace(fn: Callable[..., Any], args: Sequence[Any]) -> Traced:
     builder = Builder()
     values = [_argument(builder, s, n) for s, n in zip(structs, labels, strict=True)]
     jaxpr, consts, shapes = compat.trace(fn, *jax.tree.unflatten(in_tree, structs))
-    outputs = walk(builder, jaxpr, consts, values, "")
+    whole, placed = found(jaxpr), ONE
+    if whole is None:
+        outputs = walk(builder, jaxpr, consts, values, "")
+    else:
+        builder = Builder()
+        placed, values, outputs = _one_socket(builder, whole, jaxpr, consts, structs, labels)
     fixed = tuple(_settled(builder, v) for v in outputs if v is not None)
-    keys = [frozenset(i for i, v in enumerate(each) if isinstance(v, Key)) for each in (values, outputs)]
-    return Traced(builder.graph(fixed), in_tree, jax.tree.structure(shapes), *keys)
+    taken, given = (
+        frozenset(i for i, v in enumerate(each) if isinstance(v, Key)) for each in (values, outputs)
+    )  # fmt: skip
+    return Traced(builder.graph(fixed), in_tree, jax.tree.structure(shapes), taken, given, placed)
+
+
+def _one_socket(
+    builder: Builder, whole: Whole, jaxpr: Any, consts: Sequence[Any],
+    structs: Sequence[jax.ShapeDtypeStruct], labels: Sequence[str],
+) -> tuple[Sockets, list[Operand], list[Operand | None]]:  # fmt: skip
+    """Where a program of several sockets runs, and the values that go in and out of one of them."""
+    placed = whole.sockets(jaxpr.invars, labels)
+    builder.axes |= dict(placed.axes)
+    values: list[Operand] = []
+    for i, (given, label) in enumerate(zip(structs, labels, strict=True)):
+        part = jax.ShapeDtypeStruct(placed.part_shape(i, given.shape), given.dtype, weak_type=given.weak_type)
+        values.append(_argument(builder, part, label))
+    known: dict[Any, Operand] = dict(zip(jaxpr.invars, values, strict=True))
+    known |= {var: _constant(builder, const, "") for var, const in zip(jaxpr.constvars, consts, strict=True)}
+    read = [Scalar(a.val, compat.dtype_of(a)) if isinstance(a, compat.Literal) else known[a] for a in whole.atoms]
+    inner, inside = compat.open_jaxpr(whole.body)
+    outputs = walk(builder, inner, inside, read, "", caller=whole.source)
+    return placed, values, [outputs[i] for i in whole.outputs]
 
 
 def _argument(builder: Builder, given: jax.ShapeDtypeStruct, label: str) -> Operand:

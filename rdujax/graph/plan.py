@@ -8,10 +8,11 @@ Everything here is a value: it compares, prints, and is read alike by the execut
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
-from rdujax.graph import regions
 from rdujax.graph.graph import NO_PINS, Graph, Node, Pins, Region
+from rdujax.graph.memory import NOTHING, Memory
 from rdujax.numerics.formats import BF16, FP32, Format
 from rdujax.ops.op import Share, TensorType, Work, operand_tiles
 from rdujax.streams.access import Access, chain_shape
@@ -74,7 +75,7 @@ class Kernel:
 
 @dataclass(frozen=True)
 class Loop:
-    """One loop of a kernel's nest: an axis that all its results share, cut into tiles."""
+    """One loop of a kernel's nest: an axis cut into tiles, and the values that walk along it."""
 
     length: int
     tile: int
@@ -88,27 +89,55 @@ class Loop:
 
 @dataclass(frozen=True)
 class Tiling:
-    """The loop nest of a kernel, outermost first, and which loads stay on chip for all of it."""
+    """The loop nest of a kernel, outermost first, and which loads stay on chip for all of it.
+
+    loops: along axes that all results share; one turn of all of them makes a tile of every result. inner: loops of one
+    stage each, inside of a turn: the stage makes its tile in slices, from slices of one load, which stream by, while
+    its other operands wait whole. Its readers wait for the whole tile.
+    """
 
     loops: tuple[Loop, ...]
     resident: frozenset[int]
+    inner: tuple[Loop, ...] = ()
 
     @property
     def turns(self) -> int:
-        """Turns of the whole nest: how many tiles go through the pipeline."""
+        """Turns of the outer loops: how many tiles go through the pipeline."""
         count = 1
         for loop in self.loops:
             count *= loop.trips
         return count
 
+    @property
+    def in_turn(self) -> bool:
+        """True where all is loaded within one turn, slice by slice: streams of a tier go one after the other."""
+        return self.turns == 1 and bool(self.inner)
+
+    def nest(self, value: int) -> tuple[Loop, ...]:
+        """The loops that a value is moved or made in, outermost first: the outer ones, and its inner one, if any."""
+        own = self._inner_of.get(value)
+        return self.loops if own is None else (*self.loops, own)
+
+    @cached_property
+    def _inner_of(self) -> dict[int, Loop]:
+        return {value: loop for loop in self.inner for value, _ in loop.members}
+
+    def slices(self, value: int) -> int:
+        """In how many slices a tile of the value is made or moved: the trips of its inner loop, or 1."""
+        own = self._inner_of.get(value)
+        return 1 if own is None else own.trips
+
     def tile(self, value: int, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The tile of a value: cut along the loops that it walks, whole along its other axes."""
-        cut = {axis: loop.tile for loop in self.loops for v, axis in loop.members if v == value}
-        return tuple(min(cut.get(axis, length), length) for axis, length in enumerate(shape))
+        """What of a value is moved or made at once: cut along the loops that it walks, whole along its other axes."""
+        return _cut(self.nest(value), value, shape)
+
+    def whole_tile(self, value: int, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """What of a value one turn of the outer loops makes or needs: its slices together."""
+        return _cut(self.loops, value, shape)
 
     def walks(self, value: int) -> tuple[bool, ...]:
-        """For each loop, whether the value walks along it."""
-        return tuple(any(v == value for v, _ in loop.members) for loop in self.loops)
+        """For each loop of the value's nest, whether the value walks along it."""
+        return tuple(any(v == value for v, _ in loop.members) for loop in self.nest(value))
 
     def sweeps(self, value: int) -> int:
         """How often the whole of a loaded value is moved.
@@ -120,7 +149,7 @@ class Tiling:
         walks = self.walks(value)
         innermost = max((i for i, own in enumerate(walks) if own), default=-1)
         count = 1
-        for loop, own in list(zip(self.loops, walks, strict=True))[: innermost + 1]:
+        for loop, own in list(zip(self.nest(value), walks, strict=True))[: innermost + 1]:
             count *= 1 if own else loop.trips
         return count
 
@@ -129,9 +158,17 @@ class Tiling:
         return value not in self.resident and (any(self.walks(value)) or self.turns == 1)
 
 
+def _cut(loops: tuple[Loop, ...], value: int, shape: tuple[int, ...]) -> tuple[int, ...]:
+    cut = {axis: loop.tile for loop in loops for v, axis in loop.members if v == value}
+    return tuple(min(cut.get(axis, length), length) for axis, length in enumerate(shape))
+
+
 @dataclass(frozen=True)
 class BufferPlan:
-    """One stage buffer: whose value, how many bytes a tile has, how deep, in which format, on how many PMUs."""
+    """One stage buffer: whose value, how many bytes a tile has, how deep, in which format, on how many PMUs.
+
+    A tile is what one turn makes or needs; of a load that streams through an inner loop, a slice of it.
+    """
 
     label: str
     value: int
@@ -145,7 +182,8 @@ class BufferPlan:
 class MemoryStream:
     """One stream between a tier and the tile: a load or a store, its bytes, and its AGCUs.
 
-    turn_bytes: its share of every turn. first_bytes: what a load must deliver before the first turn can begin.
+    turn_bytes: its share of every turn. first_bytes: what a load must deliver before the first turn can begin. units:
+    the name of its AGCUs; streams that take turns at a tier share theirs, others have their own.
     """
 
     label: str
@@ -156,6 +194,7 @@ class MemoryStream:
     turn_bytes: int
     first_bytes: int
     agcus: int
+    units: str
 
 
 @dataclass(frozen=True)
@@ -193,7 +232,12 @@ class PlannedKernel:
     @property
     def agcus(self) -> int:
         """AGCUs of all streams."""
-        return sum(s.agcus for s in self.streams)
+        return sum(self.bridges.values())
+
+    @property
+    def bridges(self) -> dict[str, int]:
+        """How many AGCUs the streams have, by the name of these (see `MemoryStream`)."""
+        return {s.units: s.agcus for s in self.streams}
 
     @property
     def sram_bytes(self) -> int:
@@ -226,7 +270,8 @@ Step = PlannedKernel | PlannedRegion
 class Plan:
     """A whole program, or a body inside of it: the graph, its steps in order, the tier of every value in memory.
 
-    fusion, orchestration, buffer_format: the choices as the user made them.
+    fusion, orchestration, buffer_format: the choices as the user made them. memory: the places of all values, those of
+    bodies included; without symbols in a body itself.
     """
 
     graph: Graph
@@ -235,6 +280,7 @@ class Plan:
     orchestration: str
     fusion: str
     buffer_format: BufferFormat
+    memory: Memory = NOTHING
 
     @property
     def kernels(self) -> tuple[PlannedKernel, ...]:
@@ -250,31 +296,9 @@ class Plan:
                 for plan in step.plans:
                     yield from plan.placed()
 
-    def symbols(self) -> Iterator[tuple[str, str, int]]:
-        """(tier, name, bytes) of everything that has a place in memory: every value keeps its own while it runs.
-
-        Inside of a loop those are what the body's kernels write, but for slices of results. A part of the carry has the
-        place of its result and, where the loop may turn more than once, another one, which its trips use in turn.
-        Branches have their places one beside the other.
-        """
-        yield from self._symbols(frozenset())
-
-    def _symbols(self, elsewhere: frozenset[int]) -> Iterator[tuple[str, str, int]]:
-        for value, tier in self.tiers.items():
-            if value not in elsewhere:
-                kind = self.graph.types[value]
-                yield tier, f"{self.graph.labels[value]} {kind}", kind.size_bytes
-        for step in self.steps:
-            if isinstance(step, PlannedRegion):
-                for plan in step.plans:
-                    given, made = plan.graph.inputs, plan.graph.outputs
-                    if isinstance(step.op, regions.Loop):
-                        made = made[step.op.n_carry :] if step.op.trips != 1 else made
-                    yield from plan._symbols(frozenset((*given, *made)))
-
     def peak_bytes(self, tier: str) -> int:
-        """Bytes that the values of a tier take together (see `symbols`)."""
-        return sum(size_bytes for where, _, size_bytes in self.symbols() if where == tier)
+        """Bytes that the program takes of a tier; known of a whole program, 0 of a body."""
+        return self.memory.peak_bytes(tier)
 
 
 def turn(graph: Graph, tiling: Tiling, stage: Stage) -> tuple[TensorType, ...]:

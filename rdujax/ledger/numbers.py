@@ -44,6 +44,8 @@ def exact(x: Any, *, where: str = "") -> Exact:
     Raises FormatError for a bool or another type, ArgumentError for NaN and infinities, and ConcretenessError
     for a JAX value: what was relaxed does not become exact by itself.
     """
+    if type(x) is int:  # by far the most are: compilers compare thousands of prices
+        return x
     if is_relaxed(x):
         raise ConcretenessError(
             describe(
@@ -90,6 +92,8 @@ def common(*xs: Number, where: str = "") -> tuple[Priced, ...]:
 
     After `a, b = common(a, b)` the operators `+ - *` act on them exactly or smoothly, as the kind says.
     """
+    if all(type(x) is int for x in xs):
+        return xs
     if is_exact(*xs):
         return tuple(exact(x, where=where) for x in xs)
     dtype = _float_type(*xs)
@@ -114,6 +118,8 @@ def ceil_div(a: Number, b: Number, *, where: str = "") -> Priced:
     On JAX values the rounding is straight-through: the value is the ceiling (the exact one for whole operands
     below 2**24), the gradient is that of a / b. Divisors of zero or less behave as in `ratio`.
     """
+    if type(a) is int and type(b) is int and b > 0:
+        return -(-a // b)
     over, under = common(a, b, where=where)
     if is_exact(over):
         return -(-over // _positive(under, where))

@@ -120,7 +120,7 @@ class Contract:
         """See `Work`: sums leave once in as many cycles as their segment of K has steps."""
         rows, columns = (int(n) for n in pcu.array(config, operands[0].fmt))
         rates = [systolic.feeds(rows, columns, share, fmt)[i] for i, fmt in enumerate(held)]
-        outputs = rows * columns * share.rows * share.columns
+        outputs = rows * columns * share.rows * share.columns * share.batches
         segment = max(1, self._extent(*operands).k // share.splits)
         return rates, -(-outputs * output.width_bytes // segment)
 

@@ -73,11 +73,6 @@ class Share(Protocol):
         """PCUs in all."""
         ...
 
-    @property
-    def ports(self) -> int:
-        """Vectors that it moves from buffer to buffer per cycle without a PCU."""
-        ...
-
 
 Stairs = tuple[tuple[int, Any], ...]  # the useful shares as (cycles of a turn, share): slower ones have fewer PCUs
 

@@ -230,7 +230,8 @@ def _padded(x: np.ndarray, edges: tuple[tuple[int, int, int], ...], value: float
     spread = tuple(n + max(n - 1, 0) * between for n, (_, _, between) in zip(x.shape, edges, strict=True))
     wide = np.full(spread, value, x.dtype)
     wide[tuple(slice(None, None, between + 1) for _, _, between in edges)] = x
-    kept = wide[tuple(slice(max(-low, 0), n + min(high, 0)) for n, (low, high, _) in zip(spread, edges, strict=True))]
+    ends = [max(n + min(high, 0), 0) for n, (_, high, _) in zip(spread, edges, strict=True)]
+    kept = wide[tuple(slice(max(-low, 0), end) for end, (low, _, _) in zip(ends, edges, strict=True))]
     found = np.full([low + n + high for n, (low, high, _) in zip(spread, edges, strict=True)], value, x.dtype)
     found[tuple(slice(max(low, 0), max(low, 0) + n) for n, (low, _, _) in zip(kept.shape, edges, strict=True))] = kept
     return found

@@ -28,9 +28,10 @@ def _transpose(site: Site) -> tuple[int, ...]:
 
 @rule("reshape", "squeeze")
 def _reshape(site: Site) -> tuple[int, ...]:
-    if site.parameters.get("dimensions") is not None and site.primitive == "reshape":
-        raise site.unsupported("dimensions reorder the operand", "transpose first, then reshape")
     shape, value = tuple(site.results[0].shape), site.value(0)
+    order = site.parameters["dimensions"] if site.primitive == "reshape" else None
+    if order is not None and tuple(order) != tuple(range(len(order))):
+        value = site.add(Move(Transpose(tuple(order))), value)
     if shape == site.builder.types[value].shape:
         return (value,)
     return (site.add(Move(Reshape(shape)), value),)

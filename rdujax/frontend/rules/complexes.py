@@ -20,8 +20,9 @@ Rule = Callable[[Site], tuple[Operand, ...]]
 COMPLEX_RULES: Registry[Rule] = Registry("rule for complex operands")
 # They move values and compute nothing: what they do to a complex array, they do to both parts.
 MOVES = (
-    "broadcast_in_dim concatenate copy copy_p dynamic_slice dynamic_update_slice expand_dims gather "
-    "optimization_barrier pad reshape rev select_n slice split squeeze stack stop_gradient transpose unstack"
+    "broadcast_in_dim concatenate copy copy_p device_put dynamic_slice dynamic_update_slice expand_dims gather name "
+    "optimization_barrier pad pvary reshape rev select_n sharding_constraint slice split squeeze stack stop_gradient "
+    "transpose unstack"
 ).split()
 
 
@@ -176,12 +177,12 @@ def _converted(site: Site) -> tuple[Operand, ...]:
     return (Pair(on_parts(site, "convert_element_type", site.operands[0], parameters=kind), ZERO),)
 
 
-@rule("dot_general")
+@rule("dot_general", "conv_general_dilated")
 def _contracted(site: Site) -> tuple[Operand, ...]:
     (a, b), (c, d) = parts(site, 0), parts(site, 1)
 
     def dot(x: Part, y: Part) -> Part:
-        return ZERO if is_zero(x) or is_zero(y) else on_parts(site, "dot_general", x, y)
+        return ZERO if is_zero(x) or is_zero(y) else on_parts(site, site.primitive, x, y)
 
     return (Pair(difference(site, dot(a, c), dot(b, d)), total(site, dot(a, d), dot(b, c))),)
 

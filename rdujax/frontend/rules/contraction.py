@@ -21,10 +21,10 @@ def _dot_general(site: Site) -> tuple[int, ...]:
     config = Contraction(tuple(lhs_contract), tuple(rhs_contract), tuple(lhs_batch), tuple(rhs_batch))
     # The result's dtype is what JAX inferred from the operands or the user's preferred_element_type.
     output = format_of(site.results[0].dtype, where=site.source)
-    return (site.add(Contract(config, output), *(_widened(site, i) for i in range(2))),)
+    return (site.add(Contract(config, output), *(widened(site, i) for i in range(2))),)
 
 
-def _widened(site: Site, i: int) -> int:
+def widened(site: Site, i: int) -> int:
     """Operand i; of a BF16 and an FP32 one, as slopes of a product with FP32 results are, the BF16 one made FP32."""
     value, other = site.value(i), site.value(1 - i)
     if site.builder.types[value].fmt is not BF16 or site.builder.types[other].fmt is not FP32:

@@ -5,7 +5,7 @@
 
 What a body reads of the function around it is a constant of the region. A part of the carry that the body returns as it
 was is one, too; what nobody reads of the carry, the xs and the ys is left out. The rest of what a body returns is in
-places of its own: where it returns an input, or one value twice, it copies.
+places of its own: where it returns an input, one value twice, or what a `while` loop computes, it copies.
 
 Many `while` loops at once, as `vmap` makes them, turn for as long as the condition of one holds.
 Keys of random numbers and complex values go in and out as their two parts.
@@ -198,8 +198,14 @@ def _inputs(body: _Body, live: Sequence[int], same: frozenset[int], outputs: Seq
 
 
 def _placed(body: _Body, outputs: Sequence[int], scope: str, source: str) -> list[int]:
-    """What a body returns, each in a place of its own: inputs, and what is returned twice, are copied."""
+    """What a body returns, each in a place of its own: inputs, and what is returned twice, are copied.
+
+    So is what a `while` loop computes, which lies where its last trip left it.
+    """
     taken, placed = set(body.builder.inputs), []
+    for node in body.builder.nodes:
+        if isinstance(node.op, Loop) and node.op.trips is None:
+            taken |= set(node.results)
     for value in outputs:
         if value in taken:
             copy = Move(Reshape(body.builder.types[value].shape))

@@ -141,9 +141,17 @@ def converted(site: Site, value: int, target: Format) -> int:
     return site.add(Map(Expression((source,), (Instruction(CONVERT, source, (0,), target=target),))), value)
 
 
-@rule("copy", "optimization_barrier")
+@rule("copy", "optimization_barrier", "name", "sharding_constraint")
 def _same(site: Site) -> tuple[int, ...]:
+    """What computes nothing: it says in which order values are made, their names, or how they lie on devices."""
     return tuple(site.value(i) for i in range(len(site.operands)))
+
+
+@rule("device_put")
+def _put(site: Site) -> tuple[int, ...]:
+    if any(device is not None for device in site.parameters["devices"]):
+        raise site.unsupported("a place for a value", "leave it out; where values rest is a choice of compile: tier=")
+    return _same(site)
 
 
 def instruction(site: Site, function: str, order: tuple[int, ...], immediate: int | None = None) -> int:

@@ -145,15 +145,17 @@ def data_parallel(
 def tensor_parallel(
     config: Contraction, fork: Fork, a: Stream, b: Stream, layout: Layout, output: Format, how: Executor = "whole"
 ) -> tuple[Stream, tuple[Counts, ...]]:
-    """A contraction forked over the first free axis of either operand and over K: (stream, counts of each PCU).
+    """A contraction forked over the first axis of each kind (batch, free, contracted): (stream, counts of each PCU).
 
-    fork: PCUs over rows, columns and segments of K. The bits are those of `systolic` with the same `config`, whose
-    `k_splits` alone decides about segments. Counts: row by row, column by column, segment by segment; a PCU that adds
-    its segment to the partial sums counts one operation per output.
+    fork: PCUs over products of a batch, rows, columns and segments of K. The bits are those of `systolic` with the same
+    `config`, whose `k_splits` alone decides about segments. Counts: batch by batch, row by row, column by column,
+    segment by segment; a PCU that adds its segment to the partial sums counts one operation per output.
     Raises ArgumentError where fork and config disagree about segments, or K has several axes and is split; ShapeError
     for more PCUs along an axis than there are tiles.
     """
     _check(config, fork, a, b)
+    if fork.batches > 1:
+        return _batches(config, fork, a, b, layout, output, how)
     n_batch, n_left = len(config.lhs_batch), len(config.lhs_free(len(a.shape)))
     on_left, on_right = (fork.columns, fork.rows) if fork.transposed else (fork.rows, fork.columns)
     # An axis is looked up only where it is forked: a result without one cannot be.
@@ -171,6 +173,21 @@ def tensor_parallel(
         strip = _with_axis(layout, n_batch, blocks[0].layout)
         strips.append(join(blocks, of_result[1], strip) if over_right else blocks[0])
     return join(strips, of_result[0], layout) if over_left else strips[0], tuple(counts)
+
+
+def _batches(
+    config: Contraction, fork: Fork, a: Stream, b: Stream, layout: Layout, output: Format, how: Executor
+) -> tuple[Stream, tuple[Counts, ...]]:
+    """The shares of the batch, each on PCUs of its own."""
+    parts, counts, alone = [], [], replace(fork, batches=1)
+    of_a, of_b = Split(config.lhs_batch[0], fork.batches), Split(config.rhs_batch[0], fork.batches)
+    for x, y in zip(split(a, of_a), split(b, of_b), strict=True):
+        part, spent = tensor_parallel(
+            config, alone, x, y, _part_layout(config, x.layout, y.layout, layout), output, how
+        )
+        parts.append(part)
+        counts += spent
+    return join(parts, Split(0, fork.batches), layout), tuple(counts)
 
 
 def _part_layout(config: Contraction, a: Layout, b: Layout, whole: Layout) -> Layout:
@@ -265,13 +282,12 @@ def _check(config: Contraction, fork: Fork, a: Stream, b: Stream) -> None:
             describe("K of several axes cannot be forked here", given=f"axes {config.lhs_contract}", allowed="one axis")
         )
     for name, free, pcus in (
-        ("left", config.lhs_free(len(a.shape)), fork.columns if fork.transposed else fork.rows),
-        ("right", config.rhs_free(len(b.shape)), fork.rows if fork.transposed else fork.columns),
+        ("left operand has no axis", config.lhs_free(len(a.shape)), fork.columns if fork.transposed else fork.rows),
+        ("right operand has no axis", config.rhs_free(len(b.shape)), fork.rows if fork.transposed else fork.columns),
+        ("contraction has no batch", config.lhs_batch, fork.batches),
     ):
         if pcus > 1 and not free:
-            raise ShapeError(
-                describe(f"the {name} operand has no axis to fork", given=f"{pcus} PCUs", allowed="one PCU along it")
-            )
+            raise ShapeError(describe(f"the {name} to fork", given=f"{pcus} PCUs", allowed="one PCU along it"))
 
 
 def pipeline_parallel(stages: Sequence[Unit], stream: Stream) -> tuple[Stream, tuple[Counts, ...]]:

@@ -46,8 +46,6 @@ class Chain:
         """PCUs in all."""
         return self.links * self.copies
 
-    ports = 0  # PCUs move what they work on
-
     def __str__(self) -> str:
         return f"chain {self.links} x {self.copies}"
 

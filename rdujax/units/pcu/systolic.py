@@ -139,22 +139,21 @@ class Extent:
 
 @dataclass(frozen=True)
 class Fork:
-    """How many PCUs share a contraction: `rows` x `columns` of arrays, times `splits` segments of K."""
+    """PCUs that share a contraction: `rows` x `columns` of arrays, `splits` segments of K, `batches` of products."""
 
     rows: int
     columns: int
     splits: int = 1
     transposed: bool = False  # the right operand on the rows
+    batches: int = 1
 
     @property
     def pcus(self) -> int:
         """PCUs in all."""
-        return self.rows * self.columns * self.splits
-
-    ports = 0  # PCUs move what they work on
+        return self.rows * self.columns * self.splits * self.batches
 
     def __str__(self) -> str:
-        return f"fork {self.rows}x{self.columns}x{self.splits}"
+        return f"fork {self.rows}x{self.columns}x{self.splits}" + (f" x {self.batches}" if self.batches > 1 else "")
 
 
 def step(config: Contraction, a: jax.Array, b: jax.Array, acc: jax.Array | None, fmt: Format) -> jax.Array:
@@ -353,15 +352,15 @@ def cycles(rows: Any, columns: Any, extent: Extent, fork: Fork) -> Any:
     """
     on_rows, on_columns = (extent.n, extent.m) if fork.transposed else (extent.m, extent.n)
     shares = ceil_div(ceil_div(on_rows, rows), fork.rows) * ceil_div(ceil_div(on_columns, columns), fork.columns)
-    passes, segment = shares * extent.batch, ceil_div(extent.k, fork.splits)
+    passes, segment = shares * ceil_div(extent.batch, fork.batches), ceil_div(extent.k, fork.splits)
     last = segment + rows + columns - 2
     return (passes - 1) * maximum(segment, columns) + last + fork.splits - 1
 
 
 def feeds(rows: int, columns: int, fork: Fork, fmt: Format) -> tuple[int, int]:
     """Bytes per cycle that the left and the right operand's buffers must deliver while the arrays run."""
-    on_rows = rows * fork.rows * fork.splits * fmt.width_bytes
-    on_columns = columns * fork.columns * fork.splits * fmt.width_bytes
+    arrays = fork.splits * fork.batches
+    on_rows, on_columns = rows * fork.rows * arrays * fmt.width_bytes, columns * fork.columns * arrays * fmt.width_bytes
     return (on_columns, on_rows) if fork.transposed else (on_rows, on_columns)
 
 
@@ -372,15 +371,16 @@ def forks(rows: int, columns: int, extent: Extent, splits: int, most: int) -> tu
     Fewer PCUs later, no entry both slower and larger than another. Empty where `most` is less than `splits`.
     """
     found: list[tuple[int, int, Fork]] = []
-    for transposed in (False, True):
-        on_rows, on_columns = (extent.n, extent.m) if transposed else (extent.m, extent.n)
-        for r in _useful(-(-on_rows // rows), most // splits):
-            for c in _useful(-(-on_columns // columns), most // splits // r):
-                fork = Fork(r, c, splits, transposed)
-                found.append((cycles(rows, columns, extent, fork), fork.pcus, fork))
+    for batches in _useful(extent.batch, most // splits):
+        for transposed in (False, True):
+            on_rows, on_columns = (extent.n, extent.m) if transposed else (extent.m, extent.n)
+            for r in _useful(-(-on_rows // rows), most // splits // batches):
+                for c in _useful(-(-on_columns // columns), most // splits // batches // r):
+                    fork = Fork(r, c, splits, transposed, batches)
+                    found.append((cycles(rows, columns, extent, fork), fork.pcus, fork))
     best: list[tuple[int, Fork]] = []
     fewest = most + 1
-    for time, pcus, fork in sorted(found, key=lambda f: (f[0], f[1], f[2].transposed, f[2].rows)):
+    for time, pcus, fork in sorted(found, key=lambda f: (f[0], f[1], f[2].batches, f[2].transposed, f[2].rows)):
         if pcus < fewest:
             best.append((time, fork))
             fewest = pcus

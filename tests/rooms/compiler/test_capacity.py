@@ -19,7 +19,7 @@ def test_symbols_that_fill_hbm_to_the_last_byte_fit():
 def test_one_byte_more_is_refused():
     flag = jax.ShapeDtypeStruct((1,), jnp.bool_)
     with pytest.raises(rdu.CapacityError) as refused:
-        rdu.compile(lambda x, y, flag: (x + y, x * y), QUARTER_MIB, QUARTER_MIB, flag, machine="tiny")
+        rdu.compile(lambda x, y, flag: (x + y, x * y), QUARTER_MIB, QUARTER_MIB, flag, machine="tiny", tier="hbm")
     for part in ("1,048,577", "1,048,576", "x bf16[512x256]", "flag", "262,144"):
         assert part in str(refused.value), part
 
@@ -34,7 +34,7 @@ def test_values_between_kernels_take_their_place_too():
     machine = rdu.machines.tiny().replace({"hbm.capacity_bytes": total})
     assert rdu.compile(fn, QUARTER_MIB, machine=machine).cost().cost.peak_bytes["hbm"] == total
     with pytest.raises(rdu.CapacityError, match="786,432"):
-        rdu.compile(fn, QUARTER_MIB, machine=machine, fusion="none")
+        rdu.compile(fn, QUARTER_MIB, machine=machine, fusion="none", tier="hbm")
     enough = machine.replace({"hbm.capacity_bytes": 786_432})
     assert rdu.compile(fn, QUARTER_MIB, machine=enough, fusion="none").cost().cost.peak_bytes["hbm"] == 786_432
 

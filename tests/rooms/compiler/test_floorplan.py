@@ -2,6 +2,8 @@
 
 import re
 from collections import Counter
+from dataclasses import replace
+from functools import cache
 from xml.etree import ElementTree
 
 import jax
@@ -16,6 +18,7 @@ from tests.rooms.compiler.samples import mlp, monarch, samples, small
 SVG = "{http://www.w3.org/2000/svg}"
 
 
+@cache
 def fused(machine="sn40l", fn=mlp, shapes=((128, 512), (512, 1408), (512, 1408), (1408, 512))):
     structs = [jax.ShapeDtypeStruct(shape, jnp.bfloat16) for shape in shapes]
     return rdu.compile(fn, *structs, machine=machine, fusion=rdu.cut_after())
@@ -94,6 +97,11 @@ def long_map(x):
 SQUARE = ((16, 16), (16, 16))
 ODD = {
     "more than nine stages": ("sn40l", deep, ((512, 512), (512, 512))),
+    "a legend in columns": (
+        rdu.machines.sn40l().replace({"rdn.rows": 13, "rdn.columns": 20}),
+        deep,
+        ((256, 256), (256, 256)),
+    ),
     "long names": ("sn40l", long_map, ((512, 512),)),
     "narrow tiles": (tiny_grid(5, 2, 3), monarch, ((20, 24), (24, 20), (24, 24), (20, 24))),
     "tiles of one place": (tiny_grid(16, 1, 1), affine, SQUARE),
@@ -206,7 +214,20 @@ def test_a_wire_that_is_too_full_is_red():
     plan = program.floorplan()
     assert plan.busiest_packets_per_cycle > plan.capacity == 1 and red(plan) > 0
     roomy = program.replace(machine=program.machine.replace({"rdn.packets_per_cycle": 4})).floorplan()
-    assert roomy.busiest_packets_per_cycle == plan.busiest_packets_per_cycle < roomy.capacity and red(roomy) == 0
+    assert 0 < roomy.busiest_packets_per_cycle < roomy.capacity and red(roomy) == 0
+
+
+def test_a_kernel_is_slowed_down_by_wires_that_need_more_cycles_than_it_is_priced_at():
+    plan = fused(fn=monarch, shapes=((128, 1024), (1024, 128), (1024, 1024), (128, 1024))).floorplan()
+    assert plan.wire_cycles["link"] == plan.wires.busiest == plan.slowed_cycles > plan.cycles
+    said = f"that link slows it down to {plan.slowed_cycles:,} cycles"
+    assert said in str(plan) and any(said in text for _, _, _, text in elements(plan.drawing().svg()))
+    for kind, words in (("link", "that link"), ("D2D", "the die-to-die link"), ("TLN", "the top-level network")):
+        for more in (0, 1):  # as many cycles are enough, one more is not
+            wire_cycles = {"link": 0, "D2D": 0, "TLN": 0, kind: plan.cycles + more}
+            changed = replace(plan, wire_cycles=wire_cycles)
+            assert changed.slowed_cycles == plan.cycles + more
+            assert (f"{words} slows it down to {plan.cycles + 1:,} cycles" in str(changed)) is bool(more)
 
 
 def test_the_legend_names_every_stage_with_its_units_and_how_busy_it_is():
@@ -294,3 +315,11 @@ def test_a_picture_with_dollar_signs_is_no_formula(tmp_path):
     image = pytest.importorskip("matplotlib.image")
     path = Drawing(200, 40, (Words(5, 25, "$x_{1$ & a$", 20, Style("#000000")),)).save(tmp_path / "words.png")
     assert image.imread(path).min() < 0.5
+
+
+def test_a_long_legend_stands_in_columns_with_every_row_once():
+    plan = fused(*ODD["a legend in columns"]).floorplan()
+    names = [row.name for row in (*plan.streams, *plan.stages)]
+    words = [w for w in plan.drawing().shapes if isinstance(w, Words) and w.title in names]
+    assert len(names) > 12 and sorted(w.title for w in words) == sorted(names)
+    assert sorted(Counter(w.x for w in words).values()) == [len(names) % 12 or 12, *[12] * ((len(names) - 1) // 12)]

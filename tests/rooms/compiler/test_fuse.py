@@ -1,6 +1,6 @@
 """The search for the cheapest kernels: against every partition there is, and the bounds that it trusts."""
 
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import pytest
 
@@ -18,7 +18,7 @@ CHEAP_LAUNCHES = {f"launch.{part}_s": 0 for part in ("program_load", "argument_l
 
 def planner_of(sample: Sample, machine: Machine) -> Planner:
     program = rdu.compile(sample.fn, *sample.args, machine=machine, fusion="none")
-    return Planner(program.graph, machine, Choices())
+    return Planner(program.graph, machine, Choices(), dict.fromkeys(program.graph.types, "hbm"))
 
 
 def costs_of(planner: Planner) -> dict[tuple[int, int], int]:
@@ -26,7 +26,7 @@ def costs_of(planner: Planner) -> dict[tuple[int, int], int]:
     nodes, found = planner.graph.nodes, {}
     for i, j in combinations(range(len(nodes) + 1), 2):
         try:
-            found[i, j] = planner._cost(nodes[i:j])
+            found[i, j] = planner.cost(i, j)[0]
         except CapacityError:
             continue
     return found
@@ -45,6 +45,11 @@ def cheapest_of_all(costs: dict[tuple[int, int], int], count: int) -> int:
     return best
 
 
+def cover(groups: list[tuple[int, int]], count: int) -> bool:
+    """Whether groups follow one another and are all of `count` nodes."""
+    return groups[0][0] == 0 and groups[-1][1] == count and all(a[1] == b[0] for a, b in pairwise(groups))
+
+
 MACHINES = {
     "small": small(),
     "small, launches free": small().replace(CHEAP_LAUNCHES),
@@ -59,14 +64,15 @@ def test_no_partition_is_cheaper_than_the_one_found(sample: Sample, machine: Mac
     planner = planner_of(sample, machine)
     nodes = planner.graph.nodes
     costs = costs_of(planner)
-    bounds = Bounds(planner.graph, machine, planner.tiers, planner._launch_cycles)
+    bounds = Bounds(planner.graph, machine, planner.tiers, planner.launch_cycles)
     for i in range(len(nodes)):
         for length, bound in enumerate(bounds.from_node(i), 1):
             exact = costs.get((i, i + length))
-            assert exact is None or (bound is not None and bound <= exact), (i, length, bound, exact)
-    groups = fuse.streaming(planner.graph, planner._cost, bounds.from_node)
-    assert [node for group in groups for node in group] == list(nodes)
-    assert sum(planner._cost(group) for group in groups) == cheapest_of_all(costs, len(nodes))
+            assert exact is None or bound <= exact, (i, length, bound, exact)
+        assert all((i, j) not in costs for j in range(i + 1 + len(bounds.from_node(i)), len(nodes) + 1))
+    groups = fuse.streaming(planner.graph, planner.cost, bounds.from_node)
+    assert cover(groups, len(nodes))
+    assert sum(costs[group] for group in groups) == cheapest_of_all(costs, len(nodes))
 
 
 def test_few_kernels_are_planned_where_launches_are_dear():
@@ -74,11 +80,11 @@ def test_few_kernels_are_planned_where_launches_are_dear():
     planner = planner_of(sample, rdu.machines.sn40l())
     planned = []
 
-    def cost(group):
-        planned.append(len(group))
-        return planner._cost(group)
+    def cost(i, j):
+        planned.append(j - i)
+        return planner.cost(i, j)
 
-    bounds = Bounds(planner.graph, planner.machine, planner.tiers, planner._launch_cycles)
+    bounds = Bounds(planner.graph, planner.machine, planner.tiers, planner.launch_cycles)
     groups = fuse.streaming(planner.graph, cost, bounds.from_node)
     assert len(groups) == 1 and planned == [len(planner.graph.nodes)]
 
@@ -86,6 +92,7 @@ def test_few_kernels_are_planned_where_launches_are_dear():
 def test_a_search_that_is_cut_short_still_ends_with_kernels_that_fit():
     planner = planner_of(samples()[3], small().replace(CHEAP_LAUNCHES))
     bounds = Bounds(planner.graph, planner.machine, planner.tiers, 0)
-    groups = fuse.streaming(planner.graph, planner._cost, bounds.from_node, most_planned=1)
-    assert [node for group in groups for node in group] == list(planner.graph.nodes)
-    assert sum(planner._cost(g) for g in groups) >= cheapest_of_all(costs_of(planner), len(planner.graph.nodes))
+    groups = fuse.streaming(planner.graph, planner.cost, bounds.from_node, most_planned=1)
+    assert cover(groups, len(planner.graph.nodes))
+    costs = costs_of(planner)
+    assert sum(costs[group] for group in groups) >= cheapest_of_all(costs, len(planner.graph.nodes))

@@ -1,15 +1,19 @@
-"""Placement: every unit once and on the grid, exactly when the counts fit, always the same, and near what it serves."""
+"""Placement: every unit once and on the grid, exactly when the counts fit, always the same, never worse than naive."""
 
 import jax
 import jax.numpy as jnp
 import pytest
 
 import rdujax as rdu
+from benchmarks import placement
 from rdujax.compiler.flows import Units
-from rdujax.compiler.place import Grid, Place, Placement, check_placement, grid_of, neighbours, place
-from rdujax.compiler.wires import wires
+from rdujax.compiler.grid import Grid, Place, Placement, grid_of
+from rdujax.compiler.layouts import layouts
+from rdujax.compiler.place import check_placement, neighbours, place
+from rdujax.compiler.wires import priced_cycles, wires
+from rdujax.units.pcu.systolic import Fork
 from rdujax.units.rdn.mesh import Mesh
-from tests.rooms.compiler.samples import mlp, monarch, samples, small
+from tests.rooms.compiler.samples import mlp, monarch, random_sample, samples, small
 
 
 def planned(fn=monarch, shapes=((128, 1024), (1024, 128), (1024, 1024), (128, 1024)), machine="sn40l", **choices):
@@ -95,17 +99,26 @@ def test_more_units_than_places_are_refused():
     check_placement(planned().plan.kernels[0], on_grid(planned(), pcu=1040, pmu=1040))
 
 
-def all_at_one_place(needs, *_):
-    return {label: (Place(0, 0, 0),) * count for label, count in needs}
-
-
-@pytest.mark.parametrize("order", ["near", "counted"])
-def test_what_is_placed_is_checked(order, monkeypatch):
+def test_what_is_placed_is_checked(monkeypatch):
     program = planned()
-    monkeypatch.setattr("rdujax.compiler.place._along_curve", all_at_one_place)
-    monkeypatch.setattr("rdujax.compiler.place._counted", all_at_one_place)
+    kernel = program.plan.kernels[0]
+    monkeypatch.setattr("rdujax.compiler.place._best", lambda *args: args[-1] * 0)
     with pytest.raises(rdu.ArgumentError, match="PCUs that are not there, or used twice"):
-        place(program.graph, program.plan.kernels[0], program.machine, order)
+        place(program.graph, kernel, program.machine)
+    twice = {label: (Place(0, 0, 0),) * n for label, n in zip(kernel_labels(kernel), kernel_pcus(kernel), strict=True)}
+    naive = place(program.graph, kernel, program.machine, "counted")
+    wrong = Placement(naive.grid, Units(twice, naive.units.pmus, naive.units.agcus))
+    monkeypatch.setattr("rdujax.compiler.place._counted", lambda *_: wrong)
+    with pytest.raises(rdu.ArgumentError, match="PCUs that are not there, or used twice"):
+        place(program.graph, kernel, program.machine, "counted")
+
+
+def kernel_labels(kernel):
+    return [stage.label for stage in kernel.kernel.stages]
+
+
+def kernel_pcus(kernel):
+    return [share.pcus for share in kernel.shares]
 
 
 def test_a_placement_is_always_the_same():
@@ -114,38 +127,79 @@ def test_a_placement_is_always_the_same():
     assert one == other
 
 
-@pytest.mark.parametrize("name", FUSED)
-def test_the_pcus_of_a_stage_follow_one_another_and_stages_the_pipeline(name):
-    program = planned(*FUSED[name])
-    placement = place(program.graph, program.plan.kernels[0], program.machine)
-    at = {p: i for i, p in enumerate(placement.grid.curve)}
-    end = -1
-    for places in placement.units.pcus.values():
-        where = [at[p] for p in places]
-        assert where == list(range(where[0], where[0] + len(where))) and where[0] > end
-        end = where[-1]
+def quality(program, kernel, order):
+    """(hops, crossings, how much the wires slow the kernel down) of a placement."""
+    machine = program.machine
+    loads = wires(program.graph, kernel, place(program.graph, kernel, machine, order), machine)
+    cycles = priced_cycles(program.graph, kernel, machine)
+    return loads.hops, int(loads.crossings.sum()), max(1, max(loads.least_cycles(machine).values()) / cycles)
 
 
-def test_a_stage_that_fits_into_a_tile_is_not_cut_while_places_are_spare():
-    program = planned(*FUSED["mlp"])
-    placement = place(program.graph, program.plan.kernels[0], program.machine)
-    assert all(len({p.tile for p in places}) == 1 for places in placement.units.pcus.values() if len(places) <= 260)
-    kernel = program.plan.kernels[0]
-    tight = on_grid(program, pcu=kernel.pcus)
-    used = [p for places in tight.units.pcus.values() for p in places]
-    assert set(used) == set(tight.grid.curve[: kernel.pcus])
+@pytest.mark.parametrize("sample", [*samples(), *map(random_sample, range(3))], ids=str)
+@pytest.mark.parametrize("slow", [1, 8])
+def test_a_placement_is_never_worse_than_the_naive_one(sample, slow):
+    """Also on networks that are too slow: links that a packet takes 8 cycles to pass are over capacity."""
+    program = rdu.compile(sample.fn, *sample.args, machine=small())
+    program = program.replace(machine=program.machine.replace({"rdn.vector_bytes": max(1, 16 // slow)}))
+    for kernel in program.plan.kernels:
+        near, naive = (quality(program, kernel, order) for order in ("near", "counted"))
+        columns = int(program.machine.rdn.columns.value)
+        assert near[0] + columns * near[1] <= naive[0] + columns * naive[1] and near[2] <= naive[2]
 
 
 @pytest.mark.parametrize("name", FUSED)
-def test_wires_are_a_third_shorter_than_counted_out(name):
+def test_wires_are_half_as_long_as_counted_out(name):
     program = planned(*FUSED[name])
+    near, counted = (quality(program, program.plan.kernels[0], order) for order in ("near", "counted"))
+    assert near[0] < 0.6 * counted[0] and near[1] < counted[1]
+
+
+@pytest.mark.parametrize(
+    "model, phase",
+    [
+        ("small", "prefill"),
+        ("small", "decode"),
+        ("Llama2-7B", "decode"),
+        pytest.param("Llama2-7B", "prefill", marks=pytest.mark.full),
+    ],
+)
+def test_wires_of_a_decoder_layer_are_less_than_70_percent_of_the_naive_ones(model, phase):
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        row = placement.measured("layer", placement.layer(*placement.MODELS[model], phase))
+    assert 0 < row.placed_hops < 0.7 * row.naive_hops
+    assert row.placed_busiest < row.naive_busiest and 1 <= row.placed_slowdown <= row.naive_slowdown
+
+
+@pytest.mark.parametrize("tight", [False, True])
+def test_candidates_use_every_place_once_at_most(tight):
+    for name in FUSED:
+        program = planned(*FUSED[name])
+        kernel = program.plan.kernels[0]
+        facts = {"pcu.count": kernel.pcus} if tight else {}
+        grid = grid_of(program.machine.replace(facts))
+        found = layouts(kernel, grid, {})
+        there = set(grid.curve[: grid.pcus])
+        assert len(found) > 4 and len({candidate.tobytes() for candidate in found}) == len(found)
+        for candidate in found:
+            used = {Place(*each) for each in candidate.tolist()}
+            assert len(used) == kernel.pcus and used <= there
+
+
+def test_a_candidate_has_the_groups_of_a_fork_in_straight_lines():
+    """Strips as wide as a row of the fork: one operand goes along the mesh's rows, the other along its columns."""
+    structs = [jax.ShapeDtypeStruct(s, jnp.bfloat16) for s in ((96, 512), (512, 288))]
+    program = rdu.compile(jnp.matmul, *structs, machine=rdu.machines.sn40l().replace({"pcu.count": 1040}))
     kernel = program.plan.kernels[0]
-    near, counted = (
-        wires(program.graph, kernel, place(program.graph, kernel, program.machine, order), program.machine)
-        for order in ("near", "counted")
-    )
-    assert near.hops < 0.7 * counted.hops
-    assert near.crossings.sum() < counted.crossings.sum()
+    [share] = kernel.shares
+    assert isinstance(share, Fork) and min(share.rows, share.columns) > 1 and share.splits == 1
+    straight = 0
+    for candidate in layouts(kernel, grid_of(program.machine), {}):
+        fork = candidate.reshape(share.rows, share.columns, 3)
+        for lines in (fork, fork.swapaxes(0, 1)):
+            if all(len({tuple(at) for at in line[:, :2].tolist()}) == 1 for line in lines):
+                across = [{tuple(at) for at in line[:, [0, 2]].tolist()} for line in lines.swapaxes(0, 1)]
+                straight += all(len(columns) <= 4 for columns in across)  # one in each tile
+    assert straight
 
 
 def test_neighbours_are_the_stages_at_a_buffer():
@@ -173,7 +227,8 @@ def test_a_wrong_placement_is_refused():
 
     with pytest.raises(rdu.ArgumentError, match="other numbers of PCUs than planned"):
         check_placement(kernel, changed(pcus[first][1:]))
-    with pytest.raises(rdu.ArgumentError, match=r"PCUs that are not there, or used twice[\s\S]*tile 0 \(0,1\)"):
+    with pytest.raises(rdu.ArgumentError, match="PCUs that are not there, or used twice") as error:
         check_placement(kernel, changed((pcus[first][1], *pcus[first][1:])))
+    assert str(pcus[first][1]) in str(error.value)
     with pytest.raises(rdu.ArgumentError, match=r"not there, or used twice[\s\S]*tile 9 \(0,0\)"):
         check_placement(kernel, changed((Place(9, 0, 0), *pcus[first][1:])))

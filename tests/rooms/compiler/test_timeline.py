@@ -94,7 +94,7 @@ def test_a_trace_adds_up_to_the_cost(sample, fusion, tmp_path):
     for planned in program.plan.kernels:
         pipeline = pipeline_of(program.graph, planned, program.machine)
         for stage in pipeline.stages:
-            busy = stage.first_cycles + (planned.tiling.turns - 1) * stage.service_cycles
+            busy = stage.first_cycles + (planned.tiling.turns * stage.repeats - 1) * stage.service_cycles
             [drawn] = (
                 [
                     t
@@ -308,7 +308,7 @@ def test_the_summary_names_the_longest_waits_first():
 def test_bytes_of_turns_sum_to_the_stream(turns, is_store):
     stream = rdu.compile(MONARCH.fn, *MONARCH.args, machine=small()).plan.kernels[0].streams[0]
     first = 100 if turns == 1 else 30
-    stream = type(stream)("s", 0, "hbm", is_store, 100, -(-100 // turns), first, 1)
+    stream = type(stream)("s", 0, "hbm", is_store, 100, -(-100 // turns), first, 1, "s")
     moved = turn_bytes(stream, turns)
     assert moved.shape == (turns,) and moved.sum() == 100
     assert is_store or moved[0] == first

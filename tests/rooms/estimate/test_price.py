@@ -3,13 +3,12 @@
 from fractions import Fraction
 
 import jax
-import numpy as np
 import pytest
 
 import rdujax as rdu
 from rdujax.estimate.pipeline import pipeline_of
 from rdujax.ledger import finish_times
-from tests.oracles.test_pipeline_simpy import simulate_slots
+from tests.oracles.pipeline_simulation import simulate
 from tests.rooms.compiler.samples import Sample, middle, random_sample, samples, small, turns
 
 ALL = [*samples(), *(random_sample(seed) for seed in range(6))]
@@ -44,8 +43,8 @@ def test_cycles_of_a_kernel_are_those_of_its_simulated_pipeline(sample: Sample, 
         pipeline = pipeline_of(program.graph, planned, program.machine)
         count = planned.tiling.turns
         assert kernel.cost.cycles == finish_times(pipeline, count).max()
-        services = np.array([pipeline.service(turn) for turn in range(count)])
-        assert kernel.cost.cycles == simulate_slots(pipeline, services).max()
+        simulated = simulate(pipeline, count)
+        assert kernel.cost.cycles == max(finish.max() for finish in simulated.values())
 
 
 @pytest.mark.parametrize("sample", ALL, ids=name)

@@ -1,11 +1,16 @@
 """Every rule of the table against plain JAX: a rule without an example here fails."""
 
+from functools import partial
+
 import jax
 import jax.extend.random
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as Spec
 
 import rdujax as rdu
 from rdujax.frontend.rule import RULES
@@ -18,6 +23,24 @@ I = jnp.asarray(RNG.integers(-99, 99, (5, 6)), jnp.int32)  # noqa: E741
 J = jnp.asarray(RNG.integers(0, 7, (5, 6)), jnp.int32)
 U = jnp.asarray(RNG.integers(0, 2**32, (5, 6)), jnp.uint32)
 P, Q = X > 0, Y > 0
+ONE = Mesh(np.array(jax.devices()[:1]), ("s",))
+REDUCTIONS = {"psum": lax.psum, "pmax": lax.pmax, "pmin": lax.pmin}
+COLLECTIVES = {
+    "all_gather": lax.all_gather,
+    "reduce_scatter": partial(lax.psum_scatter, tiled=True),
+    "all_to_all": partial(lax.all_to_all, split_axis=0, concat_axis=1, tiled=True),
+    "ppermute": partial(lax.ppermute, perm=[(0, 0)]),
+    "axis_index": lambda x, axis_name: x + lax.axis_index(axis_name).astype(jnp.float32),
+}
+
+
+def alone(f):
+    """A collective over the one socket of a mesh; those of many are in test_sockets.py."""
+    return jax.shard_map(partial(f, axis_name="s"), mesh=ONE, in_specs=Spec("s"), out_specs=Spec("s"), check_vma=False)
+
+
+NWC = ("NWC", "OIW", "NCW")
+LAYOUT = NamedSharding(Mesh(np.array(jax.devices()[:1]), ("d",)), Spec("d"))
 
 
 def reduced(f):
@@ -60,7 +83,7 @@ EXAMPLES = {
     "stop_gradient": (lambda x: lax.stop_gradient(x) * 2.0, (X,)),
     "optimization_barrier": (lambda x, y: lax.add(*lax.optimization_barrier((x, y))), (X, Y)),
     "transpose": (lambda x: x.T, (X,)),
-    "reshape": (lambda x: x.reshape(3, 10), (X,)),
+    "reshape": (lambda x: (x.reshape(3, 10), lax.reshape(x, (3, 10), (1, 0))), (X,)),
     "squeeze": (lambda x: jnp.squeeze(x[None], 0) + x, (X,)),
     "broadcast_in_dim": (lambda x: jnp.broadcast_to(x[:, None, :], (5, 3, 6)), (X,)),
     **{f"reduce_{name}": (reduced(getattr(jnp, name)), (X, J)) for name in ("sum", "prod", "max", "min")},
@@ -93,6 +116,10 @@ EXAMPLES = {
     ),
     "top_k": (lambda x, i, u: (lax.top_k(x, 3), lax.top_k(i, 6), lax.top_k(u, 2)), (X, J, U)),
     "dot_general": (lambda x, y: jnp.einsum("ij,kj->ik", x, y), (X, Y)),
+    "conv_general_dilated": (
+        lambda x, y: lax.conv_general_dilated(x[None], y[None, :3, :4], (2,), "SAME", dimension_numbers=NWC),
+        (X[:, :3], Y),
+    ),
     "slice": (lambda x: x[1:5:2, 2:] * 2.0, (X,)),
     "split": (lambda x: lax.sub(*jnp.split(x, 2, axis=1)), (X,)),
     "pad": (lambda x: lax.pad(x, 0.5, ((1, -1, 2), (0, 2, 0))), (X,)),
@@ -119,6 +146,32 @@ EXAMPLES = {
         lambda x, g: jax.vjp(lambda x: lax.reduce_window(x, -jnp.inf, lax.max, (3, 2), (2, 2), "SAME"), x)[1](g),
         (X, Y[:3, :3]),
     ),
+    "select_and_gather_add": (
+        lambda x, t: jax.jvp(lambda x: lax.reduce_window(x, -jnp.inf, lax.max, (3, 2), (2, 2), "SAME"), (x,), (t,)),
+        (X, Y),
+    ),
+    "reduce": (
+        lambda x, i, p: (
+            lax.reduce(x, 2.5, lax.mul, (0,)),
+            lax.reduce(x, x[0, 0], lax.max, (0, 1)),
+            lax.reduce(i, 7, lax.min, (1,)),
+            lax.reduce(p, True, lax.bitwise_xor, (0,)),
+        ),
+        (X, I, P),
+    ),
+    "ragged_dot_general": (
+        lambda x, y, j: lax.ragged_dot(x, jnp.stack([y[:, :5], y[:, 1:]]).swapaxes(1, 2)[..., :4], j),
+        (X[:, :5], Y, J[0, :2]),
+    ),
+    **{name: (jax.vmap(partial(f, axis_name="s"), axis_name="s"), (X,)) for name, f in REDUCTIONS.items()},
+    **{name: (alone(f), (X,)) for name, f in COLLECTIVES.items()},
+    **{
+        name: (jax.shard_map(lambda x: lax.psum(x * 2.0, "s"), mesh=ONE, in_specs=Spec("s"), out_specs=Spec()), (X,))
+        for name in ("psum_invariant", "pvary")
+    },
+    "name": (lambda x: checkpoint_name(x, "x") * 2.0, (X,)),
+    "device_put": (lambda x: jax.device_put(x) * 2.0, (X,)),
+    "sharding_constraint": (lambda x: lax.with_sharding_constraint(x, LAYOUT) * 2.0, (X,)),
     "one_minus_square": (lambda x: jax.vjp(jnp.tanh, x)[1](jnp.ones_like(x))[0], (X,)),
 }
 # Primitives that only newer versions of JAX have; older ones write the same function with others.

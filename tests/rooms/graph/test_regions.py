@@ -197,7 +197,7 @@ def test_bytes_in_memory_are_those_of_places(trips: int):
     tight = program.machine.replace({"hbm.capacity_bytes": expected})
     assert program.replace(machine=tight).plan.peak_bytes("hbm") == expected
     with pytest.raises(rdu.CapacityError, match="scan"):
-        program.replace(machine=program.machine.replace({"hbm.capacity_bytes": expected - 1}))
+        program.replace(machine=program.machine.replace({"hbm.capacity_bytes": expected - 1}), tier="hbm")
 
 
 def test_cuts_and_segments_of_k_are_named_inside_of_loops():

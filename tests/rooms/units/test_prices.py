@@ -94,9 +94,9 @@ def pareto(points: list[tuple[int, int]]) -> set[tuple[int, int]]:
 @pytest.mark.parametrize(("splits", "most"), [(1, 12), (1, 1), (2, 9), (3, 12), (5, 4)])
 def test_forks_are_the_pareto_front_of_all_ways_to_share(extent, splits, most):
     every = [
-        Fork(r, c, splits, transposed)
-        for r, c, transposed in product(range(1, most + 1), range(1, most + 1), (False, True))
-        if r * c * splits <= most
+        Fork(r, c, splits, transposed, batches)
+        for r, c, batches, transposed in product(*3 * [range(1, most + 1)], (False, True))
+        if r * c * splits * batches <= most
     ]
     want = pareto([(systolic.cycles(4, 2, extent, fork), fork.pcus) for fork in every])
     found = systolic.forks(4, 2, extent, splits, most)

@@ -158,8 +158,11 @@ def test_batched_operands_and_words_at_rest(rng):
     config = Contraction((2,), (1,), (0,), (0,), k_splits=2)
     want, _ = systolic(config, *(stream_of(np.asarray(untile(s)), whole(s.shape), BF16) for s in (a, b)),
                        whole(layout.shape), FP32)  # fmt: skip
-    got, _ = jax.jit(partial(tensor_parallel, config, Fork(2, 1, 2), layout=layout, output=FP32, how="vmap"))(x, b)
-    assert_same_bits(untile(got), patterns(untile(want)))
+    for fork in (Fork(2, 1, 2), Fork(2, 1, 2, batches=2)):
+        run = partial(tensor_parallel, config, fork, layout=layout, output=FP32, how="vmap")
+        got, counts = jax.jit(run)(x, b)
+        assert_same_bits(untile(got), patterns(untile(want)), note=str(fork))
+        assert len(counts) == fork.pcus and summed(counts)["pcu.macs"] == 2 * 10 * 7 * 13
 
 
 def test_derivatives_of_a_fork_are_those_of_one_array(rng):
@@ -255,6 +258,8 @@ def test_what_cannot_be_shared_is_refused(rng):
     with pytest.raises(ArgumentError, match=r"K of several axes"):
         both = stream_of(carriers(rng, (4, 6), BF16), whole((4, 6)), BF16)
         tensor_parallel(Contraction((0, 1), (0, 1), k_splits=2), Fork(1, 1, 2), both, both, whole(()), FP32)
+    with pytest.raises(ShapeError, match=r"the contraction has no batch to fork\n  given:   2 PCUs"):
+        tensor_parallel(config, Fork(1, 1, batches=2), a, b, layout, FP32)
     with pytest.raises(ShapeError, match="the left operand has no axis to fork"):
         row = stream_of(carriers(rng, (13,), BF16), whole((13,)), BF16)
         tensor_parallel(Contraction((0,), (0,)), Fork(2, 1), row, b, whole((7,)), FP32)

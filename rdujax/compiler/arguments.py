@@ -1,0 +1,56 @@
+"""What a program refuses to be called with: other arguments than it was compiled for, and why."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from rdujax.base.errors import ArgumentError, ConcretenessError, FormatError, ShapeError, describe
+
+
+def other_structure(args: tuple[Any, ...], expected: Any, labels: Sequence[str], where: str) -> ArgumentError:
+    """The error for arguments that are nested in another way, naming the first that is."""
+    takes = ", ".join(labels) or "no arrays"
+    children = expected.children()
+    if len(args) != len(children):
+        problem = f"{len(children)} argument{'' if len(children) == 1 else 's'} needed"
+        return ArgumentError(describe(problem, given=len(args), allowed=takes, where=where))
+    at = next(i for i, (arg, child) in enumerate(zip(args, children, strict=True)) if jax.tree.structure(arg) != child)
+    return ArgumentError(
+        describe(
+            f"argument {at} is of another structure than the program was compiled for",
+            given=repr(args[at]) if jax.tree.structure(args[at]).num_leaves == 0 else str(jax.tree.structure(args[at])),
+            allowed=f"{children[at]} (arrays in all: {takes})",
+            where=where,
+        )
+    )
+
+
+def check_argument(x: Any, label: str, shape: tuple[int, ...], dtype: str, where: str) -> None:
+    """Refuses what is no array of this shape and dtype: FormatError, ConcretenessError, ShapeError."""
+    if not hasattr(x, "shape") or not hasattr(x, "dtype"):
+        raise FormatError(
+            describe(
+                f"argument {label} is no array", given=repr(x), allowed=f"an array {dtype}{list(shape)}", where=where
+            )
+        )
+    if isinstance(x, jax.ShapeDtypeStruct):
+        raise ConcretenessError(
+            describe(f"argument {label} has no values", given=repr(x), where=where,
+                     allowed=f"an array {dtype}{list(shape)}", do="cost() and report() work without arrays")
+        )  # fmt: skip
+    if tuple(x.shape) != shape:
+        raise ShapeError(
+            describe(
+                f"argument {label} has another shape",
+                given=tuple(x.shape),
+                allowed=shape,
+                where=where,
+                do="compile for this shape",
+            )
+        )
+    if jnp.dtype(x.dtype).name != dtype:
+        raise FormatError(
+            describe(f"argument {label} has another dtype", given=jnp.dtype(x.dtype).name, allowed=dtype, where=where)
+        )

@@ -1,0 +1,132 @@
+"""Random programs of everything that has a rule: one meaning, fused or not, whole or strictly tile by tile (L1 to L3).
+
+Their values are those of plain JAX line by line: bits where a line rounds nothing, else float64 within what the line's
+formats and number of roundings allow.
+
+A program is drawn from NumPy's generator of a seed, line by line, each line from operands in its domain; every fifth
+program is wild: its arguments are infinities, NaN, zeros, denormals, large and small numbers. Seeds and not a shrinking
+search, because each try costs three compilations: a failure is made small by leaving out all lines that the first wrong
+result does not need, and prints itself as a Python program.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import rdujax as rdu
+from rdujax.emulate.regions import Mode, Result
+from rdujax.emulate.run import enter, leave, run
+from rdujax.frontend.rule import RULES
+from rdujax.frontend.rules.control import REGIONS
+from rdujax.frontend.rules.random import KEY_RULES
+from rdujax.graph.graph import all_nodes
+from rdujax.graph.regions import Branch, Loop
+from rdujax.ledger.counts import Counts, total
+from tests.laws.programs.check import check_lines, values_of
+from tests.laws.programs.drawn import draw
+from tests.laws.programs.program import QUICK, Program
+from tests.rooms.compiler.samples import assert_same, turns
+
+COUNT = 200
+IN_QUICK = (3, 64, 91, 126, 128)
+SMALL = rdu.machines.tiny().replace({"pmu.count": 40, "pmu.capacity_bytes": 256, "name": "cramped"})
+SEEDS = [pytest.param(i, marks=() if i in IN_QUICK else pytest.mark.full) for i in range(COUNT)]
+NEWER = {"one_minus_square"}  # what only newer versions of JAX write, by a recipe that older ones write otherwise
+LONGEST = 9  # no loop that is drawn turns more often
+
+
+@pytest.fixture(autouse=True)
+def _promoted():
+    """Programs are written as users write them: JAX promotes and broadcasts."""
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        yield
+
+
+def tile_by_tile(program: rdu.Program, args: tuple[Any, ...]) -> tuple[tuple[jax.Array, ...], Result]:
+    """(results, what happened) of a run under "scan" that also tallies."""
+    graph = program.graph
+    longest = {n.label: LONGEST for n in all_nodes(graph) if isinstance(n.op, Loop) and n.op.trips is None}
+    constants = [jnp.asarray(c) for c in graph.constants.values()]
+
+    def executed(args: tuple[Any, ...]) -> tuple[tuple[jax.Array, ...], Result]:
+        operands = enter(graph, graph.inputs, args) | enter(graph, tuple(graph.constants), constants)
+        result = run(program.plan, program.machine, operands, Mode("scan", tally=True, longest=longest))
+        return tuple(leave(graph, v, result.memory[v]) for v in graph.outputs), result
+
+    return jax.jit(executed, compiler_options=QUICK)(args)
+
+
+def course(program: rdu.Program, result: Result) -> dict[str, dict[str, int]]:
+    """How often loops turned and which branches were taken, as a prediction is asked for."""
+    kinds: dict[str, Any] = {"trips": Loop, "branches": Branch}
+    labels = {key: {n.label for n in all_nodes(program.graph) if isinstance(n.op, kind)} for key, kind in kinds.items()}
+    turned = {label: int(value) for label, value in result.turned.items()}
+    return {key: {label: turned[label] for label in labels[key] if label in turned} for key in labels}
+
+
+def check_program(program: Program) -> None:
+    """Every law for one program."""
+    args = program.args
+    every = rdu.compile(program.function.returning_all().compiled(), *args, machine="sn40l", fusion="none")
+    values = values_of(program, jax.jit(every.execute, compiler_options=QUICK)(*args))
+    want = tuple(values[name] for name in program.function.outputs)
+    fused = rdu.compile(program.function.compiled(), *args, machine=SMALL)
+    assert_same(fused(*args), want, "fused against unfused")
+    results, happened = tile_by_tile(fused, args)
+    assert_same(results, want, "tile by tile against unfused")
+    tallied = sum((total(c) for c in happened.counts), Counts())
+    assert tallied == fused.predicted_counts(**course(fused, happened))
+    check_lines(program.function.steps, values)
+
+
+def smallest(program: Program) -> Program:
+    """What the first result needs that fails alone; the whole program if none does."""
+    for name in program.function.values:
+        part = program.cone([name])
+        try:
+            check_program(part)
+        except Exception:
+            return part
+    return program
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_random_program_keeps_every_law(seed: int):
+    program = draw(seed)
+    try:
+        check_program(program)
+    except Exception as error:
+        error.add_note(f"the program of seed {seed}, made small:\n\n{smallest(program).source}")
+        raise
+
+
+def primitives(jaxpr: Any) -> Iterator[str]:
+    """Names of all equations, those of bodies included."""
+    for eqn in getattr(jaxpr, "jaxpr", jaxpr).eqns:
+        yield eqn.primitive.name
+        for parameter in eqn.params.values():
+            for each in parameter if isinstance(parameter, tuple | list) else (parameter,):
+                if hasattr(each, "eqns") or hasattr(each, "jaxpr"):
+                    yield from primitives(each)
+
+
+@pytest.mark.full
+def test_every_primitive_with_a_rule_is_drawn():
+    drawn: set[str] = set()
+    for seed in range(COUNT):
+        program = draw(seed)
+        kinds = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in program.args]
+        drawn |= set(primitives(jax.make_jaxpr(program.function.compiled())(*kinds)))
+    assert {*RULES, *REGIONS, *(name for name in KEY_RULES if name.startswith("random_"))} - drawn - NEWER == set()
+
+
+@pytest.mark.full
+def test_the_small_machine_cuts_most_programs_into_tiles():
+    def most_turns(seed: int) -> int:
+        program = draw(seed)
+        return max(turns(rdu.compile(program.function.compiled(), *program.args, machine=SMALL).plan))
+
+    assert sum(most_turns(seed) > 1 for seed in range(40)) >= 20
