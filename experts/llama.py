@@ -4,6 +4,7 @@
 
 Weights and activations are BF16; norms, rotation and softmax compute in FP32. The cache is an argument and a result,
 so that a model is a function: `model(tokens, cache, start)` writes positions `start`, `start + 1`, ... of it.
+Scopes named "operator:..." are one kernel each in a framework that runs a model operator by operator.
 """
 
 from dataclasses import dataclass
@@ -56,6 +57,7 @@ class RMSNorm(nnx.Module):
         self.weight = nnx.Param(jnp.ones(config.d_model, jnp.bfloat16))
         self.epsilon = config.epsilon
 
+    @jax.named_scope("operator:rms_norm")
     def __call__(self, x: jax.Array) -> jax.Array:
         """[..., d_model] BF16 in and out."""
         wide = x.astype(jnp.float32)
@@ -149,6 +151,7 @@ class Llama(nnx.Module):
         return self.head(self.norm(x[:, -1])), caches
 
 
+@jax.named_scope("operator:rotary")
 def rotated(x: jax.Array, angles: tuple[jax.Array, jax.Array]) -> jax.Array:
     """Rotary embedding of [batch, length, heads, d_head], in FP32, halves rotated against each other."""
     cos, sin = (table[:, None, :] for table in angles)

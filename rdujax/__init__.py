@@ -23,4 +23,5 @@ from rdujax.frontend.door import as_stream as as_stream
 from rdujax.frontend.door import gemm as gemm
 from rdujax.frontend.door import simd as simd
 from rdujax.frontend.door import transpose as transpose
+from rdujax.frontend.operators import operator as operator
 from rdujax.streams.stream import Stream as Stream

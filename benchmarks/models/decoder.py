@@ -4,6 +4,7 @@
 
 Weights and activations are BF16, norms and softmax are FP32. A cache of keys and values is an argument and a result:
 prefill writes all of its positions at once, decoding one. Angles of rotary embeddings are data (`Config.tables`).
+Scopes named "operator:..." are one kernel each in a framework that runs a model operator by operator.
 """
 
 from collections.abc import Mapping
@@ -182,14 +183,15 @@ def layer(config: Config, weights: Tree, tables: Tree, x: jax.Array, cache: Tree
 
 def normalised(config: Config, weights: Mapping[str, jax.Array], name: str, x: jax.Array) -> jax.Array:
     """RMS norm or layer norm over the last axis, in FP32."""
-    wide = x.astype(jnp.float32)
-    if config.norm == "layer":
-        wide = wide - wide.mean(-1, keepdims=True)
-    wide = wide * jax.lax.rsqrt((wide * wide).mean(-1, keepdims=True) + 1e-5)
-    result = wide * weights[name].astype(jnp.float32)
-    if config.norm == "layer":
-        result = result + weights[f"{name}_shift"].astype(jnp.float32)
-    return result.astype(x.dtype)
+    with jax.named_scope(f"operator:{config.norm}_norm"):
+        wide = x.astype(jnp.float32)
+        if config.norm == "layer":
+            wide = wide - wide.mean(-1, keepdims=True)
+        wide = wide * jax.lax.rsqrt((wide * wide).mean(-1, keepdims=True) + 1e-5)
+        result = wide * weights[name].astype(jnp.float32)
+        if config.norm == "layer":
+            result = result + weights[f"{name}_shift"].astype(jnp.float32)
+        return result.astype(x.dtype)
 
 
 def mlp(config: Config, weights: Mapping[str, jax.Array], x: jax.Array) -> jax.Array:
@@ -224,6 +226,7 @@ def attention(
     return projected(config, weights, "o", mixed), cache
 
 
+@jax.named_scope("operator:rotary")
 def rotated(x: jax.Array, tables: Tree, start: jax.Array) -> jax.Array:
     """Rotary embedding, halves rotated against each other: [batch, length, heads, d_head]."""
     length, half = x.shape[1], x.shape[-1] // 2

@@ -5,7 +5,9 @@ JAX (0.10.2, the newest for Python 3.11) and the newest is decided here.
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +57,40 @@ def source_line(eqn: Any) -> str:
         return next((f"{f.file_name}:{f.line_num} ({f.function_name})" for f in found), line)
     except Exception:  # the summary is a courtesy for reports and errors: its absence must not stop a compilation
         return ""
+
+
+def frames(eqn: Any) -> Sequence[tuple[Any, int]]:
+    """The Python frames that made an equation as (code, instruction), the innermost first; () where JAX kept none."""
+    try:
+        return tuple(zip(*eqn.source_info.traceback.raw_frames(), strict=True))
+    except Exception:  # as for the source line: what is not kept must not stop a compilation
+        return ()
+
+
+def source_function(eqn: Any) -> tuple[str, str]:
+    """(file, name) of the function that a call's sub-program was traced from; ("", "") where JAX does not tell."""
+    inner = next((eqn.params[key] for key in ("jaxpr", "call_jaxpr", "fun_jaxpr") if key in eqn.params), None)
+    info = getattr(getattr(open_jaxpr(inner)[0], "debug_info", None), "func_src_info", None) or ""
+    name, _, place = info.partition(" at ")
+    return place.rpartition(":")[0], name
+
+
+def is_of_jax(file: str) -> bool:
+    """Whether a file is one of JAX's own."""
+    return file.startswith(_JAX)
+
+
+def place_in_jax(file: str) -> str:
+    """The place of a file among the sources of JAX ("nn/functions.py"), or "" where it is none of them."""
+    sources = os.path.join(_JAX, "_src", "")
+    return file.removeprefix(sources) if file.startswith(sources) else ""
+
+
+@lru_cache
+def package_folder(name: str) -> str:
+    """The folder of an installed package with a separator at its end, or "" where it is not there; imports nothing."""
+    found = find_spec(name)
+    return os.path.join(found.submodule_search_locations[0], "") if found and found.submodule_search_locations else ""
 
 
 def _is_ours(file: str) -> bool:

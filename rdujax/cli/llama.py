@@ -24,6 +24,10 @@ from rdujax.machines import Machine
 FUSIONS = {"operator by operator": "none", "fused": "streaming"}
 
 
+# How large the pieces of a model are that become a kernel each, the smallest first.
+GRANULARITIES = ("primitives", "none", "streaming")
+
+
 class BadSizes(ValueError):
     """Sizes from the command line that make no model."""
 
@@ -90,6 +94,20 @@ def forms(job: Job, machine: Machine, orchestration: str) -> dict[str, Form]:
     return {name: Form(phase(job.prompt, fusion), phase(1, fusion)) for name, fusion in FUSIONS.items()}
 
 
+def layer_kernels(job: Job, machine: Machine) -> dict[str, dict[str, int]]:
+    """Kernels of one decoder layer, for each phase, by fusion: counted from the graph of the layer alone."""
+    c, start = job.config, jax.ShapeDtypeStruct((), jnp.int32)
+    layer, (cache, *_) = abstract_model(c).layers[0], jax.eval_shape(job.cache)
+
+    def kernels(count: int, fusion: str) -> int:
+        x = jax.ShapeDtypeStruct((1, count, c.d_model), jnp.bfloat16)
+        angles = (jax.ShapeDtypeStruct((count, c.d_head // 2), jnp.float32),) * 2
+        return len(compile(layer, x, angles, cache, start, machine=machine, fusion=fusion).plan.kernels)
+
+    phases = {"prefill": job.prompt, "decode": 1}
+    return {phase: {name: kernels(count, name) for name in GRANULARITIES} for phase, count in phases.items()}
+
+
 def write(job: Job, prefill: Callable[..., Any], decode: Callable[..., Any]) -> Written:
     """Greedy decoding with two functions of (tokens, cache, start)."""
     logits, cache = prefill(job.question(), job.cache(), jnp.int32(0))
@@ -154,11 +172,14 @@ def _bits(x: Any) -> np.ndarray:
     return np.asarray(x).view(np.uint16)
 
 
-def show(job: Job, compiled: dict[str, Form]) -> bool:
+def show(job: Job, compiled: dict[str, Form], layers: dict[str, dict[str, int]]) -> bool:
     """Prints the job; True where both forms have the same bits."""
     print(f"{job.title}\n{'=' * len(job.title)}\n")
     rows = rows_of(job, compiled)
     print(cost_table(rows) + "\n")
+    lines = [[phase, *(f"{n:,}" for n in by_fusion.values())] for phase, by_fusion in layers.items()]
+    head = ["kernels of one decoder layer", *(f'fusion="{name}"' for name in GRANULARITIES)]
+    print(table(head, lines, indent="  ", right=True) + "\n")
     by = {(r["form"], r["phase"]): r["total_s"] for r in rows}
     for phase in ("prefill", "decode"):
         unfused, fused = (by[name, phase] for name in FUSIONS)
@@ -202,4 +223,4 @@ def main(args: argparse.Namespace, machine: Machine) -> int:
         for row in rows_of(job, compiled):
             print(json.dumps({"job": job.title, **row}))
         return 0
-    return 0 if show(job, compiled) else 1
+    return 0 if show(job, compiled, layer_kernels(job, machine)) else 1

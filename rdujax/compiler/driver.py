@@ -1,14 +1,7 @@
-"""The compiler: from a graph to a plan. The order of the passes stands here, with the reasons.
+"""The compiler: from a graph to a plan. `GRAPH_PASSES` and `PLAN_PASSES` say the order of the passes, with the reasons.
 
-1. choices   k_splits become part of the contractions first: they are part of the meaning of the bits.
-2. memory    every value gets its tier before anything is priced; when all is planned, symbols get their addresses, or,
-             where they do not fit, 3 to 6 are run again with other tiers.
-3. fuse      which nodes make which kernel; it prices candidates by running 4 to 6 on them.
-4. stages    nodes to stages: patterns to buffer reads, chains of maps to one stage.
-5. tile      the loop nest; it prices candidates by running 6 on them.
-6. allocate  PCUs, PMUs, AGCUs.
-
-A loop or branch is a border: 2 to 6 run on each stretch of nodes between two of them, and on each body by itself.
+A loop or branch is a border: the passes that make kernels run on each stretch of nodes between two of them, and on each
+body by itself. The grammar of graphs is checked before the first pass and after each of them, that of plans at the end.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,9 +10,16 @@ from itertools import count
 
 from rdujax.base.errors import ArgumentError, ConcretenessError, describe, unknown
 from rdujax.compiler import fuse, memory
+from rdujax.compiler.allocate import Allocator
+from rdujax.compiler.passes import Pass, Passes, PassText, plan_text
 from rdujax.compiler.planner import Planner
+from rdujax.compiler.simplify import simplify
+from rdujax.compiler.stages import form
+from rdujax.compiler.tile import tile
 from rdujax.graph.graph import Graph, Node, Region, all_nodes, rewritten
 from rdujax.graph.graph import check as check_graph
+from rdujax.graph.graph import text as graph_text
+from rdujax.graph.legality import check as check_plan
 from rdujax.graph.plan import BufferFormat, Plan, PlannedRegion, Step
 from rdujax.ledger.numbers import is_exact
 from rdujax.machines.machine import ORCHESTRATIONS, Machine
@@ -34,7 +34,8 @@ Fusion = str | fuse.Cuts
 class Choices:
     """What a user chose; each is checked when the record is made.
 
-    fusion: "streaming", "none" or `cut_after(...)`. orchestration: "hardware" or "software".
+    fusion: "streaming", "greedy", "none", "primitives" or `cut_after(...)`, see `fuse.py`.
+    orchestration: "hardware" or "software".
     stage_buffer_format: "declared", or "fp32" to keep in FP32 what a stage buffer holds of a BF16 value.
     k_splits: segments of K per contraction, one number for all or by label. tier: where values rest in memory, or
     "auto": in HBM, and what does not fit in DDR. tiers: tiers of single values by label, or by the beginning of labels
@@ -67,19 +68,67 @@ class Choices:
 CHOICES = tuple(each.name for each in fields(Choices))
 
 
+# Each takes a graph and the choices, and gives a graph.
+GRAPH_PASSES = (
+    Pass(
+        "split", lambda graph, choices: with_k_splits(graph, choices.k_splits),
+        "k_splits are part of the meaning of the bits, and are named by the labels of the function as it was traced",
+    ),
+    Pass(
+        "simplify", lambda graph, choices: simplify(graph),
+        "what is computed twice would be priced and placed twice; before fusion, which would hide it inside of kernels",
+    ),
+)  # fmt: skip
+# What each of them does for one stretch of nodes; every one asks the next to price its candidates.
+PLAN_PASSES = (
+    Pass("fuse", Planner.groups, "which nodes make which kernel; all that follows is decided kernel by kernel"),
+    Pass("stages", form, "patterns become buffer reads, chains of maps one stage: only then is there a thing to cut"),
+    Pass("tile", tile, "the loop nest and what stays on chip: how much work a turn is"),
+    Pass("allocate", Allocator.allocate, "PCUs, PMUs and AGCUs for the work of a turn"),
+    Pass(
+        "memory", memory.planned,
+        "only whole plans tell what is alive when; where a tier is full, all is planned again with other tiers",
+    ),
+)  # fmt: skip
+
+
 def plan(graph: Graph, machine: Machine, choices: Choices) -> Plan:
     """The plan of a graph on a machine.
 
     Raises CapacityError for what does not fit, UnknownNameError and ArgumentError for choices that name nothing.
     """
     check_machine(machine)
-    graph = with_k_splits(graph, choices.k_splits)
     check_graph(graph)
+    for each in GRAPH_PASSES:
+        graph = each.function(graph, choices)
+        check_graph(graph)
+    return placed(graph, machine, choices)
+
+
+def placed(graph: Graph, machine: Machine, choices: Choices) -> Plan:
+    """The plan of a graph that has been through the passes on graphs; raises as `plan`."""
     if isinstance(choices.fusion, fuse.Cuts):
         _check_cuts(graph, choices.fusion)
-    return memory.planned(
-        graph, machine, choices.tier, choices.tiers, lambda tiers: _planned(graph, machine, choices, tiers, count())
-    )
+
+    def made(tiers: Mapping[int, str]) -> Plan:
+        result = _planned(graph, machine, choices, tiers, count())
+        check_plan(result)
+        return result
+
+    return memory.planned(graph, machine, choices.tier, choices.tiers, made)
+
+
+def passes(graph: Graph, choices: Choices, plan: Plan) -> Passes:
+    """What each pass made of a traced graph on its way to its plan. The passes on graphs are run again for it."""
+    found, text = [], graph_text(graph)
+    for each in GRAPH_PASSES:
+        graph = each.function(graph, choices)
+        before, text = text, graph_text(graph)
+        found.append(PassText(each.name, each.reason, before, text))
+    for each in PLAN_PASSES:
+        before, text = text, plan_text(plan, each.name)  # type: ignore[arg-type]
+        found.append(PassText(each.name, each.reason, before, text))
+    return Passes(tuple(found))
 
 
 def _planned(

@@ -1,15 +1,20 @@
 """Pass: which nodes make which kernel.
 
-none       one operator, one kernel: every result is written to memory. Views (reshape, broadcast) cost nothing, as in
-           an operator-by-operator framework; a transpose is a kernel of its own that moves its operand.
+primitives one node, one kernel: every result is written to memory. Views (reshape, broadcast) cost nothing, as in an
+           operator-by-operator framework; a transpose is a kernel of its own that moves its operand.
+none       one operator of such a framework, one kernel: what it gives is written to memory, what it only needs inside
+           is streamed. `Node.operator` says which nodes are one operator, `frontend/operators.py` how that is found:
+           a softmax, a norm, a matrix product, a scope marked by the user. Where one does not fit, it is cut.
 streaming  the cheapest partition of the program into consecutive kernels that fit: a shortest path over
            best[j] = min over i of best[i] + cost(nodes i..j), where bounds tell which kernels need no planning.
 greedy     from the first node on, each kernel as long as it fits: a baseline.
 Cuts       after the named nodes, and nowhere else.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
 
 import numpy as np
 
@@ -17,10 +22,12 @@ from rdujax.base.errors import CapacityError, unknown
 from rdujax.graph.graph import Graph, Node
 from rdujax.ops.move import Move
 
-FUSIONS = ("streaming", "greedy", "none")
+BY_OPERATOR = ("none", "primitives")
+FUSIONS = ("streaming", "greedy", *BY_OPERATOR)
 EXHAUSTIVE = 12  # nodes of a program up to which the search is not cut short
+OUTSIDE = -1  # the reader of what a graph returns
 WITHIN = 0.02  # of a larger one, the share by which the partition taken may cost more than the cheapest possibly does
-MOST_PLANNED = 3_000  # nodes of all kernels of a larger one that are planned at the most, unless none fits so far
+MOST_PLANNED = 2_000  # nodes of all kernels of a larger one that are planned at the most, unless none fits so far
 
 
 @dataclass(frozen=True)
@@ -38,34 +45,96 @@ def cut_after(*labels: str) -> Cuts:
     return Cuts(labels)
 
 
-def operators(graph: Graph) -> list[list[Node]]:
-    """One group per operator; views join the groups of all that read them."""
-    groups, views = [], []
-    for node in graph.nodes:
-        if isinstance(node.op, Move) and node.op.is_view:
-            views.append(node)
-        else:
-            groups.append([node])
-    return [_with_views(graph, group, views) for group in groups] + _trailing(graph, groups, views)
+def primitives(graph: Graph) -> list[list[Node]]:
+    """One group per node that is no view; views join the groups of all that read them."""
+    views = _views(graph)
+    groups = [_with_views([node], views) for node in graph.nodes if node.result not in views]
+    return groups + _trailing(graph, views)
 
 
-def _with_views(graph: Graph, group: list[Node], views: list[Node]) -> list[Node]:
+def operators(graph: Graph, cost: Callable[[Sequence[Node]], int], launch_cycles: int) -> list[list[Node]]:
+    """One group per operator; views join the groups of all that read them.
+
+    An operator that does not fit as one kernel is cut into the cheapest consecutive ones that do. cost: cycles of nodes
+    as one kernel (CapacityError where it does not fit). launch_cycles: what each kernel costs at least.
+    """
+    views = _views(graph)
+    found: list[list[Node]] = []
+    for _, group in groupby((n for n in graph.nodes if n.result not in views), lambda n: n.operator or n.result):
+        nodes = list(group)
+        found += _parts(graph, nodes, cost, launch_cycles, views) if len(nodes) > 1 else [nodes]
+    return [_with_views(group, views) for group in found] + _trailing(graph, views)
+
+
+def _parts(
+    graph: Graph,
+    nodes: list[Node],
+    cost: Callable[[Sequence[Node]], int],
+    launch_cycles: int,
+    views: Mapping[int, Node],
+) -> list[list[Node]]:
+    """The cheapest consecutive kernels of the nodes of one operator."""
+
+    def own(first: int, end: int) -> tuple[int, list[int]]:
+        return cost(_with_views(nodes[first:end], views)), [first]
+
+    def bounds(first: int) -> np.ndarray:
+        return np.full(len(nodes) - first, float(launch_cycles))
+
+    return [nodes[i:j] for i, j in streaming(replace(graph, nodes=tuple(nodes)), own, bounds)]
+
+
+class Left:
+    """What operators of a graph leave in memory: what others read, or read through views, and what is returned."""
+
+    def __init__(self, graph: Graph):
+        self.views = _views(graph)
+        # Of values that are no views: what is made of them, directly or through views.
+        self.readers: dict[int, set[int]] = defaultdict(set)
+        for node in graph.nodes:
+            if node.result not in self.views:
+                for value in node.operands:
+                    self.readers[_base(value, self.views)].add(node.result)
+        for value in graph.outputs:
+            self.readers[_base(value, self.views)].add(OUTSIDE)
+
+    def by(self, group: Sequence[Node]) -> frozenset[int]:
+        """The values that a group leaves.
+
+        A view is a part of every group that reads through it, and is written by the group that is there for it alone.
+        """
+        if all(node.result in self.views for node in group):
+            return frozenset({group[-1].result})
+        inside = {node.result for node in group if node.result not in self.views}
+        return frozenset(value for value in inside if self.readers[value] - inside)
+
+
+def _views(graph: Graph) -> dict[int, Node]:
+    return {node.result: node for node in graph.nodes if isinstance(node.op, Move) and node.op.is_view}
+
+
+def _base(value: int, views: Mapping[int, Node]) -> int:
+    """The value that is read where a view, or a view of a view, is."""
+    while value in views:
+        (value,) = views[value].operands
+    return value
+
+
+def _with_views(group: Sequence[Node], views: Mapping[int, Node]) -> list[Node]:
     """The group with the views that its operands are read through."""
-    by_result = {view.result: view for view in views}
-    needed: list[Node] = []
+    needed: dict[int, Node] = {node.result: node for node in group}
     todo = [v for node in group for v in node.operands]
     while todo:
-        view = by_result.get(todo.pop())
-        if view is not None and view not in needed:
-            needed.append(view)
+        view = views.get(todo.pop())
+        if view is not None and view.result not in needed:
+            needed[view.result] = view
             todo.extend(view.operands)
-    return sorted([*needed, *group], key=lambda node: node.result)
+    return sorted(needed.values(), key=lambda node: node.result)
 
 
-def _trailing(graph: Graph, groups: list[list[Node]], views: list[Node]) -> list[list[Node]]:
+def _trailing(graph: Graph, views: Mapping[int, Node]) -> list[list[Node]]:
     """Views that the program returns: a kernel that only writes them, for nothing else would."""
-    last = [view for view in views if view.result in graph.outputs]
-    return [_with_views(graph, [view], views) for view in last]
+    return [_with_views([view], views) for view in views.values() if view.result in graph.outputs]
 
 
 def by_cuts(graph: Graph, cuts: Cuts) -> list[list[Node]]:
@@ -110,9 +179,10 @@ def streaming(
     shorter does not, for it keeps more values to itself: each is asked by itself. within: (first, end) of the nodes to
     part, all by default.
 
-    Of more than `EXHAUSTIVE` nodes, groups end at `narrows` only, where that is possible at all, and the search ends
-    with a partition that costs at most `WITHIN` more than the cheapest could, or with the cheapest so far once
-    groups of `most_planned` nodes in all have been planned. Raises CapacityError where no partition fits.
+    Of more than `EXHAUSTIVE` nodes, groups end at `narrows` only, where that is possible at all, none contains one that
+    does not fit, and the search ends with a partition that costs at most `WITHIN` more than the cheapest could, or with
+    the cheapest so far once groups of `most_planned` nodes in all have been planned. Raises CapacityError where no
+    partition fits.
     """
     first, end = within or (0, len(graph.nodes))
     rows = [np.asarray(bounds(i), float)[: end - i] for i in range(first, end)]
@@ -121,7 +191,7 @@ def streaming(
         path = _searched(_Known(own, rows), 0.0, None)
     else:
         narrow = [place - first for place in narrows(crossing_bytes(graph), first, end)]
-        path = _searched(_Known(own, _only_at(rows, narrow)), WITHIN, most_planned)
+        path = _searched(_Known(own, _only_at(rows, narrow), grows=True), WITHIN, most_planned)
         path = path or _searched(_Known(own, rows), WITHIN, most_planned)
     if path is None:
         known = _Known(own, rows)
@@ -189,10 +259,14 @@ def _only_at(rows: list[np.ndarray], places: list[int]) -> list[np.ndarray]:
 
 
 class _Known:
-    """What is known of the costs of groups: costs (infinity: nothing, or it does not fit), and no more than these."""
+    """What is known of the costs of groups: costs (infinity: nothing, or it does not fit), and no more than these.
 
-    def __init__(self, cost: Cost, least: list[np.ndarray]):
-        self.cost, self.least = cost, least  # [first][length - 1]
+    grows: what contains a group that does not fit is taken not to fit either, though it may keep a value to itself that
+    the smaller one had to store.
+    """
+
+    def __init__(self, cost: Cost, least: list[np.ndarray], grows: bool = False):
+        self.cost, self.least, self.grows = cost, least, grows  # least: [first][length - 1]
         self.costs = [np.full(len(row), np.inf) for row in least]
         self.planned: set[tuple[int, int]] = set()
         self.plans = 0  # nodes of all groups that were planned
@@ -208,6 +282,8 @@ class _Known:
             cycles, starts = self.cost(first, end)
         except CapacityError as error:
             self.refusal, cycles, starts = self.refusal or error, np.inf, [first]
+            for i, row in enumerate(self.least[: first + 1] if self.grows else ()):
+                row[end - i - 1 :] = np.inf
         for start in starts:
             self.planned.add((start, start + length))
             self.costs[start][length - 1] = cycles

@@ -30,7 +30,7 @@ AUTO = "auto"
 HOME, SPILL = "hbm", "ddr"  # where everything rests if it fits, and where what does not fit goes
 FREE_ROUNDS = 3  # in which a value that was spilled may come back
 PINNED = "pinned"
-SPILLED = f"spilled: {HOME} is full, and less is moved of it than of what stays"
+SPILLED = f"spilled: {HOME} is full"
 ROWS = 20  # of the table of symbols in a refusal
 
 Make = Callable[[Mapping[int, str]], Plan]  # the plan with these tiers, by value

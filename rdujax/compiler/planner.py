@@ -21,7 +21,6 @@ from rdujax.graph.graph import Graph, Node
 from rdujax.graph.plan import Kernel, PlannedKernel
 from rdujax.machines.machine import Machine
 from rdujax.numerics.formats import BF16
-from rdujax.ops.move import Move
 
 
 class Choices(Protocol):
@@ -63,8 +62,10 @@ class Planner:
         fusion = self.choices.fusion
         if isinstance(fusion, fuse.Cuts):
             return fuse.by_cuts(self.graph, fusion)
+        if fusion == "primitives":
+            return fuse.primitives(self.graph)
         if fusion == "none":
-            return fuse.operators(self.graph)
+            return fuse.operators(self.graph, self._cycles, self.launch_cycles)
         bounds = Bounds(self.graph, self.machine, self.tiers, self.launch_cycles)
         if fusion == "greedy":
             parts = fuse.greedy(self.graph, self.cost, bounds.from_node)
@@ -99,9 +100,11 @@ class Planner:
 
         Raises CapacityError where they do not fit.
         """
-        planned = self.planned(self.graph.nodes[first:end])
-        cycles = kernel_cycles(self.graph, planned, self.machine) + self.launch_cycles
-        return cycles, self._alike.starts(first, end)
+        return self._cycles(self.graph.nodes[first:end]), self._alike.starts(first, end)
+
+    def _cycles(self, group: Sequence[Node]) -> int:
+        """Cycles of nodes as one kernel, its launch included."""
+        return kernel_cycles(self.graph, self.planned(group), self.machine) + self.launch_cycles
 
     @property
     def launch_cycles(self) -> int:
@@ -111,6 +114,10 @@ class Planner:
     def in_memory(self, kernels: Sequence[PlannedKernel]) -> set[int]:
         """Every value that is in memory at some time: inputs, constants, and what kernels write."""
         return {*self.graph.inputs, *self.graph.constants, *(w.value for k in kernels for w in k.kernel.writes)}
+
+    @cached_property
+    def _left(self) -> fuse.Left:
+        return fuse.Left(self.graph)
 
     @cached_property
     def _alike(self) -> Alike:
@@ -136,19 +143,12 @@ class Planner:
         return None
 
     def _materialised(self, group: Sequence[Node]) -> frozenset[int]:
-        """Values of the group that something outside of it needs.
-
-        Operator by operator, a view is a member of every group that reads through it: it is written to memory only by
-        the group that exists for nothing else.
-        """
+        """Values of the group that something outside of it needs."""
+        if self.choices.fusion in fuse.BY_OPERATOR:
+            return self._left.by(group)
         inside = {node.result for node in group}
-        views = (
-            {n.result for n in group[:-1] if isinstance(n.op, Move) and n.op.is_view}
-            if self.choices.fusion == "none"
-            else set()
-        )
         outside = {v for v in inside if any(reader not in inside for reader in self._readers[v])}
-        return frozenset((outside | set(self.graph.outputs)) & inside - views)
+        return frozenset((outside | set(self.graph.outputs)) & inside)
 
     def _wide(self, kernel: Kernel) -> frozenset[int]:
         if self.choices.stage_buffer_format != "fp32":

@@ -15,6 +15,7 @@ from rdujax.compiler import driver, fuse
 from rdujax.compiler.arguments import check_argument, other_structure
 from rdujax.compiler.driver import CHOICES, Choices
 from rdujax.compiler.floorplan import Floorplan, floorplan
+from rdujax.compiler.passes import Passes
 from rdujax.compiler.report import Report, report
 from rdujax.compiler.timeline import Timeline, timeline
 from rdujax.emulate.regions import Mode, Result
@@ -174,6 +175,10 @@ class Program:
         new = replace(self.choices, **choices)
         return Program(self.traced, driver.plan(self.traced.graph, machine, new), machine, new, self.name)
 
+    def passes(self) -> Passes:
+        """What every pass of the compiler made of the program: texts before and after, printed as differences."""
+        return driver.passes(self.traced.graph, self.choices, self.plan)
+
     @property
     def graph(self) -> Graph:
         """The operations of the program."""
@@ -253,8 +258,10 @@ def compile(  # noqa: A001  (the name that the field uses)
     primitives with a rule;
     or a module that is a pytree (Flax NNX), which becomes its own first argument: `program(model, x)`.
     args: arrays or `jax.ShapeDtypeStruct`s; only shapes and dtypes matter.
-    machine: facts to compile for. fusion: "streaming" (the cheapest kernels that fit), "none" (one operator, one
-    kernel) or `cut_after(label, ...)`. orchestration: "hardware" or "software" launches.
+    machine: facts to compile for. fusion: "streaming" (the cheapest kernels that fit), "none" (one operator of an
+    operator-by-operator framework, one kernel: softmax, gelu, a norm of Flax, a matrix product, a scope under
+    `rdujax.operator`), "primitives" (one primitive, one kernel), "greedy" (each kernel as long as it fits) or
+    `cut_after(label, ...)`. orchestration: "hardware" or "software" launches.
     tier: where values rest: "auto" (in HBM; where that is full, what is moved least rests in DDR), "hbm", "ddr" or
     "host". tiers: that of single values by label; `{"params...": "ddr"}` is of all whose label begins so.
     stage_buffer_format, k_splits: the two choices that change bits; `validate` shows which bits and why.

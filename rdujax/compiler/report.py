@@ -13,6 +13,7 @@ from rdujax.compiler.files import path_of, with_whole_file
 from rdujax.estimate.pipeline import pipeline_of
 from rdujax.estimate.price import KernelCost, ProgramCost
 from rdujax.graph.graph import Graph
+from rdujax.graph.memory import Memory
 from rdujax.graph.plan import MemoryStream, Plan, PlannedKernel, Stage
 from rdujax.ledger.makespan import critical_stage
 from rdujax.ledger.numbers import Exact, exact
@@ -20,8 +21,9 @@ from rdujax.ledger.pipeline import Pipeline
 from rdujax.machines.machine import Machine
 from rdujax.ops.op import Share
 from rdujax.units import pcu
+from rdujax.units.memory import TIERS
 
-ROWS = 12  # of the attribution, in the printed form
+ROWS = 12  # of the attribution and of the symbols, in the printed form
 TEXTS, PICTURES = (".txt", ".json"), (".svg", ".png")
 
 
@@ -44,6 +46,12 @@ class Report:
     Of each kernel, "critical" names the stage with most cycles on the critical path. Where several paths are critical
     it is one of them, always the same, and the first of stages with equally many. A stage is busy for its
     "first_cycles" and, in each further turn, its "cycles"; "busy" is their share of the kernel's cycles.
+
+    data["memory"] says what rests in memory. By tier: "peak_bytes", up to the highest address in use; "bound_bytes",
+    the most that are ever alive at once; "sum_bytes", what symbols would take that share no address;
+    "read_only_bytes", which never have to be written back. And every symbol: where it is, when it is
+    in use, and why it is not in the program's own tier ("reason", else empty); "moved_bytes" is of all that rests in
+    one tier with it.
 
     What is said of a kernel is said of one launch; "launches" is how often it is launched, "inside" names the loops and
     branches around it.
@@ -85,7 +93,7 @@ class Report:
             lines.append(
                 f"       {tier}: {moved:,} bytes moved, {t['flops'] / moved:,.2f} FLOP/byte; {t['flops']:,} FLOP"
             )
-        return "\n".join([*lines, "", *_attribution_text(d)])
+        return "\n".join([*lines, "", *_memory_text(d["memory"]), "", *_attribution_text(d)])
 
 
 def _attribution_text(d: dict[str, Any]) -> list[str]:
@@ -96,6 +104,26 @@ def _attribution_text(d: dict[str, Any]) -> list[str]:
         shown.append([f"{len(rest)} more", "", _cycles(cycles), f"{share:.1%}"])
     shown.append(["all", "", _cycles(d["total"]["cycles_with_launches"]), "100.0%"])
     return [table(["where the cycles go", "kind", "cycles", "share"], shown, indent="", right=True)]
+
+
+def _memory_text(m: dict[str, Any]) -> list[str]:
+    lines = [
+        f"memory {name}: {t['peak_bytes']:,} of {t['capacity_bytes']:,} bytes ({t['share']:.1%}) for "
+        f"{counted(t['symbols'], 'symbol')} of {t['sum_bytes']:,} bytes, {t['read_only_bytes']:,} of them read only; "
+        f"{t['bound_bytes']:,} alive at once"
+        for name, t in m["tiers"].items()
+    ]
+    largest = sorted(m["symbols"], key=lambda s: -s["size_bytes"])
+    rows = [
+        [
+            s["label"], s["tier"], f"{s['offset_bytes']:,}", f"{s['size_bytes']:,}", f"{s['moved_bytes']:,}",
+            f"{s['in_use']}{'; ' if s['reason'] else ''}{s['reason']}",
+        ]
+        for s in largest[:ROWS]
+    ]  # fmt: skip
+    if rest := largest[ROWS:]:
+        rows.append([f"{len(rest)} more", "", "", f"{sum(s['size_bytes'] for s in rest):,}", "", ""])
+    return [*lines, table(["symbol", "tier", "address", "bytes", "moved", "in use"], rows)]
 
 
 def _cycles(cycles: Exact) -> str:
@@ -175,11 +203,37 @@ def report(plan: Plan, machine: Machine, cost: ProgramCost, name: str, floorplan
             "orchestration": plan.orchestration,
             "stage_buffer_format": plan.buffer_format,
             "kernels": kernels,
+            "memory": _memory(plan.memory, machine),
             "attribution": owners(plan, machine, cost),
             "total": total,
         },
         floorplan,
     )
+
+
+def _memory(memory: Memory, machine: Machine) -> dict[str, Any]:
+    tiers = {}
+    for name in TIERS:
+        symbols, capacity_bytes = memory.of_tier(name), int(machine.tier(name).capacity_bytes.value)
+        if symbols:
+            tiers[name] = {
+                "symbols": len(symbols),
+                "capacity_bytes": capacity_bytes,
+                "peak_bytes": memory.peak_bytes(name),
+                "bound_bytes": memory.bound_bytes[name],
+                "sum_bytes": memory.sum_bytes(name),
+                "read_only_bytes": sum(s.size_bytes for s in symbols if s.is_read_only),
+                "share": memory.peak_bytes(name) / capacity_bytes,
+            }
+    rows = [
+        {
+            "label": str(s), "tier": s.tier, "offset_bytes": s.offset_bytes, "size_bytes": s.size_bytes,
+            "moved_bytes": s.moved_bytes, "in_use": memory.in_use(s), "kernels": memory.runs(s),
+            "read_only": s.is_read_only, "reason": s.reason,
+        }
+        for s in memory.symbols
+    ]  # fmt: skip
+    return {"tiers": tiers, "symbols": rows}
 
 
 def owners(plan: Plan, machine: Machine, cost: ProgramCost) -> list[dict[str, Any]]:

@@ -1,6 +1,6 @@
 """Fused against unfused against float64: bits, ULPs, where they part, and which choice parted them (law L2).
 
-The baseline is the same function operator by operator with no choice that changes bits. For every node that both
+The baseline is the same function primitive by primitive with no choice that changes bits. For every node that both
 programs compute, results are compared bit by bit. A difference is traced to its cause in two steps: the node is run
 again on the baseline's operands with the program's own choices, which tells a difference that is made here from one
 that is only passed on; and each choice made here is switched off in turn, which names the one that made it.
@@ -132,12 +132,12 @@ def validate(fn: Callable[..., Any] | Program | Kernel, *args: Any, **choices: A
                      do="validate the function of one socket, without collectives", where=program.name)
         )  # fmt: skip
     chosen = program.choices
-    plain = Choices(fusion="none", orchestration=chosen.orchestration, tier=chosen.tier, tiers=chosen.tiers)
-    graph = driver.with_k_splits(program.traced.graph, program.choices.k_splits)
+    plain = Choices(fusion="primitives", orchestration=chosen.orchestration, tier=chosen.tier, tiers=chosen.tiers)
+    graph = program.graph
     baseline_graph = _without_splits(graph)
     baseline = Program(
         replace(program.traced, graph=baseline_graph),
-        driver.plan(baseline_graph, program.machine, plain),
+        driver.placed(baseline_graph, program.machine, plain),  # the same nodes as in the program
         program.machine,
         plain,
         program.name,

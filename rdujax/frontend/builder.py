@@ -1,6 +1,8 @@
 """Builds a graph node by node: numbers values, infers types, makes labels unique."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import count
 from typing import Any
 
@@ -17,6 +19,7 @@ class Builder:
 
     outer: the builder of the graph around, where this one is the body of a region. Numbers and labels of nodes are
     unique in all of them together; what a body needs of the graph around it is captured, as an input of its own.
+    operator, again: of the nodes that are added from now on (see `Node`).
     """
 
     def __init__(self, outer: "Builder | None" = None) -> None:
@@ -27,8 +30,11 @@ class Builder:
         self.inputs: list[int] = []
         self.constants: dict[int, Any] = {}
         self.nodes: list[Node] = []
+        self.operator, self.again = "" if outer is None else outer.operator, 0
         self.captured: dict[int, int] = {}  # value of the graph around: the input that stands for it here
         self._numbers = count() if outer is None else outer._numbers
+        self._operators: Counter[str] = Counter() if outer is None else outer._operators
+        self._calls: Iterator[int] = count(1) if outer is None else outer._calls
         self._taken: set[str] = set() if outer is None else outer._taken
         self._own: set[str] = set()
 
@@ -70,7 +76,7 @@ class Builder:
         """A new node; its type is what the operation infers from the operands."""
         label = self.unique(f"{scope}/{op.name}" if scope else op.name)
         value = self._value(op.infer(*(self.types[v] for v in operands)), label, source)
-        self.nodes.append(Node(op, tuple(operands), (value,), label, source, pins))
+        self.nodes.append(Node(op, tuple(operands), (value,), label, source, pins, self.operator, self.again))
         return value
 
     def add_region(self, op: Region, operands: Sequence[int], label: str, source: str) -> tuple[int, ...]:
@@ -78,8 +84,27 @@ class Builder:
         kinds = infer(op, [self.types[v] for v in operands])
         names = [label] if len(kinds) == 1 else [self.unique(f"{label}[{i}]") for i in range(len(kinds))]
         values = tuple(self._value(kind, name, source) for kind, name in zip(kinds, names, strict=True))
-        self.nodes.append(Node(op, tuple(operands), values, label, source))
+        self.nodes.append(Node(op, tuple(operands), values, label, source, again=self.again))
         return values
+
+    def new_operator(self, name: str) -> str:
+        """The name of one more operator: "softmax#2" is the second softmax of all graphs together."""
+        self._operators[name] += 1
+        return f"{name}#{self._operators[name]}"
+
+    @contextmanager
+    def within_operator(self, operator: str) -> Iterator[None]:
+        """Nodes that are added within are parts of an operator."""
+        before, self.operator = self.operator, operator
+        yield
+        self.operator = before
+
+    @contextmanager
+    def computed_again(self) -> Iterator[None]:
+        """Nodes that are added within are one call that `jax.checkpoint` computes a second time."""
+        before, self.again = self.again, next(self._calls)
+        yield
+        self.again = before
 
     def needs(self, outputs: Sequence[int]) -> set[int]:
         """Every value that these outputs depend on, themselves included."""

@@ -1,6 +1,7 @@
 """From a JAX function to a graph: trace it on shapes, walk the jaxpr, enter calls, apply a rule to each equation."""
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from inspect import signature
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 
 from rdujax.base import compat
 from rdujax.base.errors import ArgumentError, ConcretenessError, FormatError, ShapeError, UnsupportedError, describe
-from rdujax.frontend import rules  # noqa: F401  (fills the table)
+from rdujax.frontend import operators, rules  # noqa: F401  (rules fill the table)
 from rdujax.frontend.builder import Builder
 from rdujax.frontend.rule import RULES, Empty, Key, Operand, Pair, Scalar, Site, missing
 from rdujax.frontend.rules import complexes, control, random
@@ -23,7 +24,7 @@ CALLS = frozenset(
     "jit pjit closed_call core_call call eval_jaxpr custom_jvp_call custom_vjp_call custom_vjp_call_jaxpr "
     "remat remat2 checkpoint custom_lin named_call composite".split()
 )
-
+ENTERED = CALLS | control.REGIONS.keys()  # and those whose sub-programs become bodies
 
 # How the jit of a compiled program is named, so that it is known where it stands inside of another function.
 PROGRAM = "rdu_program_"
@@ -70,7 +71,9 @@ def trace(fn: Callable[..., Any], args: Sequence[Any]) -> Traced:
     taken, given = (
         frozenset(i for i, v in enumerate(each) if isinstance(v, Key)) for each in (values, outputs)
     )  # fmt: skip
-    return Traced(builder.graph(fixed), in_tree, jax.tree.structure(shapes), taken, given, placed)
+    return Traced(
+        operators.only_where_several(builder.graph(fixed)), in_tree, jax.tree.structure(shapes), taken, given, placed
+    )
 
 
 def _one_socket(
@@ -175,12 +178,26 @@ def walk(
         if var in needed:
             known[var] = _constant(builder, const, scope)
     known |= dict(zip(jaxpr.invars, values, strict=True))
-    for eqn in live:
+    for eqn, operator in zip(live, _operators(builder, jaxpr, live, scope), strict=True):
         read_later = [v in needed for v in eqn.outvars]
         operands = tuple(read(v) for v in eqn.invars)
-        results = _equation(builder, eqn, operands, scope, by_hand, caller, read_later)  # type: ignore[arg-type]
+        with builder.within_operator(operator):
+            results = _equation(builder, eqn, operands, scope, by_hand, caller, read_later)  # type: ignore[arg-type]
         known |= dict(zip(eqn.outvars, results, strict=True))
     return [read(v) if wanted is None or wanted[i] else None for i, v in enumerate(jaxpr.outvars)]
+
+
+def _operators(builder: Builder, jaxpr: Any, live: Sequence[Any], scope: str) -> list[str]:
+    """The operator that each of these equations is a part of: all of the one around, if there is one."""
+    if builder.operator:
+        return [builder.operator] * len(live)
+    calls = {id(eqn): call for eqn, call in zip(jaxpr.eqns, operators.calls(jaxpr, scope, ENTERED), strict=True)}
+    found: dict[operators.Call, str] = {}
+    for eqn in live:
+        call = calls[id(eqn)]
+        if call not in found:
+            found[call] = builder.new_operator(call.name) if call.name else ""
+    return [found[calls[id(eqn)]] for eqn in live]
 
 
 def _live(jaxpr: Any, outvars: Sequence[Any]) -> tuple[list[Any], set[Any]]:
@@ -222,7 +239,7 @@ def _equation(
     wanted: Sequence[bool],
 ) -> Sequence[Operand | None]:
     name, source = eqn.primitive.name, compat.source_line(eqn) or caller
-    scope = "/".join(part for part in (outer, compat.scope(eqn)) if part)
+    scope = "/".join(part for part in (outer, compat.scope(eqn).replace(operators.MARK, "")) if part)
     site = Site(builder, name, operands, dict(eqn.params), tuple(v.aval for v in eqn.outvars), scope, source)
     called = eqn.params.get("name", "")
     if name in ("jit", "pjit") and str(called).startswith(UNIT):
@@ -235,7 +252,9 @@ def _equation(
     if name in CALLS:
         inner, consts = _callee(eqn)
         inside = "/".join(part for part in (scope, "" if str(called).startswith("<") else str(called)) if part)
-        return walk(builder, inner, consts, operands, inside, by_hand, source, wanted)
+        is_again = eqn.params.get("differentiated") and eqn.params.get("prevent_cse")
+        with builder.computed_again() if is_again else nullcontext():
+            return walk(builder, inner, consts, operands, inside, by_hand, source, wanted)
     if by_hand:
         raise site.unsupported(
             "a JAX operation on the tiles of a stream", "use rdujax.gemm, rdujax.simd or rdujax.transpose"

@@ -80,8 +80,10 @@ class Region(Protocol):
 class Node:
     """One operation or region: operands and results are value numbers.
 
-    label: unique within the graph and all graphs inside of it, for reports. source: the user's source line. pins:
-    choices made by hand.
+    label: unique within the graph and all graphs inside of it, for reports. source: the user's source line, or several
+    with "; " between them where equal work was joined. pins: choices made by hand. operator: the operator of an
+    operator-by-operator framework that it is a part of ("softmax#2"), "" where it is one by itself. again: which of the
+    calls that `jax.checkpoint` computes a second time it is a part of, 0 for none.
     """
 
     op: Op | Region
@@ -90,6 +92,8 @@ class Node:
     label: str
     source: str = ""
     pins: Pins = NO_PINS
+    operator: str = ""
+    again: int = 0
 
     @property
     def result(self) -> int:
@@ -218,13 +222,24 @@ def _check_values(graph: Graph, elsewhere: set[int]) -> None:
 
 def text(graph: Graph, indent: str = "") -> str:
     """The graph as stable text, one node per line; the bodies of a region stand below it."""
-    lines = [f"input    %{v} {graph.types[v]} {graph.labels[v]}" for v in graph.inputs]
-    lines += [f"constant %{v} {graph.types[v]} {graph.labels[v]}" for v in graph.constants]
+    lines = header(graph)
     for node in graph.nodes:
-        operands = " ".join(f"%{v}" for v in node.operands)
-        results = ", ".join(f"%{v} {graph.types[v]}" for v in node.results)
-        lines.append(f"node     {results} = {node.op} ({operands})  # {node.label}")
+        lines.append(node_text(graph, node))
         if isinstance(node.op, Region):
             for name, body in zip(node.op.body_names, node.op.bodies, strict=True):
                 lines += [f"  {name}", *text(body, "    ").splitlines()]
     return "\n".join(indent + line for line in [*lines, "output   " + " ".join(f"%{v}" for v in graph.outputs)])
+
+
+def header(graph: Graph) -> list[str]:
+    """The lines of the text that say what goes in."""
+    kinds = {"input   ": graph.inputs, "constant": graph.constants}
+    return [f"{kind} %{v} {graph.types[v]} {graph.labels[v]}" for kind, values in kinds.items() for v in values]
+
+
+def node_text(graph: Graph, node: Node) -> str:
+    """The line of the text that says what one node does; a region's bodies are not in it."""
+    operands = " ".join(f"%{v}" for v in node.operands)
+    results = ", ".join(f"%{v} {graph.types[v]}" for v in node.results)
+    part = f", part of {node.operator}" if node.operator else ""
+    return f"node     {results} = {node.op} ({operands})  # {node.label}{part}"

@@ -1,8 +1,8 @@
 """The loop behind `contract`: acc + a[0] b[0] + a[1] b[1] + ..., each product and each sum one FP32 result (N8).
 
-One turn of the loop is 16 rank-1 updates, which XLA fuses into a single kernel that reads and writes the accumulators
-once. An integer minimum between product and sum keeps XLA from contracting them into a fused multiply-add. Large
-outputs are computed in blocks that stay in the cache.
+One turn of the loop is 16 rank-1 updates (4 where there is little work), which XLA fuses into a single kernel that
+reads and writes the accumulators once. An integer minimum between product and sum keeps XLA from contracting them into
+a fused multiply-add. Large outputs are computed in blocks that stay in the cache.
 
 Where every nonzero operand is a BF16 value between 2**-56 and 2**63, products are exact and can neither overflow nor be
 tiny, and every sum is a multiple of 2**-126: then fused or not, flushed or not, the bits are the same, and the minimum
@@ -12,6 +12,7 @@ None of this changes a bit, so a batch axis of only `a` is folded into the rows.
 """
 
 from collections.abc import Callable
+from functools import partial
 from math import prod
 
 import jax
@@ -24,7 +25,11 @@ from rdujax.numerics.bits import canonicalize, from_bits, isolate, magnitude, to
 
 # Fewer updates per turn make XLA fuse the slicing of the operands into the kernel, which then reads them one by one;
 # more do not fit the registers.
-RANK = 16
+_RANK = 16
+# Little work takes longer to compile than it ever runs: then a turn is short, and the turns are few enough.
+_SHORT_RANK = 4
+_SHORT_LENGTH = 64
+_FEW_SUMS = 1024
 # A loop of one turn is inlined, and constants are then folded by rules other than those of the machine.
 _MIN_TURNS = 2
 # 16 rows of 512 values of `b` fill a first-level cache, and 512 x 512 accumulators a second-level one.
@@ -100,24 +105,28 @@ def _oriented(a: jax.Array, b: jax.Array, acc: jax.Array) -> jax.Array:
 
 def _with_padding(a: jax.Array, b: jax.Array, acc: jax.Array) -> jax.Array:
     # The product of the padding, -0 times +0, leaves every accumulator as it is.
-    length = max(-(-a.shape[-1] // RANK), _MIN_TURNS) * RANK
+    rank = _rank(a.shape[-1], prod(acc.shape))
+    length = max(-(-a.shape[-1] // rank), _MIN_TURNS) * rank
     a, b = padded(a, a.ndim - 1, length, -1.0), padded(b, b.ndim - 2, length, 1.0)
     return jax.lax.platform_dependent(a, b, acc, cpu=_on_cpu, default=_anywhere)
+
+
+def _rank(length: int, sums: int) -> int:
+    """Updates per turn of a loop over K = `length`; what is cut from it takes as many, or a divisor."""
+    return _SHORT_RANK if length <= _SHORT_LENGTH and sums <= _FEW_SUMS else _RANK
 
 
 def _on_cpu(a: jax.Array, b: jax.Array, acc: jax.Array) -> jax.Array:
     """For hardware that flushes by itself, after rounding, as XLA sets up x86."""
     if compat.fast_math():
-        return _blocked(a, b, acc, _licensed_step)
+        return _blocked(a, b, acc, partial(_loop, step=_licensed_step))
+    isolated, free = partial(_loop, step=_isolated_step), partial(_loop, step=_free_step)
     rows, columns = acc.shape[-2:]
     if rows * columns < _WORK_TO_LOOK * (rows + columns):
-        return _blocked(a, b, acc, _isolated_step)
-    return jax.lax.cond(
-        _is_moderate(a) & _is_moderate(b),
-        lambda a, b, acc: _blocked(a, b, acc, _free_step),
-        lambda a, b, acc: _blocked(a, b, acc, _isolated_step),
-        a, b, acc,
-    )  # fmt: skip
+        return _blocked(a, b, acc, isolated)
+    moderate = _is_moderate(a) & _is_moderate(b)
+    # The choice is made in every block anew: around them it would have them all compiled twice.
+    return _blocked(a, b, acc, lambda *operands: jax.lax.cond(moderate, free, isolated, *operands))
 
 
 def _anywhere(a: jax.Array, b: jax.Array, acc: jax.Array) -> jax.Array:
@@ -125,19 +134,27 @@ def _anywhere(a: jax.Array, b: jax.Array, acc: jax.Array) -> jax.Array:
     return _loop(canonicalize(widen(a)), canonicalize(widen(b)), acc, _explicit_step)
 
 
+# Traced once for each shape, and not once for each update; the text stays the same.
+_in_line = partial(jax.jit, inline=True)
+
+
+@_in_line
 def _isolated_step(acc, x, y):
     return acc + isolate(x * y)
 
 
+@_in_line
 def _free_step(acc, x, y):
     return acc + x * y
 
 
+@_in_line
 def _licensed_step(acc, x, y):
     # Under fast math LLVM re-orders a chain of sums, unless each is isolated as well.
     return isolate(acc + isolate(x * y))
 
 
+@_in_line
 def _explicit_step(acc, x, y):
     x, y = jnp.broadcast_arrays(x, y)
     return registers.add(acc, registers.mul(x, y))
@@ -151,11 +168,11 @@ def _is_moderate(x: jax.Array) -> jax.Array:
     return jnp.all(fits & ((bits & np.int32(0xFFFF)) == 0))
 
 
-def _blocked(a: jax.Array, b: jax.Array, acc: jax.Array, step: Step) -> jax.Array:
+def _blocked(a: jax.Array, b: jax.Array, acc: jax.Array, loop: Step) -> jax.Array:
     """The loop over k for one block of outputs after the other; the last blocks overlap those before them."""
     rows, columns = acc.shape[-2:]
     if rows < _ROWS_TO_WIDEN_ONCE or (rows <= _BLOCK and columns <= _BLOCK):
-        return _loop(a, b, acc, step)
+        return loop(a, b, acc)
     height, width = min(rows, _BLOCK), min(columns, _BLOCK)
     down, across = -(-rows // height), -(-columns // width)
     a, b, out = (x.reshape(-1, *x.shape[-2:]) for x in (a, b, acc))
@@ -167,7 +184,7 @@ def _blocked(a: jax.Array, b: jax.Array, acc: jax.Array, step: Step) -> jax.Arra
         part_a = jax.lax.dynamic_slice(a, (batch, row, 0), (1, height, depth))
         part_b = jax.lax.dynamic_slice(b, (batch, 0, column), (1, depth, width))
         start = jax.lax.dynamic_slice(first, (batch, row, column), (1, height, width))
-        return jax.lax.dynamic_update_slice(out, _loop(part_a, part_b, start, step), (batch, row, column))
+        return jax.lax.dynamic_update_slice(out, loop(part_a, part_b, start), (batch, row, column))
 
     first = out  # overlapping blocks begin again from the accumulators as they were given
     out = jax.lax.fori_loop(0, a.shape[0] * down * across, block, jnp.zeros_like(out))
@@ -175,17 +192,18 @@ def _blocked(a: jax.Array, b: jax.Array, acc: jax.Array, step: Step) -> jax.Arra
 
 
 def _loop(a: jax.Array, b: jax.Array, acc: jax.Array, step: Step) -> jax.Array:
-    """RANK updates a turn, in increasing k."""
+    """A few updates a turn, in increasing k."""
+    rank = _rank(a.shape[-1], prod(acc.shape))
     once = prod(acc.shape[:-1]) >= _ROWS_TO_WIDEN_ONCE
 
     def turn(i, acc):
-        columns = jax.lax.dynamic_slice_in_dim(a, i * RANK, RANK, axis=a.ndim - 1)
-        rows = jax.lax.dynamic_slice_in_dim(b, i * RANK, RANK, axis=b.ndim - 2)
+        columns = jax.lax.dynamic_slice_in_dim(a, i * rank, rank, axis=a.ndim - 1)
+        rows = jax.lax.dynamic_slice_in_dim(b, i * rank, rank, axis=b.ndim - 2)
         if once:
             # The barrier keeps the widening of words out of the kernel, which would repeat it for every row.
             columns, rows = widen(columns), jax.lax.optimization_barrier(widen(rows))
-        for k in range(RANK):
+        for k in range(rank):
             acc = step(acc, widen(columns[..., :, k, None]), widen(rows[..., None, k, :]))
         return acc
 
-    return jax.lax.fori_loop(0, a.shape[-1] // RANK, turn, acc)
+    return jax.lax.fori_loop(0, a.shape[-1] // rank, turn, acc)

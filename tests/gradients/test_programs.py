@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import rdujax as rdu
+from tests.laws.programs.drawn import FAMILIES, is_float, of_family, of_floats
 from tests.rooms.compiler.samples import Sample, random_sample, samples, small
 
 
@@ -80,3 +81,45 @@ def test_the_value_under_grad_has_the_bits_of_a_call():
     program = rdu.compile(sample.fn, *sample.args, machine=small())
     primal, _ = jax.vjp(lambda *xs: program(*xs), *sample.args)
     assert np.array_equal(np.asarray(primal).view(np.uint16), np.asarray(program(*sample.args)).view(np.uint16))
+
+
+IN_QUICK = ("loops", "running logs", "updates")
+RANDOM = [pytest.param(name, marks=() if name in IN_QUICK else pytest.mark.full) for name in FAMILIES]
+
+
+def weighted(fn, args):
+    """(the sum of all floating results, each with a weight of its own, as a function of arrays of floats, these)."""
+    of, floats = of_floats(fn, args)
+
+    def total(*xs):
+        results = [y for y in jax.tree.leaves(of(*xs)) if is_float(y)]
+        weights = [jnp.cos(jnp.arange(y.size, dtype=y.dtype)).reshape(y.shape) for y in results]
+        return sum(((y * w).sum() for y, w in zip(results, weights, strict=True)), jnp.float32(0))
+
+    return total, floats
+
+
+def assert_close_slopes(ours, theirs) -> None:
+    """Within 2^12 times the precision of FP32 of each other's length."""
+    for mine, other in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        mine, other = np.asarray(mine, np.float64), np.asarray(other, np.float64)
+        assert np.linalg.norm(mine - other) <= 2.0**-12 * np.linalg.norm(other)
+
+
+@pytest.mark.parametrize("name", RANDOM)
+def test_derivatives_of_random_programs_are_those_of_plain_jax(name: str):
+    """Of every family, all in FP32: forwards, and in reverse unless a `while` loop turns, which JAX refuses.
+
+    Without `reduce_precision`, whose slope JAX rounds as well: here it passes through.
+    """
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        program = of_family(name, without="reduce_precision")
+        fn, args = program.function.compiled(BF16=jnp.float32), program.drawn(BF16=jnp.float32)
+        ours, floats = weighted(rdu.compile(fn, *args, machine="tiny"), args)
+        theirs, _ = weighted(fn, args)
+        along = tuple(jnp.ones_like(x) for x in floats)
+        slopes = (jax.jit(lambda *xs, f=f: jax.jvp(f, xs, along)[1])(*floats) for f in (ours, theirs))
+        assert_close_slopes(*slopes)
+        if "while_loop" not in program.source:
+            every = tuple(range(len(floats)))
+            assert_close_slopes(*(jax.jit(jax.grad(f, every))(*floats) for f in (ours, theirs)))

@@ -14,20 +14,10 @@ import pytest
 from jax import lax
 
 import rdujax as rdu
-from tests.laws.programs.drawn import draw
-from tests.laws.programs.program import QUICK, Program
+from tests.laws.programs.drawn import FAMILIES, is_float, of_family, of_floats
+from tests.laws.programs.program import QUICK
 from tests.rooms.compiler.samples import assert_same
 
-FAMILIES = {
-    "functions": "tanh", "powers": "pow", "choices": "select_n", "clamps": "clamp",
-    "contractions": "dot_general of a batch",
-    "sums": "reduce_sum", "extremes": "reduce_max", "running sums": "cumsum", "running logs": "cumlogsumexp",
-    "windows": "reduce_window_sum", "pooling": "select_and_scatter_add", "transforms": "fft", "random": "uniform",
-    "views": "transpose", "padding": "pad", "joins": "concatenate", "look-ups": "gather of windows",
-    "updates": "scatter-add", "places": "dynamic_update_slice", "sorting": "sort", "best": "top_k", "words": "rem",
-    "loops": "scan", "whiles": "while", "branches": "cond", "batched whiles": "many whiles",
-    "nested loops": "nested scan",
-}  # fmt: skip
 IN_QUICK = ("loops",)
 CHOSEN = [pytest.param(name, marks=() if name in IN_QUICK else pytest.mark.full) for name in FAMILIES]
 
@@ -37,17 +27,6 @@ def _promoted():
     """Programs are written as users write them: JAX promotes and broadcasts."""
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         yield
-
-
-def of_family(name: str) -> Program:
-    """A program in which every argument is within its domain, and some are floats."""
-    seeds = (seed for seed in range(1000, 1100) if seed % 5 != 4)
-    return next(p for p in (draw(seed, FAMILIES[name]) for seed in seeds) if any(map(is_float, p.args)))
-
-
-def is_float(x: Any) -> bool:
-    """Whether derivatives are taken with respect to it."""
-    return jnp.issubdtype(x.dtype, jnp.floating)
 
 
 def quickly(fn: Callable[..., Any]) -> Callable[..., Any]:
@@ -79,19 +58,6 @@ def test_jit_vmap_and_scan_give_the_bits_of_calls(name: str):
     looped = quickly(lambda xs: lax.scan(lambda carry, x: (carry, compiled(*x)), 0, xs)[1])(stacked)
     for place, single in enumerate((want, also)):
         assert_same(jax.tree.map(lambda y, i=place: y[i], looped), single, "scan")
-
-
-def of_floats(fn: Callable[..., Any], args: tuple[jax.Array, ...]) -> tuple[Callable[..., Any], list[jax.Array]]:
-    """The function of those arguments that are floats, and these."""
-    places = [i for i, x in enumerate(args) if is_float(x)]
-
-    def of(*floats: jax.Array) -> Any:
-        given = list(args)
-        for i, x in zip(places, floats, strict=True):
-            given[i] = x
-        return fn(*given)
-
-    return of, [args[i] for i in places]
 
 
 def ones_like(y: jax.Array) -> Any:

@@ -27,9 +27,9 @@ EIGHT = "--xla_force_host_platform_device_count=8"
 QUICK = {
     "fast math": (FAST_MATH, "jit", {}),
     "SSE4.2, unoptimised": ("--xla_cpu_max_isa=SSE4_2 --xla_backend_optimization_level=0", "jit", {}),
-    "eight devices, rows": (EIGHT, "rows", {}),
 }
 FULL = {
+    "eight devices, rows": (EIGHT, "rows", {}),
     "optimisation level 0": ("--xla_backend_optimization_level=0", "jit", {}),
     "optimisation level 1": ("--xla_backend_optimization_level=1", "jit", {}),
     "no excess precision": ("--xla_allow_excess_precision=false", "jit", {}),
@@ -71,7 +71,7 @@ def test_the_pin_is_the_law():
     assert composite.oracle_digest() == PINNED
 
 
-@pytest.mark.parametrize("road", ["jit", "eager", "constants"])
+@pytest.mark.parametrize("road", ["jit", "eager", pytest.param("constants", marks=pytest.mark.full)])
 def test_here(road: str):
     """In this process, with its default flags."""
     assert _here(road) == {"law": PINNED, "special": _here("jit")["special"]}

@@ -29,7 +29,7 @@ def recipe(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
 
 
 class Draft:
-    """Lines so far. wild: arguments are special numbers, and no recipe keeps its operands within its domain.
+    """Lines so far. wild: arguments are special numbers, and no recipe keeps its floats within its domain.
 
     outer: the draft around that of a body, whose values may be read.
     """
@@ -132,7 +132,9 @@ class Draft:
 
     def within(self, value: Value, low: float, high: float) -> Value:
         """The value, brought into a range by lines that do so, if it is not there."""
-        if self.wild or (low <= value.low and value.high <= high) or value.fmt == "BOOL":
+        if (low <= value.low and value.high <= high) or value.fmt == "BOOL":
+            return value
+        if self.wild and value.fmt in FLOATS:
             return value
         if value.fmt in WORDS:
             return self._word_within(value, int(low), int(high))

@@ -167,7 +167,9 @@ def _angle(d: Draft) -> None:
 
 @recipe("nextafter")
 def _next(d: Draft) -> None:
+    """Not next to zero, where plain JAX has numbers that the machine has not."""
     x = d.pick("F32")
+    x = d.argument(x.shape, "F32", 0.5, 64.0) if d.wild else d.within(x, 0.5, 64.0)
     y = d.like(x)
     d.add(f"lax.nextafter({x.name}, {y.name})", [x, y], x.shape, x.fmt, x.low - 1e-3, x.high + 1e-3)
 

@@ -139,10 +139,14 @@ class Program:
     arguments: tuple[tuple[Value, str], ...]
     function: Function
 
-    @cached_property
+    @property
     def args(self) -> tuple[jax.Array, ...]:
         """The arguments."""
-        names = namespace() | {"rng": np.random.default_rng(self.seed)}
+        return self.drawn()
+
+    def drawn(self, **formats: Any) -> tuple[jax.Array, ...]:
+        """The arguments; formats: as for `Function.compiled`."""
+        names = namespace() | formats | {"rng": np.random.default_rng(self.seed)}
         return tuple(eval(text, names) for _, text in self.arguments)  # noqa: S307
 
     @property

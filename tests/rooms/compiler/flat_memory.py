@@ -134,6 +134,7 @@ class Flat:
             inputs, outputs = (dict(zip(*p, strict=True)) for p in ((graph.inputs, given), (graph.outputs, made)))
             self.body(step.plans[0], inputs, outputs)
             carry, trip = goes_to, trip + 1
+            assert trip < 100, "a condition that was overwritten never ends its loop"
         return [*carry, *homes[n:]]
 
     def holds(self, condition: Plan, inputs: Sequence[Address]) -> bool:

@@ -1,12 +1,14 @@
 """Functions over the sockets of a mesh, shared by the tests on one device and on several.
 
-    python -m tests.rooms.frontend.sharded        in a process of its own with four devices or more
+    python -m tests.rooms.frontend.sharded [name ...]        in a process of its own with four devices or more
 
-prints, as JSON, how many elements differ between sockets that are mapped axes, sockets on devices, and plain JAX.
+prints, as JSON, for the functions named or for all, how many elements differ between sockets that are mapped axes,
+sockets on devices, and plain JAX.
 """
 
 import json
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,13 +88,13 @@ def weights(rng: np.random.Generator) -> dict[str, jax.Array]:
     return {"up": normal(rng, 2, 6, 16), "down": normal(rng, 2, 16, 6)}
 
 
-def differences() -> dict[str, int]:
-    """Differing elements, by function and what is compared."""
+def differences(names: Sequence[str]) -> dict[str, int]:
+    """Differing elements, by function and what is compared; of the layers always."""
     rng = np.random.default_rng(3)
     devices, abstract = Mesh(np.array(jax.devices()[:SOCKETS]), ("s",)), AbstractMesh((SOCKETS,), ("s",))
     found: dict[str, int] = {}
-    for name, case in CASES.items():
-        x = operand(rng)
+    for name in names:
+        case, x = CASES[name], operand(rng)
         there = np.asarray(rdu.compile(case.over(devices), x, machine="tiny")(x))
         found[f"{name}, mapped"] = _differ(there, rdu.compile(case.over(abstract), x, machine="tiny")(x))
         found[f"{name}, plain"] = _differ(there, jax.jit(case.over(devices))(x))
@@ -109,4 +111,4 @@ def _differ(a: np.ndarray, b: Any) -> int:
 
 
 if __name__ == "__main__":
-    print(json.dumps(differences()))
+    print(json.dumps(differences(sys.argv[1:] or list(CASES))))

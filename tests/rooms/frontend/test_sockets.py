@@ -69,14 +69,15 @@ def test_collectives_are_what_they_are_by_hand(rng, name):
     assert program.tally(x) == program.predicted_counts()
 
 
-def test_four_devices_give_the_bits_of_one():
+@pytest.mark.parametrize("names", [("mean", "gather, stacked", "two of four"), *in_full((tuple(CASES),))], ids=len)
+def test_four_devices_give_the_bits_of_one(names):
     flags = f"--xla_force_host_platform_device_count={SOCKETS}"
     environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "tests.rooms.frontend.sharded"]
+    command = [sys.executable, "-m", "tests.rooms.frontend.sharded", *names]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     found = json.loads(done.stdout.splitlines()[-1])
-    assert len(found) == 2 * len(CASES) + 2 and set(found.values()) == {0}, found
+    assert len(found) == 2 * len(names) + 2 and set(found.values()) == {0}, found
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from math import prod
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ from rdujax.machines import tiny
 from rdujax.numerics.formats import Format
 from rdujax.ops.op import TensorType, Work, operand_tiles
 from rdujax.streams import layout as layouts
+from rdujax.streams.lift import Executor
 from rdujax.streams.stream import untile
 from tests.oracles.harness import assert_same_bits
 from tests.rooms.units.streams_of import stream_of
@@ -24,21 +26,30 @@ def check_work(
     types = [TensorType(x.shape, fmt) for x, fmt in zip(operands, fmts, strict=True)]
     result = op.infer(*types)
     shapes = [t.shape for t in types]
-    for cut, how in ((result.shape, "whole"), (tile, "vmap"), (tile, "scan")):
-        layout = layouts.tiled(result.shape, cut)
-        streams = [
-            stream_of(x, layouts.tiled(x.shape, needed), fmt)
-            for x, fmt, needed in zip(operands, fmts, operand_tiles(op, shapes, cut), strict=True)
-        ]
-        run = jax.jit(lambda given, layout=layout, how=how: op.run(given, layout, result.fmt, fmts, how))
-        stream, counts = run(streams)
-        assert (stream.layout, stream.fmt) == (layout, result.fmt)
-        assert_same_bits(untile(stream), want, note=f"{op} {how}")
-        read_bytes = 0
+    roads: list[tuple[tuple[int, ...], Executor]] = [(result.shape, "whole"), (tile, "vmap"), (tile, "scan")]
+    ran = jax.jit(lambda given: [_run(op, given, fmts, cut, how) for cut, how in roads])(operands)
+    for (cut, how), (got, counts) in zip(roads, ran, strict=True):
+        assert_same_bits(got, want, note=f"{op} {how}")
+        grid, read_bytes = layouts.tiled(result.shape, cut).grid, 0
         for t, axes in zip(types, op.walks(*shapes), strict=True):
-            again = prod(n for axis, n in enumerate(layout.grid) if axis not in axes)
+            again = prod(n for axis, n in enumerate(grid) if axis not in axes)
             read_bytes += t.size_bytes * again
         assert total(counts) == op.work(*types) + Counts({"pmu.read_bytes": read_bytes}), (str(op), how)
+
+
+def _run(
+    op: Work, operands: Sequence[Any], fmts: Sequence[Format], cut: tuple[int, ...], how: Executor
+) -> tuple[jax.Array, Counts]:
+    """(carriers of the result, counts) of operands that are cut as tiles `cut` of the result need them."""
+    result = op.infer(*(TensorType(x.shape, fmt) for x, fmt in zip(operands, fmts, strict=True)))
+    layout = layouts.tiled(result.shape, cut)
+    streams = [
+        stream_of(x, layouts.tiled(x.shape, needed), fmt)
+        for x, fmt, needed in zip(operands, fmts, operand_tiles(op, [x.shape for x in operands], cut), strict=True)
+    ]
+    stream, counts = op.run(streams, layout, result.fmt, fmts, how)
+    assert (stream.layout, stream.fmt) == (layout, result.fmt)
+    return untile(stream), counts
 
 
 def check_reference(op: Work, operands: Sequence[np.ndarray], fmts: Sequence[Format], rtol: float = 0.0) -> None:
@@ -46,9 +57,7 @@ def check_reference(op: Work, operands: Sequence[np.ndarray], fmts: Sequence[For
     wide = [x if x.dtype == bool else x.astype(np.float64 if x.dtype == np.float32 else np.int64) for x in operands]
     result = op.infer(*(TensorType(x.shape, fmt) for x, fmt in zip(operands, fmts, strict=True)))
     reference = op.reference(*wide)
-    layout = layouts.whole(result.shape)
-    streams = [stream_of(x, layouts.whole(x.shape), fmt) for x, fmt in zip(operands, fmts, strict=True)]
-    got = np.asarray(untile(op.run(streams, layout, result.fmt, fmts)[0]))
+    got = np.asarray(jax.jit(lambda given: _run(op, given, fmts, result.shape, "whole")[0])(operands))
     assert reference.shape == got.shape == result.shape
     np.testing.assert_allclose(got.astype(reference.dtype), reference, rtol=rtol, atol=rtol)
 

@@ -1,0 +1,164 @@
+"""The grammar of a plan: what the compiler may hand to those who run and price it.
+
+    memory    a step reads what is there: inputs, constants, what steps before it left; every value there has a tier,
+              and values with a tier are there
+    kernels   every node is computed by a kernel that has it, each stage reads loads and results of stages before it,
+              and gives the type that its operation infers; writes deliver the type of what they write
+    tilings   every loop walks each result of its kernel along one axis, and what a stage reads of a value that was made
+              in the same turn is of the same turn: the operation or pattern walks along that axis one to one. So does
+              an inner loop, with the result of one stage and one load
+    units     a share for each stage, a buffer for each value on chip, a stream for each load and write
+
+A break of it would be a mistake of the compiler and not of its user.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from rdujax.base.errors import ArgumentError, describe
+from rdujax.graph.graph import Graph
+from rdujax.graph.plan import Loop, Plan, PlannedKernel, PlannedRegion, Read, Stage
+from rdujax.numerics.formats import BF16
+from rdujax.ops.move import Move
+from rdujax.ops.op import TensorType
+from rdujax.streams.access import chain_axes
+from rdujax.units.memory import TIERS
+
+
+def check(plan: Plan) -> None:
+    """Raises ArgumentError for a plan, or one of a body inside of it, that breaks the grammar."""
+    graph = plan.graph
+    there = {*graph.inputs, *graph.constants}
+    computed: Counter[int] = Counter()
+    _refuse("tiers that do not exist", sorted(set(plan.tiers.values()) - set(TIERS)))
+    for step in plan.steps:
+        if isinstance(step, PlannedRegion):
+            _check_region(step, there)
+            there |= set(step.node.results)
+            computed.update(step.node.results)
+            continue
+        _check_kernel(plan, step, there)
+        there |= {write.value for write in step.kernel.writes}
+        computed.update(node.result for node in step.kernel.nodes)
+    _refuse("outputs that no step leaves in memory", sorted(set(graph.outputs) - there))
+    _refuse("values in memory without a tier, or with one and not there", sorted(there ^ plan.tiers.keys()))
+    # Operator by operator, a view is a part of every kernel that reads through it, or of none where nothing does.
+    once = {v for node in graph.nodes if not (isinstance(node.op, Move) and node.op.is_view) for v in node.results}
+    _refuse("nodes that are not computed once", sorted(v for v in once if computed[v] != 1))
+
+
+def _check_region(step: PlannedRegion, there: set[int]) -> None:
+    _refuse(f"operands that are not in memory, of {step.node.label}", sorted(set(step.node.operands) - there))
+    if [plan.graph for plan in step.plans] != list(step.op.bodies):
+        raise ArgumentError(describe("a region whose plans are not those of its bodies", given=step.node.label))
+    for plan in step.plans:
+        check(plan)
+
+
+def _check_kernel(plan: Plan, planned: PlannedKernel, there: set[int]) -> None:
+    graph, kernel, where = plan.graph, planned.kernel, f"kernel {planned.kernel.name}"
+    _refuse("loads that are not in memory", sorted(set(kernel.loads) - there), where)
+    known = set(kernel.loads)
+    for stage in kernel.stages:
+        _refuse(f"reads of what is not there, of stage {stage.label}", _unknown(stage.reads, known), where)
+        kind, inferred = graph.types[stage.result], stage.op.infer(*stage.operands(graph))
+        if kind != inferred or stage.result in known:
+            raise ArgumentError(
+                describe(
+                    "a stage of another type, or a second one of its result", given=kind, allowed=inferred, where=where
+                )
+            )
+        known.add(stage.result)
+    _refuse("writes of what is not there", _unknown([write.read for write in kernel.writes], known), where)
+    for write in kernel.writes:
+        delivered = TensorType(write.read.shape(graph), graph.types[write.read.value].fmt)
+        if delivered != graph.types[write.value]:
+            raise ArgumentError(
+                describe("a write of another type", given=delivered, allowed=graph.types[write.value], where=where)
+            )
+    _check_tiling(graph, planned, where)
+    _check_units(plan, planned, where)
+
+
+def _unknown(reads: Sequence[Read], known: set[int]) -> list[int]:
+    return sorted({read.value for read in reads} - known)
+
+
+def _check_tiling(graph: Graph, planned: PlannedKernel, where: str) -> None:
+    kernel, made = planned.kernel, {stage.result for stage in planned.kernel.stages}
+    for loop in planned.tiling.loops:
+        axes = dict(loop.members)
+        wrong = [f"%{v}.{axis}" for v, axis in sorted(loop.members) if graph.types[v].shape[axis] != loop.length]
+        _refuse(f"axes that are not {loop.length} long", wrong, where)
+        if len(axes) != len(loop.members) or not 1 <= loop.tile <= loop.length:
+            raise ArgumentError(describe("a loop along two axes of one value, or in no tiles", given=loop, where=where))
+        results = made | {write.value for write in kernel.writes}
+        _refuse("results that a loop does not walk", sorted(results - axes.keys()), where)
+        for stage in kernel.stages:
+            _check_stage(graph, stage, loop, axes, made, where)
+        for write in kernel.writes:
+            _check_read(graph, write.read, tuple(range(len(graph.types[write.value].shape))), axes[write.value], axes,
+                        write.read.value in made, where)  # fmt: skip
+    for loop in planned.tiling.inner:
+        _check_slices(graph, planned, loop, where)
+    nest = (*planned.tiling.loops, *planned.tiling.inner)
+    walked = Counter(member for loop in nest for member in loop.members)
+    _refuse("axes that two loops walk", [f"%{v}.{axis}" for (v, axis), n in sorted(walked.items()) if n > 1], where)
+    _refuse("values kept on chip that are not loaded", sorted(planned.tiling.resident - set(kernel.loads)), where)
+
+
+def _check_slices(graph: Graph, planned: PlannedKernel, loop: Loop, where: str) -> None:
+    """Whether an inner loop walks one result and the one load that it is made of slice by slice, one to one."""
+    axes, loads = dict(loop.members), set(planned.kernel.loads)
+    stages = [stage for stage in planned.kernel.stages if stage.result in axes]
+    if len(stages) != 1 or len(axes) != 2 or len(axes.keys() & loads) != 1:
+        raise ArgumentError(describe("slices that are not of one stage and one load", given=loop, where=where))
+    wrong = [f"%{v}.{axis}" for v, axis in sorted(loop.members) if graph.types[v].shape[axis] != loop.length]
+    _refuse(f"axes that are not {loop.length} long", wrong, where)
+    _check_stage(graph, stages[0], loop, axes, set(), where)
+
+
+def _check_stage(graph: Graph, stage: Stage, loop: Loop, axes: dict[int, int], made: set[int], where: str) -> None:
+    walks = stage.op.walks(*(read.shape(graph) for read in stage.reads))
+    for read, along in zip(stage.reads, walks, strict=True):
+        _check_read(graph, read, along, axes[stage.result], axes, read.value in made, f"{where}, stage {stage.label}")
+
+
+def _check_read(
+    graph: Graph,
+    read: Read,
+    along: Sequence[int | None],
+    result_axis: int,
+    axes: dict[int, int],
+    is_made: bool,
+    where: str,
+) -> None:
+    """Whether one turn's part of a result needs of a value the part of the same turn only.
+
+    along: for each delivered axis, the axis of the result that it walks. A value that is loaded may also be whole.
+    """
+    if read.value not in axes:
+        return
+    delivered, merged = chain_axes(read.chain, graph.types[read.value].shape)
+    cut = axes[read.value]
+    same = [along[i] for i, axis in enumerate(delivered) if axis == cut]
+    if cut in merged or same != [result_axis]:
+        made = "made in the kernel" if is_made else "loaded"
+        raise ArgumentError(describe("a read across turns", given=f"{read}, {made}, cut along axis {cut}", where=where))
+
+
+def _check_units(plan: Plan, planned: PlannedKernel, where: str) -> None:
+    kernel = planned.kernel
+    loads, writes = list(kernel.loads), [write.value for write in kernel.writes]
+    held = [*loads, *(stage.result for stage in kernel.stages)]
+    streams = [(s.value, s.is_store, s.tier) for s in planned.streams]
+    wanted = [(v, False, plan.tiers.get(v)) for v in loads] + [(v, True, plan.tiers.get(v)) for v in writes]
+    if len(planned.shares) != len(kernel.stages) or [b.value for b in planned.buffers] != held or streams != wanted:
+        raise ArgumentError(describe("units for other stages, buffers or streams than there are", given=where))
+    wide = [v for v in planned.wide if v not in held[len(loads) :] or plan.graph.types[v].fmt is not BF16]
+    _refuse("values kept wide that are no BF16 results", sorted(wide), where)
+
+
+def _refuse(problem: str, found: Sequence[object], where: str = "") -> None:
+    if found:
+        raise ArgumentError(describe(problem, given=", ".join(map(str, found)), where=where))
