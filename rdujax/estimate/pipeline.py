@@ -202,14 +202,16 @@ def _in_turn_cycles(graph: Graph, planned: PlannedKernel, machine: Machine, dept
     ends: dict[int, Any] = {}
 
     def load(position: int) -> MemoryStream | None:
-        """Loads all that the stage needs; returns the one that streams by."""
+        """Loads all that the stage needs, of every tier; returns the one that streams by."""
+        by = None
         for tier, streams in waiting.items():
             while streams and needed[streams[0].value] <= position:
                 stream = streams.pop(0)
                 if tiling.slices(stream.value) > 1:
-                    return stream
+                    by = stream
+                    break
                 ends[stream.value] = free[tier] = free[tier] + _alone(stream, 1, machine)
-        return None
+        return by
 
     works = _computing(graph, planned, machine)
     for i, (work, stage) in enumerate(zip(works, planned.kernel.stages, strict=True)):

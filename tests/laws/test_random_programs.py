@@ -37,6 +37,20 @@ COUNT = 200
 IN_QUICK = (9, 92, 101, 103, 106)  # special numbers, an update, a loop, a branch, a product
 SMALL = rdu.machines.tiny().replace({"pmu.count": 12, "pmu.capacity_bytes": 64, "name": "cramped"})
 SEEDS = [pytest.param(i, marks=() if i in IN_QUICK else pytest.mark.full) for i in range(COUNT)]
+# What has no recipe: it needs several sockets, has an oracle of its own, or marks values and does nothing.
+SOCKETS = {
+    "all_gather",
+    "all_to_all",
+    "axis_index",
+    "pmax",
+    "pmin",
+    "ppermute",
+    "psum",
+    "psum_invariant",
+    "reduce_scatter",
+}
+ELSEWHERE = {"conv_general_dilated", "ragged_dot_general", "select_and_gather_add", "reduce"}  # rooms/frontend
+MARKS = {"device_put", "name", "pvary", "sharding_constraint"}
 NEWER = {"one_minus_square"}  # what only newer versions of JAX write, by a recipe that older ones write otherwise
 LONGEST = 9  # no loop that is drawn turns more often
 
@@ -147,7 +161,8 @@ def test_every_primitive_with_a_rule_is_drawn():
         program = draw(seed)
         kinds = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in program.args]
         drawn |= set(primitives(jax.make_jaxpr(program.function.compiled())(*kinds)))
-    assert {*RULES, *REGIONS, *(name for name in KEY_RULES if name.startswith("random_"))} - drawn - NEWER == set()
+    rules = {*RULES, *REGIONS, *(name for name in KEY_RULES if name.startswith("random_"))}
+    assert rules - drawn == (SOCKETS | ELSEWHERE | MARKS | NEWER) & rules
 
 
 @pytest.mark.full

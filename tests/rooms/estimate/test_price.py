@@ -3,10 +3,12 @@
 from fractions import Fraction
 
 import jax
+import jax.numpy as jnp
 import pytest
 
 import rdujax as rdu
 from rdujax.estimate.pipeline import pipeline_of
+from rdujax.estimate.price import kernel_cycles
 from rdujax.ledger import finish_times
 from tests.oracles.pipeline_simulation import simulate
 from tests.rooms.compiler.samples import Sample, middle, random_sample, samples, small, turns
@@ -145,3 +147,21 @@ def test_the_report_says_what_the_plan_and_the_price_say():
         assert row["name"] in str(program.report())
     with pytest.raises(rdu.UnknownNameError, match="memory tier"):
         program.cost().cost.operational_intensity("hbn")
+
+
+@pytest.mark.parametrize("far", ["a", "x", "w"])
+def test_loads_of_two_tiers_stream_side_by_side(far):
+    """What is compared is no more than what is priced, whichever of the loads comes from the other tier."""
+
+    def fn(a, x, w):
+        scale = jnp.sum(a, axis=-1, keepdims=True)
+        return (x @ w) * scale
+
+    shapes = [jax.ShapeDtypeStruct(s, jnp.bfloat16) for s in ((1, 4096), (1, 512), (512, 4096))]
+    program = rdu.compile(fn, *shapes, machine="sn40l", tiers={far: "ddr"})
+    [kernel], [cost] = program.plan.kernels, program.cost().kernels
+    assert kernel.tiling.in_turn or far == "w"
+    assert {s.tier for s in kernel.streams} == {"hbm", "ddr"}
+    assert kernel_cycles(program.graph, kernel, program.machine) <= cost.cost.cycles
+    size_bytes = {name: s.size * 2 for name, s in zip("axw", shapes, strict=True)}
+    assert cost.cost.cycles >= program.machine.transfer_cycles("ddr", size_bytes[far])
