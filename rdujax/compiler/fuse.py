@@ -179,10 +179,10 @@ def streaming(
     shorter does not, for it keeps more values to itself: each is asked by itself. within: (first, end) of the nodes to
     part, all by default.
 
-    Of more than `EXHAUSTIVE` nodes, groups end at `narrows` only, where that is possible at all, none contains one that
-    does not fit, and the search ends with a partition that costs at most `WITHIN` more than the cheapest could, or with
-    the cheapest so far once groups of `most_planned` nodes in all have been planned. Raises CapacityError where no
-    partition fits.
+    Of more than `EXHAUSTIVE` nodes, the search begins with halves (see `_halve`), groups end at `narrows` only, where
+    that is possible at all, none contains one that does not fit, and the search ends with a partition that costs at
+    most `WITHIN` more than the cheapest could, or with the cheapest so far once groups of `most_planned` nodes in all
+    have been planned. Raises CapacityError where no partition fits.
     """
     first, end = within or (0, len(graph.nodes))
     rows = [np.asarray(bounds(i), float)[: end - i] for i in range(first, end)]
@@ -190,9 +190,10 @@ def streaming(
     if len(rows) <= EXHAUSTIVE:
         path = _searched(_Known(own, rows), 0.0, None)
     else:
-        narrow = [place - first for place in narrows(crossing_bytes(graph), first, end)]
-        path = _searched(_Known(own, _only_at(rows, narrow), grows=True), WITHIN, most_planned)
-        path = path or _searched(_Known(own, rows), WITHIN, most_planned)
+        crossing = crossing_bytes(graph)[first : end + 1]
+        narrow = narrows(crossing)
+        path = _sought(_Known(own, _only_at(rows, narrow), grows=True), narrow, crossing, most_planned)
+        path = path or _sought(_Known(own, rows), list(range(len(rows) + 1)), crossing, most_planned)
     if path is None:
         known = _Known(own, rows)
         known.greedy()
@@ -208,6 +209,30 @@ def _counted_from(first: int, end: int, cost: Cost) -> Cost:
         return cycles, [start - first for start in starts if first <= start <= end - (j - i)]
 
     return own
+
+
+def _sought(
+    known: "_Known", places: list[int], crossing: np.ndarray, most_planned: int
+) -> list[tuple[int, int]] | None:
+    """The groups of a partition at `places` that is near the cheapest; None where none fits."""
+    _halve(known, places, crossing, 0, len(known.least))
+    return _searched(known, WITHIN, most_planned)
+
+
+def _halve(known: "_Known", places: list[int], crossing: np.ndarray, first: int, end: int) -> None:
+    """Plans nodes first..end, and where two kernels may be cheaper, both sides of the narrowest place near the middle.
+
+    So that the search begins with a partition that is not far from the best: all its bounds are near one another.
+    """
+    known.ask(first, end)
+    third = (end - first) // 3
+    middle = [place for place in places if first + third <= place <= end - third and first < place < end]
+    if not middle:
+        return
+    cut = min(middle, key=lambda place: (crossing[place], abs(first + end - 2 * place)))
+    if known.bound(first, cut) + known.bound(cut, end) < known.cost_of(first, end):
+        _halve(known, places, crossing, first, cut)
+        _halve(known, places, crossing, cut, end)
 
 
 def _searched(known: "_Known", within: float, most_planned: int | None) -> list[tuple[int, int]] | None:
@@ -236,19 +261,20 @@ def crossing_bytes(graph: Graph) -> np.ndarray:
     return np.cumsum(change)
 
 
-def narrows(crossing: np.ndarray, first: int, end: int) -> list[int]:
-    """Places between nodes first..end where fewer bytes cross than just before and just after; both ends, too.
+def narrows(crossing: np.ndarray) -> list[int]:
+    """Places where fewer bytes cross than just before and just after; both ends, too.
 
     Of neighbours with as many bytes, the first.
     """
-    steps = [first, *(i for i in range(first + 1, end) if crossing[i] != crossing[i - 1]), end]
+    end = len(crossing) - 1
+    steps = [0, *(i for i in range(1, end) if crossing[i] != crossing[i - 1]), end]
     inner = [
         i
         for before, i, after in zip(steps, steps[1:], steps[2:], strict=False)
-        if crossing[i] < crossing[before] or before == first
+        if crossing[i] < crossing[before] or before == 0
         if after == end or crossing[i] < crossing[after]
     ]
-    return [first, *inner, end]
+    return [0, *inner, end]
 
 
 def _only_at(rows: list[np.ndarray], places: list[int]) -> list[np.ndarray]:
@@ -272,11 +298,21 @@ class _Known:
         self.plans = 0  # nodes of all groups that were planned
         self.refusal: CapacityError | None = None
 
+    def bound(self, first: int, end: int) -> float:
+        """No more than the cost of nodes first..end; infinity where they cannot fit."""
+        row = self.least[first]
+        return float(row[end - first - 1]) if end - first <= len(row) else np.inf
+
+    def cost_of(self, first: int, end: int) -> float:
+        """The cost of nodes first..end; infinity where they were not planned, or do not fit."""
+        row = self.costs[first]
+        return float(row[end - first - 1]) if end - first <= len(row) else np.inf
+
     def ask(self, first: int, end: int) -> bool:
         """Whether nodes first..end fit; plans them, once."""
         length = end - first
-        if (first, end) in self.planned or self.least[first][length - 1] == np.inf:
-            return bool(self.costs[first][length - 1] < np.inf)
+        if (first, end) in self.planned or self.bound(first, end) == np.inf:
+            return self.cost_of(first, end) < np.inf
         self.plans += length
         try:
             cycles, starts = self.cost(first, end)

@@ -1,7 +1,7 @@
 """Analysis: a long program as stretches that are fused one by one, layers that are alike among them.
 
 A model that was written out layer by layer is the same stretch of nodes again and again. Where a graph repeats itself,
-each stretch is one period of it, or as many as make no more than `LONG` nodes together, from one narrow place to the
+each stretch is one period of it, or as many as make no more than `SHORT` nodes together, from one narrow place to the
 next; otherwise stretches end where few bytes cross. No kernel spans the border of two: of the cheapest partition, that
 loses what could have been saved there and no more, and equal stretches are fused once.
 """
@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 LONG = 192  # nodes up to which a program is one stretch; of a longer one without a period, so long is each at most
+SHORT = LONG // 2  # nodes up to which periods are put together
 FEWEST = 3  # repetitions that make a period
 
 
@@ -28,9 +29,8 @@ def stretches(kinds: np.ndarray, crossing: np.ndarray) -> list[tuple[int, int]]:
     if found is None:
         return _narrowest(crossing, 0, count)
     begin, end, period = found
-    length = period * max(1, LONG // period)
-    offset = int(np.argmin(crossing[begin : begin + period]))
-    borders = list(range(begin + offset, end + 1, length))
+    length = period * max(1, SHORT // period)
+    borders = list(range(_narrow_place(crossing, begin, begin + period), end + 1, length))
     inner = list(zip(borders, borders[1:], strict=False))
     return [*_narrowest(crossing, 0, borders[0]), *inner, *_narrowest(crossing, borders[-1], count)]
 
@@ -65,8 +65,13 @@ def _narrowest(crossing: Sequence[float] | np.ndarray, first: int, end: int) -> 
     """Nodes first..end in stretches of at most `LONG`, each up to the last place where the fewest bytes cross."""
     found = []
     while end - first > LONG:
-        window = np.asarray(crossing[first + LONG // 2 : first + LONG + 1])
-        border = first + LONG // 2 + int(np.flatnonzero(window == window.min())[-1])
+        border = _narrow_place(crossing, first + LONG // 2, first + LONG + 1)
         found.append((first, border))
         first = border
     return [*found, (first, end)] if end > first else found
+
+
+def _narrow_place(crossing: Sequence[float] | np.ndarray, first: int, end: int) -> int:
+    """Of places first..end - 1, the last where the fewest bytes cross."""
+    window = np.asarray(crossing[first:end])
+    return first + int(np.flatnonzero(window == window.min())[-1])

@@ -2,6 +2,9 @@
 
 from itertools import combinations, pairwise
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import rdujax as rdu
@@ -96,3 +99,33 @@ def test_a_search_that_is_cut_short_still_ends_with_kernels_that_fit():
     assert cover(groups, len(planner.graph.nodes))
     costs = costs_of(planner)
     assert sum(costs[group] for group in groups) >= cheapest_of_all(costs, len(planner.graph.nodes))
+
+
+def test_a_long_search_begins_with_halves_and_ends_near_the_best():
+    """Of 40 alike nodes that cost more by the square of their number, and a place in the middle that is narrow."""
+
+    def fn(x, w):
+        for _ in range(20):
+            x = jnp.tanh(x @ w)
+        return x
+
+    shapes = [jax.ShapeDtypeStruct(s, jnp.bfloat16) for s in ((4, 8), (8, 8))]
+    graph = rdu.compile(fn, *shapes, machine=small(), fusion="primitives").graph
+    count, asked = len(graph.nodes), []
+
+    def cost(i, j):
+        asked.append((i, j))
+        if j - i > 30:
+            raise CapacityError("too long")
+        return 1_000 + 10 * (j - i) ** 2, [i]
+
+    def bounds(i):
+        return np.full(min(35, count - i), 1_000.0)  # longer ones cannot fit
+
+    groups = fuse.streaming(graph, cost, bounds)
+    best = min(sum(cost(i, j)[0] for i, j in pairwise(range(0, count + 1, step))) for step in (5, 8, 10, 20))
+    assert count == 40 and cover(groups, count) and all(j - i <= 35 for i, j in asked)
+    assert sum(cost(*group)[0] for group in groups) <= best * (1 + fuse.WITHIN)
+    planned = []
+    fuse.streaming(graph, lambda i, j: (planned.append(j - i), cost(i, j))[1], bounds, most_planned=1)
+    assert planned, "the first halves are planned whatever is allowed"

@@ -9,7 +9,8 @@ import rdujax as rdu
 from rdujax.compiler import periods, planner
 from rdujax.compiler.alike import Alike
 from rdujax.compiler.driver import Choices
-from rdujax.compiler.periods import LONG, stretches
+from rdujax.compiler.fuse import WITHIN
+from rdujax.compiler.periods import LONG, SHORT, stretches
 from rdujax.compiler.planner import Planner
 from rdujax.graph.graph import Graph
 from tests.rooms.compiler.samples import assert_same, small
@@ -52,7 +53,7 @@ def test_stretches_of_a_repetition_are_whole_periods_from_narrow_place_to_narrow
     crossing[narrow] = 1
     found = stretches(kinds, crossing)
     assert covers(found, len(kinds))
-    length = period * max(1, LONG // period)
+    length = period * max(1, SHORT // period)
     assert {(first - before - 3) % period for first, end in found if end - first == length} == {0}
     alike = [kinds[first:end] for first, end in found if end - first == length]
     assert len(alike) >= 2 and all(np.array_equal(each, alike[0]) for each in alike)
@@ -97,7 +98,11 @@ def test_alike_tells_what_ties_nodes_together():
     assert Alike(with_reuse.graph, in_hbm(with_reuse.graph)).starts(0, 2) == [0], "one adds, the other multiplies"
 
 
-@pytest.mark.parametrize("machine", [small(), rdu.machines.sn40l()], ids=["small", "sn40l"])
+FEW_BRIDGES = small().replace({"agcu.count": 5, "agcu.segments": 5})
+MACHINES = {"small": small(), "few bridges": FEW_BRIDGES, "sn40l": rdu.machines.sn40l()}
+
+
+@pytest.mark.parametrize("machine", MACHINES.values(), ids=list(MACHINES))
 def test_what_is_said_of_a_copy_is_what_planning_it_gives(machine):
     program = rdu.compile(layers, *arguments(60), machine=machine)
     graph = program.graph
@@ -125,6 +130,7 @@ FIELDS = ("loads", "stages", "writes", "nodes")
 def test_copies_have_the_bits_of_operators(rng, monkeypatch):
     for module in (periods, planner):
         monkeypatch.setattr(module, "LONG", 10)
+    monkeypatch.setattr(periods, "SHORT", 5)
     weights = [tuple(jnp.asarray(rng.standard_normal((WIDTH, WIDTH)) * 0.3, jnp.bfloat16) for _ in range(2))] * 6
     x = jnp.asarray(rng.standard_normal((4, WIDTH)), jnp.bfloat16)
     program = rdu.compile(layers, x, weights, machine=small())
@@ -152,4 +158,4 @@ def test_layers_written_out_cost_what_a_loop_over_them_costs():
     body = rdu.compile(looped, x, w, w, machine=machine).cost()
     out = rdu.compile(written_out, x, weights, machine=machine).cost()
     assert out.flops == body.flops
-    assert out.launches <= body.launches + 1 and out.total_s <= body.total_s * 1.05
+    assert out.launches <= body.launches + 1 and out.total_s <= body.total_s * (1 + WITHIN)
