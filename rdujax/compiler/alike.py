@@ -11,7 +11,8 @@ from dataclasses import replace
 import numpy as np
 
 from rdujax.graph.graph import Graph, Node
-from rdujax.graph.plan import Kernel, Loop, PlannedKernel, Read, Stage, Tiling, Write
+from rdujax.graph.kernel import Fetch, Kernel, Read, Stage, Write
+from rdujax.graph.plan import Loop, PlannedKernel, Tiling
 
 FAR = 2**40  # a distance to outside
 
@@ -88,15 +89,18 @@ def moved(planned: PlannedKernel, graph: Graph, nodes: Sequence[Node], name: str
         members = tuple(labels[m] for m in s.members)
         return Stage("+".join(members), s.op, tuple(map(read, s.reads)), values[s.result], members, s.pins)
 
+    def fetch(f: Fetch) -> Fetch:
+        return replace(f, value=values[f.value], read=read(f.read), places=tuple(map(read, f.places)))
+
     old, tiling = planned.kernel, planned.tiling
     kernel = Kernel(
         name, tuple(values[v] for v in old.loads), tuple(map(stage, old.stages)),
-        tuple(Write(values[w.value], read(w.read)) for w in old.writes), tuple(nodes),
+        tuple(Write(values[w.value], read(w.read)) for w in old.writes), tuple(nodes), tuple(map(fetch, old.fetches)),
     )  # fmt: skip
     loops, inner = (tuple(map(loop, each)) for each in (tiling.loops, tiling.inner))
     streams = []
     for s in planned.streams:
-        label = f"{'store' if s.is_store else 'load'} {graph.labels[values[s.value]]}"
+        label = kernel.stream_label(graph, values[s.value], s.is_store)
         units = label if s.units == s.label else s.units
         streams.append(replace(s, label=label, value=values[s.value], units=units))
     buffers = tuple(replace(b, label=graph.labels[values[b.value]], value=values[b.value]) for b in planned.buffers)

@@ -18,9 +18,10 @@ import numpy as np
 from rdujax.base.errors import CapacityError, describe
 from rdujax.estimate.pipeline import wanted_depths
 from rdujax.graph.graph import Graph
-from rdujax.graph.plan import BufferPlan, Kernel, MemoryStream, PlannedKernel, Stage, Tiling, held, turn
+from rdujax.graph.kernel import Kernel, Stage
+from rdujax.graph.plan import BufferPlan, MemoryStream, PlannedKernel, Tiling, held, turn
 from rdujax.machines.machine import Machine
-from rdujax.numerics.formats import Format
+from rdujax.numerics.formats import INT32, Format
 from rdujax.ops.op import Share, Stairs, TensorType
 from rdujax.units import agcu, capacity, pcu, pmu
 
@@ -160,14 +161,14 @@ class _Tiled:
         graph, tiling, tiers = self.graph, self.tiling, self.to.tiers
         flows = []
         for value in self.kernel.loads:
-            kind, label = graph.types[value], f"load {graph.labels[value]}"
-            total = kind.size_bytes * tiling.sweeps(value)
+            label, tier = self.kernel.stream_label(graph, value, False), tiers[self.kernel.source(value)]
+            total = self._charged_bytes(value, graph.types[value].size_bytes) * tiling.sweeps(value)
             streamed = tiling.is_streamed(value)
             turn_bytes = -(-total // tiling.turns) if streamed else 0
             first = self._first_bytes(value, total) if streamed else total
-            flows.append(MemoryStream(label, value, tiers[value], False, total, turn_bytes, first, 1, label))
+            flows.append(MemoryStream(label, value, tier, False, total, turn_bytes, first, 1, label))
         for write in self.kernel.writes:
-            total, label = graph.types[write.value].size_bytes, f"store {graph.labels[write.value]}"
+            total, label = graph.types[write.value].size_bytes, self.kernel.stream_label(graph, write.value, True)
             each, tier = -(-total // tiling.turns), tiers[write.value]
             flows.append(MemoryStream(label, write.value, tier, True, total, each, each, 1, label))
         return flows
@@ -180,7 +181,12 @@ class _Tiled:
         kind, tiling = self.graph.types[value], self.tiling
         if tiling.in_turn:
             return -(-total // tiling.slices(value))
-        return min(total, prod(tiling.tile(value, kind.shape)) * kind.fmt.width_bytes)
+        return min(total, self._charged_bytes(value, prod(tiling.tile(value, kind.shape)) * kind.fmt.width_bytes))
+
+    def _charged_bytes(self, value: int, asked_bytes: int) -> int:
+        """What a tier moves for bytes of a load."""
+        fetch = self.kernel.fetched.get(value)
+        return agcu.charged_bytes(self.machine.agcu, asked_bytes, 0 if fetch is None else fetch.slice_bytes)
 
     def _memory_cycles(self) -> int:
         slowest = 1
@@ -270,6 +276,9 @@ class _Tiled:
         for stage in kernel.stages:
             for read in stage.reads:
                 last[read.value] = max(last.get(read.value, 0), level[stage.result])
+        for fetch in kernel.fetches:
+            for place in fetch.places:
+                last[place.value] = max(last.get(place.value, 0), level[fetch.value])
         for write in kernel.writes:
             last[write.read.value] = max(last.get(write.read.value, 0), level[write.read.value] + 1)
         found, loads = [], set(kernel.loads)
@@ -296,6 +305,11 @@ class _Tiled:
         for write, stream in zip(kernel.writes, (s for s in streams if s.is_store), strict=True):
             rate = min(stream.agcus * port, tile_bytes[write.read.value])
             reading[write.read.value] = reading.get(write.read.value, 0) + rate
+        agcus = {s.value: s.agcus for s in streams if not s.is_store}
+        for fetch in kernel.fetches:
+            for place in fetch.places:  # each AGCU takes a place per cycle
+                rate = min(agcus[fetch.value] * INT32.width_bytes, tile_bytes[place.value])
+                reading[place.value] = reading.get(place.value, 0) + rate
         plans = []
         for value, size, depth in self._stored:
             pmus = pmu.units_for(self.machine.pmu, pmu.Buffer(size, depth, reading[value], written[value]))
@@ -318,10 +332,14 @@ def _first_that_fits(limits: Sequence[int], at: Callable[[int], PlannedKernel | 
 
 
 def levels(kernel: Kernel) -> dict[int, int]:
-    """How many stages lie before a value: 0 for loads."""
-    level = dict.fromkeys(kernel.loads, 0)
-    for stage in kernel.stages:
-        level[stage.result] = 1 + max((level[r.value] for r in stage.reads), default=0)
+    """How many stages lie before a value: 0 for loads, but for those whose place something before them says."""
+    level: dict[int, int] = {}
+    for step in kernel.in_order:
+        if isinstance(step, Stage):
+            level[step.result] = 1 + max((level[r.value] for r in step.reads), default=0)
+        else:
+            places = kernel.fetched[step].places if step in kernel.fetched else ()
+            level[step] = 1 + max((level[p.value] for p in places), default=-1)
     return level
 
 

@@ -3,14 +3,16 @@
 Axes of values that walk together form a class: element-wise operands with their result, free axes of a contraction
 with the result's, batch axes with one another. A kernel can be cut into tiles along a class that every result of the
 kernel has exactly once and that nothing contracts, merges or splits: then each turn of the loop makes its own part of
-every result, and no turn needs what another made.
+every result, and no turn needs what another made. What is loaded from looked-up places walks with what says where; the
+rest of memory stays where it is, whatever the turn.
 """
 
 from collections import defaultdict
+from collections.abc import Sequence
 
 from rdujax.graph.graph import Graph
-from rdujax.graph.plan import Kernel, Read, Stage
-from rdujax.streams.access import chain_axes
+from rdujax.graph.kernel import Fetch, Kernel, Read, Stage
+from rdujax.streams.access import Axes, chain_axes
 
 Axis = tuple[int, int]  # (value, axis)
 # The axes of a written value are kept apart from those of what it is read from: it may be read under a pattern.
@@ -41,6 +43,8 @@ class _Classes:
 def streamable(graph: Graph, kernel: Kernel) -> tuple[tuple[int, frozenset[Axis]], ...]:
     """The classes along which the kernel can be cut: (length, members), longest first."""
     classes = _Classes()
+    for fetch in kernel.fetches:
+        _relate_places(graph, classes, fetch)
     for stage in kernel.stages:
         _relate(graph, classes, stage)
     for write in kernel.writes:
@@ -75,21 +79,33 @@ def _delivered(graph: Graph, classes: _Classes, read: Read) -> tuple[Axis | None
 
 
 def _relate(graph: Graph, classes: _Classes, stage: Stage) -> None:
-    operands = [_delivered(graph, classes, read) for read in stage.reads]
-    result = [(stage.result, i) for i in range(len(graph.types[stage.result].shape))]
     walks = stage.op.walks(*(read.shape(graph) for read in stage.reads))
-    for axis in result:
-        classes.find(axis)
-    for delivered, axes in zip(operands, walks, strict=True):
-        for axis, along in zip(delivered, axes, strict=True):
+    _join(graph, classes, stage.result, stage.reads, walks)
+    walked = {along for axes in walks for along in axes}
+    for i in range(len(graph.types[stage.result].shape)):
+        if i not in walked:
+            classes.block((stage.result, i))
+
+
+def _relate_places(graph: Graph, classes: _Classes, fetch: Fetch) -> None:
+    walks = fetch.walks(graph)
+    _join(graph, classes, fetch.value, fetch.places, walks)
+    walked = {along for axes in walks for along in axes}
+    for i in range(len(graph.types[fetch.value].shape)):
+        if fetch.slice_bytes and i not in walked:  # within a slice that is too small to be cut
+            classes.block((fetch.value, i))
+
+
+def _join(graph: Graph, classes: _Classes, result: int, reads: Sequence[Read], walks: Sequence[Axes]) -> None:
+    """Joins the axes of what is read with those of the result that they walk along; blocks the others."""
+    for i in range(len(graph.types[result].shape)):
+        classes.find((result, i))
+    for read, axes in zip(reads, walks, strict=True):
+        for axis, along in zip(_delivered(graph, classes, read), axes, strict=True):
             if axis is None:
                 continue
             if along is not None:
-                classes.join(result[along], axis)
+                classes.join((result, along), axis)
             else:
                 classes.find(axis)
                 classes.block(axis)
-    walked = {along for axes in walks for along in axes}
-    for i, axis in enumerate(result):
-        if i not in walked:
-            classes.block(axis)

@@ -3,6 +3,7 @@
 A kernel of nodes i..j moves every value that it reads from outside and every value that others need, once or more, and
 makes every multiply-accumulate of its contractions. So it takes no less than each tier's bytes over its bandwidth, and
 no less than its contractions over all PCUs; whatever its tiling, for a pipeline turns no faster than its slowest stage.
+A value of which a part may be loaded by itself counts as no byte.
 Each of these values takes an AGCU, or a segment of those that all share, so that a kernel of too many does not fit.
 """
 
@@ -10,10 +11,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from rdujax.compiler.stages import VIEWS
 from rdujax.graph.graph import Graph
 from rdujax.ledger.numbers import exact
 from rdujax.machines.machine import Machine
+from rdujax.ops.move import Move
+from rdujax.ops.on_buffers import OnBuffers
 from rdujax.ops.op import Work
+from rdujax.streams.access import Slice
 from rdujax.units import pcu
 
 WINDOW = 256  # nodes that a kernel is first thought to have at most
@@ -33,8 +38,9 @@ class Bounds:
         names = sorted(set(tiers.values()))
         at = np.zeros(max(graph.types, default=0) + 1, int)
         size = np.zeros(len(at))
+        parted = _parted(graph)
         for value, tier in tiers.items():
-            at[value], size[value] = names.index(tier), graph.types[value].size_bytes
+            at[value], size[value] = names.index(tier), 0 if value in parted else graph.types[value].size_bytes
         self.tier, self.size = at, size
         clock = exact(machine.clock_hz.value)
         self.bytes_per_cycle = [
@@ -79,6 +85,19 @@ class Bounds:
         rows = table[begin:end]
         rows = rows[wanted(rows[:, 2], rows[:, 3])]
         return rows[:, 0], rows[:, 1]
+
+
+def _parted(graph: Graph) -> set[int]:
+    """Values of which something takes a part, perhaps through a view."""
+    found: set[int] = set()
+    for node in reversed(graph.nodes):
+        op = node.op
+        takes = isinstance(op, OnBuffers) and op.slice_bytes(*graph.types_of(node.operands)) is not None
+        if isinstance(op, Move):
+            takes = isinstance(op.access, Slice) or (isinstance(op.access, VIEWS) and node.result in found)
+        if takes:
+            found.add(node.operands[0])
+    return found
 
 
 def _reads(graph: Graph) -> np.ndarray:

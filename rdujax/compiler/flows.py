@@ -18,7 +18,8 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from rdujax.graph.graph import Graph
-from rdujax.graph.plan import MemoryStream, PlannedKernel, Stage
+from rdujax.graph.kernel import Stage
+from rdujax.graph.plan import MemoryStream, PlannedKernel
 from rdujax.ledger.numbers import ceil_div
 from rdujax.machines.machine import Machine
 from rdujax.ops.contract import Contract
@@ -124,6 +125,11 @@ def flows(graph: Graph, planned: PlannedKernel, units: Units[Unit], machine: Mac
         agcus, pmus = units.agcus[stream.units], units.pmus[buffer_of(planned, stream)]
         ends = ((pmus, Port.PMU), (agcus, Port.AGCU)) if stream.is_store else ((agcus, Port.AGCU), (pmus, Port.PMU))
         found.append(_spread(stream.label, *ends, _vectors(stream.total_bytes, len(ends[1][0]), vector_bytes)))
+        fetch = None if stream.is_store else planned.kernel.fetched.get(stream.value)
+        for place in fetch.places if fetch is not None else ():
+            buffer = buffers[place.value]
+            name, packets = f"{buffer.label} -> {stream.label}", _vectors(buffer.tile_bytes, len(agcus), vector_bytes)
+            found.append(_spread(name, (units.pmus[buffer.label], Port.PMU), (agcus, Port.AGCU), packets * turns))
     for stage, share in zip(planned.kernel.stages, planned.shares, strict=True):
         pcus, result = units.pcus[stage.label], buffers[stage.result]
         slices = turns * planned.tiling.slices(stage.result)

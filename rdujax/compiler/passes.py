@@ -15,6 +15,7 @@ from typing import Any, Literal
 from rdujax.base.errors import unknown
 from rdujax.compiler.report import counted
 from rdujax.graph.graph import Graph, header, node_text
+from rdujax.graph.kernel import load_text
 from rdujax.graph.plan import Plan, PlannedKernel
 
 PLACED = ("allocate", "memory")  # levels at which units are known
@@ -108,7 +109,7 @@ def _kernel(graph: Graph, planned: PlannedKernel, level: Level) -> Iterator[str]
             yield f"  slice {loop.length} in slices of {loop.tile} within a turn, along {walked}"
     for value in kernel.loads:
         stays = ", kept on chip" if level != "stages" and value in tiling.resident else ""
-        yield f"  load  %{value}{stays}"
+        yield load_text(kernel, value) + stays
     for stage, share in zip(kernel.stages, planned.shares, strict=True):
         units = f" on {share}" if level in PLACED else ""
         yield f"  stage %{stage.result} = {stage.op} ({', '.join(map(str, stage.reads))}){units}  # {stage.label}"

@@ -18,7 +18,8 @@ from rdujax.compiler.stages import form
 from rdujax.compiler.tile import tile
 from rdujax.estimate.price import kernel_cycles
 from rdujax.graph.graph import Graph, Node
-from rdujax.graph.plan import Kernel, PlannedKernel
+from rdujax.graph.kernel import Kernel
+from rdujax.graph.plan import PlannedKernel
 from rdujax.machines.machine import Machine
 from rdujax.numerics.formats import BF16
 
@@ -124,7 +125,7 @@ class Planner:
         return Alike(self.graph, self.tiers)
 
     def _new(self, group: Sequence[Node], key: tuple[int, ...]) -> PlannedKernel:
-        kernel = form(self.graph, group, _kernel_name(group), self._materialised(group))
+        kernel = form(self.graph, group, _kernel_name(group), self._materialised(group), self.machine.agcu)
         try:
             return tile(self.allocator, kernel, self._wide(kernel))
         except CapacityError as error:

@@ -13,8 +13,9 @@ from rdujax.compiler.files import path_of, with_whole_file
 from rdujax.estimate.pipeline import pipeline_of
 from rdujax.estimate.price import KernelCost, ProgramCost
 from rdujax.graph.graph import Graph
+from rdujax.graph.kernel import Stage
 from rdujax.graph.memory import Memory
-from rdujax.graph.plan import MemoryStream, Plan, PlannedKernel, Stage
+from rdujax.graph.plan import MemoryStream, Plan, PlannedKernel
 from rdujax.ledger.makespan import critical_stage
 from rdujax.ledger.numbers import Exact, exact
 from rdujax.ledger.pipeline import Pipeline

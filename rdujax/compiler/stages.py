@@ -1,7 +1,9 @@
 """Pass: from a set of nodes to one kernel of stages.
 
 Access patterns become the read side of a stage buffer, and chains of element-wise operations with one reader become
-one stage. Neither changes a bit: patterns move values, and every instruction of a chain still rounds to its format.
+one stage. What is a slice of a value that rests in memory, at a fixed, a computed or a looked-up place, is loaded by
+itself where that moves fewer bytes. None of it changes a bit: patterns move values, and every instruction of a chain
+still rounds to its format.
 """
 
 from collections import defaultdict
@@ -9,37 +11,117 @@ from collections.abc import Sequence
 from heapq import heappop, heappush
 
 from rdujax.graph.graph import NO_PINS, Graph, Node
-from rdujax.graph.plan import Kernel, Read, Stage, Write
+from rdujax.graph.kernel import Fetch, Kernel, Read, Stage, Write
 from rdujax.ops.map import Map
 from rdujax.ops.move import Move
+from rdujax.ops.on_buffers import OnBuffers
+from rdujax.streams.access import Detach, Reshape, Slice
+from rdujax.units import agcu
 from rdujax.units.pcu.expression import compose, share
 
+VIEWS = (Reshape, Slice, Detach)  # patterns that leave what they deliver in the order in which it rests
 
-def form(graph: Graph, nodes: Sequence[Node], name: str, materialised: frozenset[int]) -> Kernel:
+
+def form(graph: Graph, nodes: Sequence[Node], name: str, materialised: frozenset[int], config: agcu.Config) -> Kernel:
     """The kernel that computes `nodes`; `materialised` are the values that it must leave in memory."""
-    inside = {node.result for node in nodes}
-    reads: dict[int, Read] = {}  # a value that is an access pattern away from what is really there
-    stages: list[Stage] = []
-    for node in nodes:
-        operands = tuple(_resolve(reads, v) for v in node.operands)
+    whole: set[int] = set()
+    while True:
+        formed = _Formed(graph, nodes, materialised, config, whole)
+        dear = formed.dear()
+        if not dear:
+            return formed.kernel(name)
+        whole |= dear
+
+
+class _Formed:
+    """The nodes of one kernel as stages and loads. whole: values of which no part is loaded by itself."""
+
+    def __init__(
+        self, graph: Graph, nodes: Sequence[Node], materialised: frozenset[int], config: agcu.Config, whole: set[int]
+    ):
+        self.graph, self.nodes, self.config, self.whole = graph, nodes, config, whole
+        self.inside = {node.result for node in nodes}
+        self.reads: dict[int, Read] = {}  # of a value that is an access pattern away from what is really there
+        self.parts: dict[int, Fetch] = {}  # what may be loaded by itself
+        stages = []
+        for node in nodes:
+            operands = tuple(self._resolved(v) for v in node.operands)
+            part = self._part(node, operands)
+            if part is not None:
+                self.parts[node.result] = part
+            elif isinstance(node.op, Move):
+                self.reads[node.result] = Read(operands[0].value, (*operands[0].chain, node.op.access))
+            else:
+                stages.append(Stage(node.label, node.op, operands, node.result, (node.label,), node.pins))  # type: ignore[arg-type]
+        self.writes = tuple(Write(v, self._resolved(v)) for v in sorted(materialised & self.inside))
+        places = {place.value for part in self.parts.values() for place in part.places}
+        self.stages = _chain(stages, {w.read.value for w in self.writes} | places)
+        self.loads = self._loads()
+
+    def kernel(self, name: str) -> Kernel:
+        """The kernel that they are."""
+        fetches = tuple(self.parts[v] for v in self.loads if v in self.parts)
+        return Kernel(name, self.loads, tuple(self.stages), self.writes, tuple(self.nodes), fetches)
+
+    def dear(self) -> set[int]:
+        """Values whose parts, loaded by themselves, would move as much as the whole or more, or are not all of it."""
+        moved: dict[int, int] = defaultdict(int)
+        for value in self.loads:
+            part = self.parts.get(value)
+            if part is not None:
+                moved[part.read.value] += self._charged_bytes(part)
+        return {
+            value for value, amount in moved.items()
+            if value in self.loads or amount >= self.graph.types[value].size_bytes
+        }  # fmt: skip
+
+    def _resolved(self, value: int) -> Read:
+        return self.reads.get(value, Read(value))
+
+    def _part(self, node: Node, operands: Sequence[Read]) -> Fetch | None:
+        """What a node takes out of a value in memory; None where it does something else, or takes it of a result."""
+        if not operands:
+            return None
+        read = operands[0]
+        outer = self.parts.get(read.value)
+        if outer is not None and outer.op is None:  # a part of a part
+            read = Read(outer.read.value, (*outer.read.chain, *read.chain))
+        is_view = all(isinstance(access, VIEWS) for access in read.chain)
+        if read.value in self.inside or read.value in self.whole or not is_view:
+            return None
         if isinstance(node.op, Move):
-            reads[node.result] = Read(operands[0].value, (*operands[0].chain, node.op.access))
-        else:
-            stages.append(Stage(node.label, node.op, operands, node.result, (node.label,), node.pins))  # type: ignore[arg-type]
-    writes = tuple(Write(v, _resolve(reads, v)) for v in sorted(materialised & inside))
-    stages = _chain(stages, {w.read.value for w in writes})
-    used = [r.value for s in stages for r in s.reads] + [w.read.value for w in writes]
-    computed = {s.result for s in stages}
-    loads = tuple(dict.fromkeys(v for v in used if v not in computed))
-    return Kernel(name, loads, tuple(stages), writes, tuple(nodes))
+            access = node.op.access
+            types = self.graph.types
+            cuts = isinstance(access, Slice) and types[node.result].elements < types[node.operands[0]].elements
+            return Fetch(node.result, Read(read.value, (*read.chain, access))) if cuts else None
+        if not isinstance(node.op, OnBuffers):
+            return None
+        size_bytes = node.op.slice_bytes(*self.graph.types_of(node.operands))
+        if size_bytes is None:
+            return None
+        small = agcu.small_slice_bytes(self.config, size_bytes)
+        return Fetch(node.result, read, node.op, tuple(operands[1:]), small)
+
+    def _charged_bytes(self, part: Fetch) -> int:
+        return agcu.charged_bytes(self.config, self.graph.types[part.value].size_bytes, part.slice_bytes)
+
+    def _loads(self) -> tuple[int, ...]:
+        """All that is read and not computed, what says where a part begins included."""
+        computed = {stage.result for stage in self.stages}
+        waiting = [r.value for s in self.stages for r in s.reads] + [w.read.value for w in self.writes]
+        found: dict[int, None] = {}
+        while waiting:
+            new = list(dict.fromkeys(v for v in waiting if v not in computed and v not in found))
+            found |= dict.fromkeys(new)
+            waiting = [place.value for v in new if v in self.parts for place in self.parts[v].places]
+        return tuple(found)
 
 
-def _resolve(reads: dict[int, Read], value: int) -> Read:
-    return reads.get(value, Read(value))
+def _chain(stages: list[Stage], kept: set[int]) -> list[Stage]:
+    """The stages, each merged into its reader where that may be; of several that may, the first one first.
 
-
-def _chain(stages: list[Stage], written: set[int]) -> list[Stage]:
-    """The stages, each merged into its reader where that may be; of several that may, the first one first."""
+    kept: results that are read by others than stages.
+    """
     at = {stage.result: i for i, stage in enumerate(stages)}
     now: dict[int, Stage] = dict(enumerate(stages))
     readers: dict[int, list[int]] = defaultdict(list)  # one entry for every read
@@ -49,7 +131,7 @@ def _chain(stages: list[Stage], written: set[int]) -> list[Stage]:
     waiting = [i for i, stage in now.items() if isinstance(stage.op, Map)]
     while waiting:
         i = heappop(waiting)
-        if i not in now or len(readers[now[i].result]) != 1 or now[i].result in written:
+        if i not in now or len(readers[now[i].result]) != 1 or now[i].result in kept:
             continue
         [to] = readers[now[i].result]
         merged = _merge(now[i], now[to])

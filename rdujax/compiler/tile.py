@@ -14,7 +14,8 @@ from rdujax.compiler.allocate import Allocator
 from rdujax.compiler.axes import streamable
 from rdujax.estimate.price import kernel_cycles
 from rdujax.graph.graph import Graph
-from rdujax.graph.plan import Kernel, Loop, PlannedKernel, Stage, Tiling
+from rdujax.graph.kernel import Kernel, Stage
+from rdujax.graph.plan import Loop, PlannedKernel, Tiling
 from rdujax.machines.machine import Machine
 from rdujax.streams.access import chain_axes
 
@@ -105,11 +106,13 @@ def _streaming_by(graph: Graph, kernel: Kernel, bare: Tiling, length: int) -> tu
     """One inner loop for every stage through which a large load can stream, in slices of about `length`."""
     types = graph.types
     reads = [read.value for stage in kernel.stages for read in stage.reads] + [w.read.value for w in kernel.writes]
+    reads += [place.value for fetch in kernel.fetches for place in fetch.places]
+    uncut = {fetch.value for fetch in kernel.fetches if fetch.slice_bytes}
     total = sum(types[v].size_bytes for v in kernel.loads)
     large = {
         v for v in kernel.loads
         if types[v].size_bytes * SMALL_LOAD > total and reads.count(v) == 1 and not any(bare.walks(v))
-    }  # fmt: skip
+    } - uncut  # fmt: skip
     found = []
     for stage in kernel.stages:
         axes = _sliceable(graph, stage, large) if stage.pins.tile is None else []

@@ -14,14 +14,17 @@ import numpy as np
 from rdujax.emulate.exchanges import run_exchange
 from rdujax.emulate.regions import Mode, Result, run_region
 from rdujax.graph.graph import Graph
-from rdujax.graph.plan import Plan, PlannedKernel, Read, Stage, Tiling
+from rdujax.graph.kernel import Fetch, Read, Stage
+from rdujax.graph.plan import Plan, PlannedKernel, Tiling
 from rdujax.ledger.counts import Counts
 from rdujax.machines.machine import Machine
 from rdujax.numerics import convert
 from rdujax.numerics.formats import Format
 from rdujax.ops.exchange import Exchange
 from rdujax.ops.op import operand_tiles
+from rdujax.ops.op import visits as grid_visits
 from rdujax.streams import layout as layouts
+from rdujax.streams.access import chain_read
 from rdujax.streams.layout import Layout
 from rdujax.streams.lift import Executor
 from rdujax.streams.stream import Stream, untile
@@ -76,11 +79,14 @@ class _Kernel:
     def run(self, memory: Mapping[int, jax.Array]) -> dict[int, jax.Array]:
         """Values left in memory."""
         kernel = self.planned.kernel
-        for value in kernel.loads:
-            self._load(value, memory[value])
-        for stage in kernel.stages:
-            with jax.named_scope(stage.label.replace("/", ".")):
-                self._stage(stage)
+        for step in kernel.in_order:
+            if isinstance(step, Stage):
+                with jax.named_scope(step.label.replace("/", ".")):
+                    self._stage(step)
+            elif step in kernel.fetched:
+                self._fetch(kernel.fetched[step], memory)
+            else:
+                self._load(step, memory[step])
         written = {}
         for write in kernel.writes:
             stream = self._read(write.read, self._layout(write.value), self.graph.types[write.value].fmt)
@@ -91,11 +97,38 @@ class _Kernel:
             self._count(counts)
         return written
 
-    def _load(self, value: int, carriers: jax.Array) -> None:
-        fmt, tier, layout = self.graph.types[value].fmt, self.plan.tiers[value], self._layout(value)
+    def _load(self, value: int, carriers: jax.Array, slice_bytes: int = 0) -> None:
+        tier = self.plan.tiers[self.planned.kernel.source(value)]
+        fmt, layout = self.graph.types[value].fmt, self._layout(value)
         order = visits(self.planned.tiling, value, layout) if self.tally else None
-        self.streams[value], counts = agcu.load(self.agcu, carriers, layout, fmt, tier, order, self.how, self.tally)
+        self.streams[value], counts = agcu.load(
+            self.agcu, carriers, layout, fmt, tier, order, self.how, self.tally, slice_bytes=slice_bytes
+        )
         self._count(counts)
+
+    def _fetch(self, fetch: Fetch, memory: Mapping[int, jax.Array]) -> None:
+        """Loads what lies at the places that are read from buffers: its addresses are all that is computed."""
+        whole = chain_read(fetch.read.chain, memory[fetch.read.value])
+        if fetch.op is not None:
+            places = [untile(place) for place in self._places(fetch)]
+            whole = fetch.op.tile(self.graph.types[fetch.value].fmt, whole, *places)  # type: ignore[attr-defined]
+        self._load(fetch.value, whole, fetch.slice_bytes)
+        self.results[fetch.value] = whole
+
+    def _places(self, fetch: Fetch) -> list[Stream]:
+        """What says where a load lies, cut like the load; read once for each of its tiles that is asked for."""
+        shapes = [place.shape(self.graph) for place in fetch.places]
+        result = self._layout(fetch.value)
+        found = []
+        for place, shape, axes in zip(fetch.places, shapes, fetch.walks(self.graph), strict=True):
+            tile = tuple(n if axis is None else result.tile[axis] for n, axis in zip(shape, axes, strict=True))
+            layout = layouts.tiled(shape, tile)
+            fmt = self.planned.held(self.graph, place.value)
+            found.append(self._read(place, layout, self.graph.types[place.value].fmt))
+            if self.tally:
+                times = grid_visits(axes, result.grid) * self.planned.tiling.sweeps(fetch.value)
+                self._count(pmu.read(layout, fmt, self.how) * times)
+        return found
 
     def _stage(self, stage: Stage) -> None:
         layout = self._layout(stage.result)

@@ -91,6 +91,7 @@ def _edges(planned: PlannedKernel) -> list[timing.Edge]:
     found = {(r.value, s.label): tiling.slices(s.result) for s in planned.kernel.stages for r in s.reads}
     stores = {s.value: s.label for s in planned.streams if s.is_store}
     found |= {(w.read.value, stores[w.value]): 1 for w in planned.kernel.writes}
+    found |= {(p.value, source[f.value]): tiling.slices(f.value) for f in planned.kernel.fetches for p in f.places}
     edges = []
     for (value, reader), turns in sorted(found.items()):
         slices = tiling.slices(value)
@@ -116,15 +117,17 @@ def _one_after_another(planned: PlannedKernel) -> list[timing.Edge]:
 def queues(planned: PlannedKernel) -> dict[str, list[MemoryStream]]:
     """For every tier its streams in the order of their turns: loads as they are needed first, and then the stores.
 
-    Of the loads of one stage, that which streams by comes last: before it, the stage has everything else.
+    Of the loads of one stage, that which streams by comes last: before it, the stage has everything else; and what says
+    where another one lies comes before that.
     """
     needed, made = _first_readers(planned), {s.result: i for i, s in enumerate(planned.kernel.stages)}
+    order = {step: i for i, step in enumerate(planned.kernel.in_order) if isinstance(step, int)}
     source = {w.value: w.read.value for w in planned.kernel.writes}
 
-    def place(stream: MemoryStream) -> tuple[bool, int, bool]:
+    def place(stream: MemoryStream) -> tuple[bool, int, bool, int]:
         if stream.is_store:
-            return True, made.get(source[stream.value], -1), False
-        return False, needed[stream.value], planned.tiling.slices(stream.value) > 1
+            return True, made.get(source[stream.value], -1), False, 0
+        return False, needed[stream.value], planned.tiling.slices(stream.value) > 1, order[stream.value]
 
     found: dict[str, list[MemoryStream]] = {}
     for stream in sorted(planned.streams, key=place):
@@ -133,10 +136,18 @@ def queues(planned: PlannedKernel) -> dict[str, list[MemoryStream]]:
 
 
 def _first_readers(planned: PlannedKernel) -> dict[int, int]:
-    """For every load the position of the first stage that reads it; behind all of them where it is only copied."""
-    stages = planned.kernel.stages
-    first = dict.fromkeys(planned.kernel.loads, len(stages))
-    return first | {r.value: i for i, s in reversed(list(enumerate(stages))) for r in s.reads}
+    """For every load the position of the first stage that needs it, or needs what lies where it says.
+
+    Behind all stages where none does.
+    """
+    kernel = planned.kernel
+    first = dict.fromkeys(kernel.loads, len(kernel.stages))
+    first |= {r.value: i for i, s in reversed(list(enumerate(kernel.stages))) for r in s.reads}
+    for value in reversed([step for step in kernel.in_order if isinstance(step, int)]):
+        for place in kernel.fetched[value].places if value in kernel.fetched else ():
+            if place.value in first:
+                first[place.value] = min(first[place.value], first[value])
+    return first
 
 
 def _stream_stage(planned: PlannedKernel, stream: MemoryStream, machine: Machine) -> timing.Stage:
@@ -200,6 +211,7 @@ def _in_turn_cycles(graph: Graph, planned: PlannedKernel, machine: Machine, dept
     waiting = {tier: [s for s in streams if not s.is_store] for tier, streams in queues(planned).items()}
     free: dict[str, Any] = dict.fromkeys(waiting, 0)  # when the tier has moved all that was asked for
     ends: dict[int, Any] = {}
+    places = {f.value: [place.value for place in f.places] for f in planned.kernel.fetches if f.places}
 
     def load(position: int) -> MemoryStream | None:
         """Loads all that the stage needs, of every tier; returns the one that streams by."""
@@ -207,6 +219,7 @@ def _in_turn_cycles(graph: Graph, planned: PlannedKernel, machine: Machine, dept
         for tier, streams in waiting.items():
             while streams and needed[streams[0].value] <= position:
                 stream = streams.pop(0)
+                free[tier] = maximum(free[tier], *(ends[place] for place in places.get(stream.value, ())))
                 if tiling.slices(stream.value) > 1:
                     by = stream
                     break

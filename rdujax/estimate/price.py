@@ -14,6 +14,7 @@ from rdujax.base import facts
 from rdujax.base.errors import unknown
 from rdujax.estimate.pipeline import estimated_cycles, pipeline_of
 from rdujax.graph.graph import Graph, Node
+from rdujax.graph.kernel import Fetch
 from rdujax.graph.launches import Course, Exchanges, Launches, exchanges, launches
 from rdujax.graph.plan import Plan, PlannedKernel
 from rdujax.ledger.cost import Cost
@@ -273,7 +274,12 @@ def _predict_kernel(plan: Plan, planned: PlannedKernel, machine: Machine) -> Cou
         side = "written" if stream.is_store else "read"
         sweeps = 1 if stream.is_store else planned.tiling.sweeps(stream.value)
         layout = tiled(kind.shape, planned.tiling.tile(stream.value, kind.shape))
-        counts = counts + agcu.predict(machine.agcu, layout, kind.fmt, f"{stream.tier}.{side}_bytes", sweeps)
+        fetch = None if stream.is_store else planned.kernel.fetched.get(stream.value)
+        small = 0 if fetch is None else fetch.slice_bytes
+        moved = agcu.predict(machine.agcu, layout, kind.fmt, f"{stream.tier}.{side}_bytes", sweeps, slice_bytes=small)
+        counts = counts + moved
+        if fetch is not None:
+            counts = counts + _predict_places(graph, planned, fetch) * sweeps
     for stage in planned.kernel.stages:
         result = graph.types[stage.result]
         counts = counts + Counts({"pmu.written_bytes": result.elements * planned.held(graph, stage.result).width_bytes})
@@ -288,4 +294,15 @@ def _predict_kernel(plan: Plan, planned: PlannedKernel, machine: Machine) -> Cou
     for write in planned.kernel.writes:
         elements = graph.types[write.value].elements
         counts = counts + Counts({"pmu.read_bytes": elements * planned.held(graph, write.read.value).width_bytes})
+    return counts
+
+
+def _predict_places(graph: Graph, planned: PlannedKernel, fetch: Fetch) -> Counts:
+    """Bytes of buffers that are read to know where a part of memory lies, in one sweep over it."""
+    shape = graph.types[fetch.value].shape
+    grid = tiled(shape, planned.tiling.tile(fetch.value, shape)).grid
+    counts = Counts()
+    for read, operand, axes in zip(fetch.places, fetch.operands(graph)[1:], fetch.walks(graph), strict=True):
+        width = planned.held(graph, read.value).width_bytes
+        counts = counts + Counts({"pmu.read_bytes": operand.elements * visits(axes, grid) * width})
     return counts

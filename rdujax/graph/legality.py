@@ -3,7 +3,8 @@
     memory    a step reads what is there: inputs, constants, what steps before it left; every value there has a tier,
               and values with a tier are there
     kernels   every node is computed by a kernel that has it, each stage reads loads and results of stages before it,
-              and gives the type that its operation infers; writes deliver the type of what they write
+              as do loads that look up their place, and gives the type that its operation infers; writes deliver the
+              type of what they write
     tilings   every loop walks each result of its kernel along one axis, and what a stage reads of a value that was made
               in the same turn is of the same turn: the operation or pattern walks along that axis one to one. So does
               an inner loop, with the result of one stage and one load
@@ -17,7 +18,8 @@ from collections.abc import Sequence
 
 from rdujax.base.errors import ArgumentError, describe
 from rdujax.graph.graph import Graph
-from rdujax.graph.plan import Loop, Plan, PlannedKernel, PlannedRegion, Read, Stage
+from rdujax.graph.kernel import Fetch, Kernel, Read, Stage
+from rdujax.graph.plan import Loop, Plan, PlannedKernel, PlannedRegion
 from rdujax.numerics.formats import BF16
 from rdujax.ops.move import Move
 from rdujax.ops.op import TensorType
@@ -57,9 +59,17 @@ def _check_region(step: PlannedRegion, there: set[int]) -> None:
 
 def _check_kernel(plan: Plan, planned: PlannedKernel, there: set[int]) -> None:
     graph, kernel, where = plan.graph, planned.kernel, f"kernel {planned.kernel.name}"
-    _refuse("loads that are not in memory", sorted(set(kernel.loads) - there), where)
-    known = set(kernel.loads)
-    for stage in kernel.stages:
+    _refuse("loads that are not in memory", sorted(set(kernel.sources) - there), where)
+    _refuse("parts that are not loaded", sorted(kernel.fetched.keys() - set(kernel.loads)), where)
+    ordered = [step for step in kernel.in_order if isinstance(step, int)]
+    _refuse("loads whose place nothing says", sorted(set(kernel.loads) - set(ordered)), where)
+    known: set[int] = set()
+    for step in kernel.in_order:
+        if isinstance(step, int):
+            _check_load(graph, kernel, step, where)
+            known.add(step)
+            continue
+        stage = step
         _refuse(f"reads of what is not there, of stage {stage.label}", _unknown(stage.reads, known), where)
         kind, inferred = graph.types[stage.result], stage.op.infer(*stage.operands(graph))
         if kind != inferred or stage.result in known:
@@ -80,6 +90,17 @@ def _check_kernel(plan: Plan, planned: PlannedKernel, there: set[int]) -> None:
     _check_units(plan, planned, where)
 
 
+def _check_load(graph: Graph, kernel: Kernel, value: int, where: str) -> None:
+    """Whether a part of what is in memory has the type that its value has."""
+    fetch = kernel.fetched.get(value)
+    if fetch is None:
+        return
+    whole, *places = fetch.operands(graph)
+    inferred = whole if fetch.op is None else fetch.op.infer(whole, *places)
+    if inferred != graph.types[value]:
+        raise ArgumentError(describe("a part of another type", given=graph.types[value], allowed=inferred, where=where))
+
+
 def _unknown(reads: Sequence[Read], known: set[int]) -> list[int]:
     return sorted({read.value for read in reads} - known)
 
@@ -96,6 +117,8 @@ def _check_tiling(graph: Graph, planned: PlannedKernel, where: str) -> None:
         _refuse("results that a loop does not walk", sorted(results - axes.keys()), where)
         for stage in kernel.stages:
             _check_stage(graph, stage, loop, axes, made, where)
+        for fetch in kernel.fetches:
+            _check_places(graph, fetch, loop, axes, made, where)
         for write in kernel.writes:
             _check_read(graph, write.read, tuple(range(len(graph.types[write.value].shape))), axes[write.value], axes,
                         write.read.value in made, where)  # fmt: skip
@@ -122,6 +145,18 @@ def _check_stage(graph: Graph, stage: Stage, loop: Loop, axes: dict[int, int], m
     walks = stage.op.walks(*(read.shape(graph) for read in stage.reads))
     for read, along in zip(stage.reads, walks, strict=True):
         _check_read(graph, read, along, axes[stage.result], axes, read.value in made, f"{where}, stage {stage.label}")
+
+
+def _check_places(graph: Graph, fetch: Fetch, loop: Loop, axes: dict[int, int], made: set[int], where: str) -> None:
+    """Whether what says where the part of one turn lies is of the same turn, and small slices are whole."""
+    walks, axis = fetch.walks(graph), axes.get(fetch.value)
+    if axis is not None and fetch.slice_bytes and axis not in {along for each in walks for along in each}:
+        raise ArgumentError(describe("a small slice that is cut", given=fetch, where=where))
+    for read, along in zip(fetch.places, walks, strict=True):
+        if read.value in axes and axis is None:
+            raise ArgumentError(describe("places of a turn for a load of all turns", given=fetch, where=where))
+        if axis is not None:
+            _check_read(graph, read, along, axis, axes, read.value in made, f"{where}, load %{fetch.value}")
 
 
 def _check_read(
@@ -152,7 +187,9 @@ def _check_units(plan: Plan, planned: PlannedKernel, where: str) -> None:
     loads, writes = list(kernel.loads), [write.value for write in kernel.writes]
     held = [*loads, *(stage.result for stage in kernel.stages)]
     streams = [(s.value, s.is_store, s.tier) for s in planned.streams]
-    wanted = [(v, False, plan.tiers.get(v)) for v in loads] + [(v, True, plan.tiers.get(v)) for v in writes]
+    wanted = [(v, False, plan.tiers.get(kernel.source(v))) for v in loads] + [
+        (v, True, plan.tiers.get(v)) for v in writes
+    ]
     if len(planned.shares) != len(kernel.stages) or [b.value for b in planned.buffers] != held or streams != wanted:
         raise ArgumentError(describe("units for other stages, buffers or streams than there are", given=where))
     wide = [v for v in planned.wide if v not in held[len(loads) :] or plan.graph.types[v].fmt is not BF16]

@@ -170,13 +170,14 @@ class _Walk:
     def _kernel(self, graph: Graph, step: PlannedKernel, homes: Mapping[int, Place], times: int) -> None:
         self._next(self.launched)
         self.launched += 1
-        for value in step.kernel.loads:
+        for value in step.kernel.sources:
             self._use(value)
         for write in step.kernel.writes:
             self._made(graph, write.value, homes)
             self._use(write.value)
         for stream in step.streams:
-            self.moved_bytes[stream.value] = self.moved_bytes.get(stream.value, 0) + stream.total_bytes * times
+            value = stream.value if stream.is_store else step.kernel.source(stream.value)
+            self.moved_bytes[value] = self.moved_bytes.get(value, 0) + stream.total_bytes * times
 
     def _region(self, graph: Graph, step: PlannedRegion, homes: Mapping[int, Place], times: int) -> None:
         self._next()

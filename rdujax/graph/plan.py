@@ -11,66 +11,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-from rdujax.graph.graph import NO_PINS, Graph, Node, Pins, Region
+from rdujax.graph.graph import Graph, Node, Region
+from rdujax.graph.kernel import Kernel, Stage, text
 from rdujax.graph.memory import NOTHING, Memory
 from rdujax.numerics.formats import BF16, FP32, Format
-from rdujax.ops.op import Share, TensorType, Work, operand_tiles
-from rdujax.streams.access import Access, chain_shape
+from rdujax.ops.op import Share, TensorType, operand_tiles
 
 BufferFormat = Literal["declared", "fp32"]
-
-
-@dataclass(frozen=True)
-class Read:
-    """A value as it is read: under the access patterns of the buffer it lies in."""
-
-    value: int
-    chain: tuple[Access, ...] = ()
-
-    def shape(self, graph: Graph) -> tuple[int, ...]:
-        """The shape that is delivered."""
-        return chain_shape(self.chain, graph.types[self.value].shape)
-
-    def __str__(self) -> str:
-        return ".".join([f"%{self.value}", *map(str, self.chain)])
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One stage of a pipeline: an operation on PCUs, its operands read from stage buffers.
-
-    members: the labels of the graph's nodes that it computes (several where maps were chained).
-    """
-
-    label: str
-    op: Work
-    reads: tuple[Read, ...]
-    result: int
-    members: tuple[str, ...]
-    pins: Pins = NO_PINS
-
-    def operands(self, graph: Graph) -> tuple[TensorType, ...]:
-        """The types of the operands as they are delivered."""
-        return tuple(TensorType(read.shape(graph), graph.types[read.value].fmt) for read in self.reads)
-
-
-@dataclass(frozen=True)
-class Write:
-    """A value that a kernel leaves in memory, and what it is read from."""
-
-    value: int
-    read: Read
-
-
-@dataclass(frozen=True)
-class Kernel:
-    """One launch: values loaded, stages in order, values written."""
-
-    name: str
-    loads: tuple[int, ...]
-    stages: tuple[Stage, ...]
-    writes: tuple[Write, ...]
-    nodes: tuple[Node, ...]
 
 
 @dataclass(frozen=True)
@@ -313,14 +260,6 @@ def held(graph: Graph, wide: frozenset[int], value: int) -> Format:
     """The format in which stage buffers hold a value when the values of `wide` are kept in FP32."""
     fmt = graph.types[value].fmt
     return FP32 if value in wide and fmt is BF16 else fmt
-
-
-def text(kernel: Kernel) -> str:
-    """A kernel as stable text, one stage per line."""
-    lines = [f"kernel {kernel.name}", *(f"  load  %{v}" for v in kernel.loads)]
-    for s in kernel.stages:
-        lines.append(f"  stage %{s.result} = {s.op} ({', '.join(map(str, s.reads))})  # {s.label}")
-    return "\n".join([*lines, *(f"  store %{w.value} <- {w.read}" for w in kernel.writes)])
 
 
 def texts(plan: Plan, indent: str = "") -> Iterator[str]:

@@ -58,6 +58,10 @@ class DynamicSlice(OnBuffers):
             x = jax.lax.dynamic_slice_in_dim(x, _within(start, x.shape[axis], size), size, axis)
         return x
 
+    def slice_bytes(self, *operands: TensorType) -> int:
+        """See `OnBuffers`."""
+        return self.infer(*operands).size_bytes
+
     def places_of(self, count: int) -> tuple[int, ...]:
         """See `OnBuffers`."""
         return tuple(range(1, count))

@@ -94,6 +94,13 @@ class OnBuffers(Work):
         """Which of `count` operands say where something is: a word per port and cycle is read of them."""
         return ()
 
+    def slice_bytes(self, *operands: TensorType) -> int | None:
+        """Bytes of one of the slices that AGCUs can fetch straight from memory in its place, by the same addresses.
+
+        None for a kind of work that reads more of its first operand than what it gives.
+        """
+        return None
+
     def feeds(
         self, config: pcu.Config, share: Any, operands: Sequence[TensorType], held: Sequence[Format], output: Format
     ) -> tuple[list[int], int]:

@@ -79,6 +79,10 @@ class Take(OnBuffers):
         """See `OnBuffers`."""
         return (1,)
 
+    def slice_bytes(self, *operands: TensorType) -> int:
+        """See `OnBuffers`."""
+        return prod(self.sizes) * operands[0].fmt.width_bytes
+
     def _shape(self, indices: tuple[int, ...]) -> tuple[int, ...]:
         kept, rows = self._kept(), list(indices[:-1])
         lengths = dict(zip(self.places.offsets, (self.sizes[a] for a in kept), strict=True))

@@ -14,6 +14,8 @@ The law        A load delivers the tiles of a tensor in the order of a loop nest
                at which the one before ends. So a tile is one run, consecutive tiles join, and neighbours may share a
                granule, of which each is charged its own bytes: moved bytes = asked bytes. A request begins with its
                tile and never spans two: requests of a tile = ceil(bytes / request).
+               Slices of less than a request that lie at places of their own are the exception: each is a request,
+               and is charged whole granules. Larger ones are charged as packed tiles are.
                Other patterns are coalesced (coalesce.py): moved bytes = granules touched. An address out of bounds is
                refused, or, where it is a value of the program, delivers poison.
                cycles = max(ceil(bytes / port), ceil(requests / addresses per cycle)), beside those of the tier.
@@ -91,12 +93,14 @@ def load(
     how: Executor = "whole",
     tally: bool = True,
     remote: bool = False,
+    slice_bytes: int = 0,
 ) -> tuple[Stream, Counts]:
     """Streams a tensor from a tier, where its tiles rest packed.
 
     words: [*shape], words at rest or carriers. layout: the tiles. visits: int [n_visits], the tiles that the loop
     nest asks for, as indices in order of arrival, repeats included (default: each once). remote: the tier is another
-    socket's, over P2P, which counts each tile as a message. Returns the stream (each tile once, in order of arrival)
+    socket's, over P2P, which counts each tile as a message. slice_bytes: of the slices that each tile is made of, where
+    they lie apart and are smaller than a request. Returns the stream (each tile once, in order of arrival)
     and the counts, one entry per visit (none without `tally`). Derivatives pass to carriers unchanged. Raises
     FormatError for an array that holds no `fmt`, UnknownNameError for another tier, ArgumentError for a visit of no
     tile.
@@ -118,33 +122,69 @@ def load(
     _check(words, fmt, tier, "load")
     check_visits(layout, visits)
     stream = Stream(streams.cut(words, layout, fmt), layout, fmt)
-    return stream, _moved(config, layout, fmt, f"{tier}.read_bytes", visits, how, remote) if tally else Counts()
+    if not tally:
+        return stream, Counts()
+    return stream, _moved(config, layout, fmt, f"{tier}.read_bytes", visits, how, remote, slice_bytes)
 
 
 def store(
-    config: Config, stream: Stream, tier: str, how: Executor = "whole", tally: bool = True, remote: bool = False
+    config: Config,
+    stream: Stream,
+    tier: str,
+    how: Executor = "whole",
+    tally: bool = True,
+    remote: bool = False,
+    slice_bytes: int = 0,
 ) -> tuple[jax.Array, Counts]:
     """Streams a tensor to a tier: ([*shape] carriers or words, counts per tile). Ragged tails are cut off.
 
+    slice_bytes: as of `load`.
     Raises FormatError for a stream that does not hold its format, UnknownNameError for another tier.
     """
     _check(stream.data, stream.fmt, tier, "store")
     counter = f"{tier}.written_bytes"
-    moved = _moved(config, stream.layout, stream.fmt, counter, None, how, remote) if tally else Counts()
-    return streams.untile(stream), moved
+    moving = (config, stream.layout, stream.fmt, counter, None, how, remote, slice_bytes)
+    return streams.untile(stream), _moved(*moving) if tally else Counts()
 
 
-def predict(config: Config, layout: Layout, fmt: Format, counter: str, sweeps: int = 1, remote: bool = False) -> Counts:
+def predict(
+    config: Config,
+    layout: Layout,
+    fmt: Format,
+    counter: str,
+    sweeps: int = 1,
+    remote: bool = False,
+    slice_bytes: int = 0,
+) -> Counts:
     """The counts of moving every tile of a packed tensor, `sweeps` times, from its shape alone; exact at any size.
 
-    counter: that of the tier, for example "hbm.read_bytes".
+    counter: that of the tier, for example "hbm.read_bytes". slice_bytes: as of `load`.
     """
     sizes, request = list(tile_sizes(layout, fmt)), config.sizes.request_bytes
-    moved = sum(tiles * size for tiles, size in sizes)
-    requests = sum(tiles * -(-size // request) for tiles, size in sizes)
-    counts = {"agcu.tiles": layout.n_tiles, "agcu.requests": requests, "agcu.asked_bytes": moved}
+    asked = sum(tiles * size for tiles, size in sizes)
+    moved = charged_bytes(config, asked, slice_bytes)
+    requests = asked // slice_bytes if slice_bytes else sum(tiles * -(-size // request) for tiles, size in sizes)
+    counts = {"agcu.tiles": layout.n_tiles, "agcu.requests": requests, "agcu.asked_bytes": asked}
     counts |= {"agcu.moved_bytes": moved, counter: moved}
     return (Counts(counts) + (p2p.predict(moved, layout.n_tiles) if remote else Counts())) * sweeps
+
+
+def small_slice_bytes(config: Config, slice_bytes: int) -> int:
+    """The bytes of a slice at a place of its own where it is smaller than a request; 0 for a larger one."""
+    return slice_bytes if slice_bytes < config.sizes.request_bytes else 0
+
+
+def charged_bytes(config: Config, asked_bytes: Any, slice_bytes: int) -> Any:
+    """What a tier moves for bytes that are asked for: of small slices whole granules, otherwise these bytes.
+
+    >>> from rdujax.machines import tiny  # granules of 8 bytes
+    >>> charged_bytes(tiny().agcu, 9 * 4, 0), charged_bytes(tiny().agcu, 9 * 4, 4)
+    (36, 72)
+    """
+    if not slice_bytes:
+        return asked_bytes
+    granule = config.sizes.granule_bytes
+    return asked_bytes // slice_bytes * (-(-slice_bytes // granule) * granule)
 
 
 def to_tile(stream: Stream, how: Executor = "whole", remote: bool = False) -> tuple[Stream, Counts]:
@@ -313,10 +353,14 @@ def _moved(
     visits: np.ndarray | None,
     how: Executor,
     remote: bool,
+    slice_bytes: int,
 ) -> Counts:
-    moved = tile_bytes(layout, fmt, how, visits)
-    requests = -(-moved // jnp.int32(config.sizes.request_bytes))
-    counts = {"agcu.tiles": jnp.ones_like(moved), "agcu.requests": requests, "agcu.asked_bytes": moved}
+    asked = tile_bytes(layout, fmt, how, visits)
+    if slice_bytes:
+        must_fit_int32(charged_bytes(config, prod(layout.tile) * fmt.width_bytes, slice_bytes), "bytes of a tile")
+    requests = asked // slice_bytes if slice_bytes else -(-asked // jnp.int32(config.sizes.request_bytes))
+    moved = charged_bytes(config, asked, slice_bytes)
+    counts = {"agcu.tiles": jnp.ones_like(moved), "agcu.requests": requests, "agcu.asked_bytes": asked}
     counts |= {"agcu.moved_bytes": moved, counter: moved}
     if remote:
         counts |= {"p2p.messages": jnp.ones_like(moved), "p2p.sent_bytes": moved}

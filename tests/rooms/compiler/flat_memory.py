@@ -95,8 +95,8 @@ class Flat:
             self.kernels[id(step)] = jax.jit(
                 lambda loaded: {v: run(alone, self.program.machine, loaded).memory[v] for v in wanted}
             )
-        loaded = {v: self.read(where[v], types[v]) for v in step.kernel.loads}
-        assert all(plan.tiers[v] == where[v].tier for v in step.kernel.loads)
+        loaded = {v: self.read(where[v], types[v]) for v in step.kernel.sources}
+        assert all(plan.tiers[v] == where[v].tier for v in step.kernel.sources)
         places = {}
         for value, array in self.kernels[id(step)](loaded).items():
             places[value] = homes.get(value) or self.own[value]

@@ -10,8 +10,9 @@ import pytest
 from jax import lax
 
 import rdujax as rdu
+from rdujax.graph.kernel import Read
 from rdujax.graph.legality import check
-from rdujax.graph.plan import Loop, Plan, PlannedKernel, PlannedRegion, Read
+from rdujax.graph.plan import Loop, Plan, PlannedKernel, PlannedRegion
 from rdujax.streams.access import Reshape
 from tests.rooms.compiler.samples import monarch, random_sample, samples, small
 

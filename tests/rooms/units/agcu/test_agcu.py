@@ -292,3 +292,25 @@ def test_visits_of_no_tile_are_refused(visits):
             agcu.load(CONFIG, x, LAYOUT, FP32, "hbm", np.array(visits), tally=tally)
     with pytest.raises(ArgumentError, match="visits of tiles"):
         coalesce.tally_tensor(CONFIG.sizes, LAYOUT, 4, "hbm.read_bytes", visits=np.array(visits))
+
+
+@pytest.mark.parametrize("how", ["vmap", "scan"])
+@pytest.mark.parametrize(("elements", "requests", "granules"), [(1, 1, 1), (2, 1, 1), (3, 1, 2), (4, 0, 0), (5, 0, 0)])
+def test_small_slices_at_places_of_their_own_are_charged_granules(rng, how, elements, requests, granules):
+    """Slices of 4 to 20 bytes; a request has 16, a granule 8. Those of a request or more are packed tiles."""
+    layout = tiled((7, elements), (2, elements))
+    small = agcu.small_slice_bytes(CONFIG, elements * 4)
+    assert small == (elements * 4 if requests else 0)
+    x = jnp.asarray(carriers(rng, layout.shape, FP32))
+    stream, loaded = agcu.load(CONFIG, x, layout, FP32, "hbm", how=how, slice_bytes=small)
+    back, stored = agcu.store(CONFIG, stream, "hbm", how, slice_bytes=small)
+    np.testing.assert_array_equal(back, x)
+    rows = [2, 2, 2, 1]
+    assert loaded["agcu.asked_bytes"].tolist() == [n * elements * 4 for n in rows]
+    for counts, counter in ((loaded, "hbm.read_bytes"), (stored, "hbm.written_bytes")):
+        assert total(counts) == agcu.predict(CONFIG, layout, FP32, counter, slice_bytes=small)
+        if requests:
+            assert counts[counter].tolist() == [n * granules * 8 for n in rows]
+            assert counts["agcu.requests"].tolist() == rows
+        else:
+            assert counts[counter].tolist() == counts["agcu.asked_bytes"].tolist()

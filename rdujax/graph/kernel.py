@@ -1,0 +1,145 @@
+"""A kernel as data: what it loads, its stages in order, what it writes; no decision yet about units or tiles."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from rdujax.graph.graph import NO_PINS, Graph, Node, Pins
+from rdujax.ops.op import TensorType, Work
+from rdujax.streams.access import Access, Axes, chain_shape
+
+
+@dataclass(frozen=True)
+class Read:
+    """A value as it is read: under the access patterns of the buffer it lies in."""
+
+    value: int
+    chain: tuple[Access, ...] = ()
+
+    def shape(self, graph: Graph) -> tuple[int, ...]:
+        """The shape that is delivered."""
+        return chain_shape(self.chain, graph.types[self.value].shape)
+
+    def __str__(self) -> str:
+        return ".".join([f"%{self.value}", *map(str, self.chain)])
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of a pipeline: an operation on PCUs, its operands read from stage buffers.
+
+    members: the labels of the graph's nodes that it computes (several where maps were chained).
+    """
+
+    label: str
+    op: Work
+    reads: tuple[Read, ...]
+    result: int
+    members: tuple[str, ...]
+    pins: Pins = NO_PINS
+
+    def operands(self, graph: Graph) -> tuple[TensorType, ...]:
+        """The types of the operands as they are delivered."""
+        return tuple(TensorType(read.shape(graph), graph.types[read.value].fmt) for read in self.reads)
+
+
+@dataclass(frozen=True)
+class Fetch:
+    """A load of a part of what rests in memory, by addresses that AGCUs generate.
+
+    value: the part, a value of the graph. read: what it is a part of; where `op` is None, the last of its patterns is a
+    slice. op: the kind of work that says which slices (a look-up, a slice at a computed place), and places: the
+    buffers that say where they begin. slice_bytes: of one slice, where it is less than a request of an AGCU: then
+    it is charged whole granules, and no tile cuts it. 0 for larger ones, which are charged their own bytes.
+    """
+
+    value: int
+    read: Read
+    op: Work | None = None
+    places: tuple[Read, ...] = ()
+    slice_bytes: int = 0
+
+    def operands(self, graph: Graph) -> tuple[TensorType, ...]:
+        """The types of what `op` takes: of the whole, and of the places."""
+        return tuple(TensorType(r.shape(graph), graph.types[r.value].fmt) for r in (self.read, *self.places))
+
+    def walks(self, graph: Graph) -> tuple[Axes, ...]:
+        """For every axis of every one of the places, the axis of the part that it walks along, or None."""
+        return () if self.op is None else self.op.walks(*(o.shape for o in self.operands(graph)))[1:]
+
+    def __str__(self) -> str:
+        places = "".join(f", {place}" for place in self.places)
+        return f"{self.read}{places}" if self.op is None else f"{self.op} ({self.read}{places})"
+
+
+@dataclass(frozen=True)
+class Write:
+    """A value that a kernel leaves in memory, and what it is read from."""
+
+    value: int
+    read: Read
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One launch: values loaded, stages in order, values written.
+
+    fetches: what the loads are that are no whole values in memory.
+    """
+
+    name: str
+    loads: tuple[int, ...]
+    stages: tuple[Stage, ...]
+    writes: tuple[Write, ...]
+    nodes: tuple[Node, ...]
+    fetches: tuple[Fetch, ...] = ()
+
+    @cached_property
+    def fetched(self) -> dict[int, Fetch]:
+        """The fetches by the value that they load."""
+        return {fetch.value: fetch for fetch in self.fetches}
+
+    def source(self, value: int) -> int:
+        """What a load reads of memory: the value itself, or what it is a part of."""
+        fetch = self.fetched.get(value)
+        return value if fetch is None else fetch.read.value
+
+    @cached_property
+    def sources(self) -> tuple[int, ...]:
+        """The values that the kernel reads in memory, each once."""
+        return tuple(dict.fromkeys(map(self.source, self.loads)))
+
+    @cached_property
+    def in_order(self) -> "tuple[int | Stage, ...]":
+        """Loads, as values, and stages, in an order in which all that either reads is there before it."""
+        found: list[int | Stage] = [v for v in self.loads if v not in self.fetched or not self.fetched[v].places]
+        there = set(found)
+        waiting = [fetch for fetch in self.fetches if fetch.places]
+        for stage in (*self.stages, None):
+            while ready := [f for f in waiting if all(place.value in there for place in f.places)]:
+                waiting = [f for f in waiting if f not in ready]
+                found += [f.value for f in ready]
+                there |= {f.value for f in ready}
+            if stage is not None:
+                found.append(stage)
+                there.add(stage.result)
+        return tuple(found)
+
+    def stream_label(self, graph: Graph, value: int, is_store: bool) -> str:
+        """What the stream of a value is called in reports and timelines."""
+        fetch = None if is_store else self.fetched.get(value)
+        part = "" if fetch is None else f"{graph.labels[fetch.read.value]}, "
+        return f"{'store' if is_store else 'load'} {part}{graph.labels[value]}"
+
+
+def text(kernel: Kernel) -> str:
+    """A kernel as stable text, one stage per line."""
+    lines = [f"kernel {kernel.name}", *(load_text(kernel, v) for v in kernel.loads)]
+    for s in kernel.stages:
+        lines.append(f"  stage %{s.result} = {s.op} ({', '.join(map(str, s.reads))})  # {s.label}")
+    return "\n".join([*lines, *(f"  store %{w.value} <- {w.read}" for w in kernel.writes)])
+
+
+def load_text(kernel: Kernel, value: int) -> str:
+    """The line of a kernel's text that says what a load is."""
+    fetch = kernel.fetched.get(value)
+    return f"  load  %{value}" + ("" if fetch is None else f" = {fetch}")
