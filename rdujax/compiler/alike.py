@@ -11,16 +11,19 @@ from dataclasses import replace
 import numpy as np
 
 from rdujax.graph.graph import Graph, Node
-from rdujax.graph.kernel import Fetch, Kernel, Read, Stage, Write
+from rdujax.graph.kernel import Fetch, Kernel, Read, Stage, Update, Write
 from rdujax.graph.plan import Loop, PlannedKernel, Tiling
 
 FAR = 2**40  # a distance to outside
 
 
 class Alike:
-    """Compares stretches of consecutive nodes of one graph, whose values rest in `tiers`."""
+    """Compares stretches of consecutive nodes of one graph, whose values rest in `tiers`.
 
-    def __init__(self, graph: Graph, tiers: Mapping[int, str]):
+    in_place: results of updates that take the place of an operand.
+    """
+
+    def __init__(self, graph: Graph, tiers: Mapping[int, str], in_place: frozenset[int] = frozenset()):
         nodes = graph.nodes
         self.width = max((len(node.operands) for node in nodes), default=0) + 1
         kinds: dict[tuple, int] = {}
@@ -34,7 +37,8 @@ class Alike:
         read: dict[int, int] = {}  # where a value was read before: node x width + operand
         for i, node in enumerate(nodes):
             where = tuple(tiers[value] for value in (node.result, *node.operands))
-            key = (node.op, graph.types[node.result], graph.types_of(node.operands), node.pins, where)
+            key = (node.op, graph.types[node.result], graph.types_of(node.operands), node.pins, where,
+                   node.result in in_place)  # fmt: skip
             self.kind[i] = kinds.setdefault(key, len(kinds))
             self.places[int(self.kind[i])].append(i)
             for at, value in enumerate(node.operands):
@@ -92,10 +96,16 @@ def moved(planned: PlannedKernel, graph: Graph, nodes: Sequence[Node], name: str
     def fetch(f: Fetch) -> Fetch:
         return replace(f, value=values[f.value], read=read(f.read), places=tuple(map(read, f.places)))
 
+    def update(u: Update) -> Update:
+        return replace(u, over=values[u.over], places=tuple(map(read, u.places)))
+
+    def write(w: Write) -> Write:
+        return Write(values[w.value], read(w.read), w.update and update(w.update))
+
     old, tiling = planned.kernel, planned.tiling
     kernel = Kernel(
         name, tuple(values[v] for v in old.loads), tuple(map(stage, old.stages)),
-        tuple(Write(values[w.value], read(w.read)) for w in old.writes), tuple(nodes), tuple(map(fetch, old.fetches)),
+        tuple(map(write, old.writes)), tuple(nodes), tuple(map(fetch, old.fetches)),
     )  # fmt: skip
     loops, inner = (tuple(map(loop, each)) for each in (tiling.loops, tiling.inner))
     streams = []

@@ -18,7 +18,7 @@ import numpy as np
 from rdujax.base.errors import CapacityError, describe
 from rdujax.estimate.pipeline import wanted_depths
 from rdujax.graph.graph import Graph
-from rdujax.graph.kernel import Kernel, Stage
+from rdujax.graph.kernel import Kernel, Stage, Write
 from rdujax.graph.plan import BufferPlan, MemoryStream, PlannedKernel, Tiling, held, turn
 from rdujax.machines.machine import Machine
 from rdujax.numerics.formats import INT32, Format
@@ -168,7 +168,8 @@ class _Tiled:
             first = self._first_bytes(value, total) if streamed else total
             flows.append(MemoryStream(label, value, tier, False, total, turn_bytes, first, 1, label))
         for write in self.kernel.writes:
-            total, label = graph.types[write.value].size_bytes, self.kernel.stream_label(graph, write.value, True)
+            label, moved = self.kernel.stream_label(graph, write.value, True), write.kind(graph).size_bytes
+            total = agcu.charged_bytes(self.machine.agcu, moved, write.slice_bytes)
             each, tier = -(-total // tiling.turns), tiers[write.value]
             flows.append(MemoryStream(label, write.value, tier, True, total, each, each, 1, label))
         return flows
@@ -280,7 +281,9 @@ class _Tiled:
             for place in fetch.places:
                 last[place.value] = max(last.get(place.value, 0), level[fetch.value])
         for write in kernel.writes:
-            last[write.read.value] = max(last.get(write.read.value, 0), level[write.read.value] + 1)
+            end = 1 + max(level[read.value] for read in (write.read, *write.places))
+            for read in (write.read, *write.places):
+                last[read.value] = max(last.get(read.value, 0), end)
         found, loads = [], set(kernel.loads)
         for value in [*kernel.loads, *(s.result for s in kernel.stages)]:
             shape = self.graph.types[value].shape
@@ -305,10 +308,11 @@ class _Tiled:
         for write, stream in zip(kernel.writes, (s for s in streams if s.is_store), strict=True):
             rate = min(stream.agcus * port, tile_bytes[write.read.value])
             reading[write.read.value] = reading.get(write.read.value, 0) + rate
-        agcus = {s.value: s.agcus for s in streams if not s.is_store}
-        for fetch in kernel.fetches:
-            for place in fetch.places:  # each AGCU takes a place per cycle
-                rate = min(agcus[fetch.value] * INT32.width_bytes, tile_bytes[place.value])
+        agcus = {(s.value, s.is_store): s.agcus for s in streams}
+        for each in (*kernel.fetches, *kernel.writes):
+            for place in each.places:  # each AGCU takes a place per cycle
+                count = agcus[each.value, isinstance(each, Write)]
+                rate = min(count * INT32.width_bytes, tile_bytes[place.value])
                 reading[place.value] = reading.get(place.value, 0) + rate
         plans = []
         for value, size, depth in self._stored:

@@ -54,3 +54,13 @@ def check_argument(x: Any, label: str, shape: tuple[int, ...], dtype: str, where
         raise FormatError(
             describe(f"argument {label} has another dtype", given=jnp.dtype(x.dtype).name, allowed=dtype, where=where)
         )
+
+
+def leaves_of(tree: Any, numbers: Sequence[int], program: str) -> list[int]:
+    """Which leaves of a tree of arguments belong to some of these, by number; ArgumentError for numbers of none."""
+    counts = [argument.num_leaves for argument in tree.children()]
+    for number in numbers:
+        if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < len(counts):
+            allowed = f"integers from 0 to {len(counts) - 1}" if counts else "none: it has no arguments"
+            raise ArgumentError(describe("donate_argnums", given=repr(number), allowed=allowed, where=program))
+    return [leaf for number in set(numbers) for leaf in range(sum(counts[:number]), sum(counts[: number + 1]))]

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from rdujax.graph.graph import Graph
-from rdujax.graph.kernel import Fetch, Kernel, Read, Stage
+from rdujax.graph.kernel import Fetch, Kernel, Read, Stage, Write
 from rdujax.streams.access import Axes, chain_axes
 
 Axis = tuple[int, int]  # (value, axis)
@@ -48,6 +48,9 @@ def streamable(graph: Graph, kernel: Kernel) -> tuple[tuple[int, frozenset[Axis]
     for stage in kernel.stages:
         _relate(graph, classes, stage)
     for write in kernel.writes:
+        if write.update is not None:
+            _relate_update(graph, classes, write)
+            continue
         delivered = _delivered(graph, classes, write.read)
         for i, axis in enumerate(delivered):
             if axis is not None and write.value != write.read.value:
@@ -57,7 +60,7 @@ def streamable(graph: Graph, kernel: Kernel) -> tuple[tuple[int, frozenset[Axis]
     members: dict[Axis, set[Axis]] = defaultdict(set)
     for axis in list(classes.parent):
         members[classes.find(axis)].add(axis)
-    results = {s.result for s in kernel.stages} | {w.value for w in kernel.writes}
+    results = {s.result for s in kernel.stages} | {w.walking for w in kernel.writes}
     found = []
     for group in members.values():
         if len(group) < len(results) or group & classes.blocked:
@@ -94,6 +97,20 @@ def _relate_places(graph: Graph, classes: _Classes, fetch: Fetch) -> None:
     for i in range(len(graph.types[fetch.value].shape)):
         if fetch.slice_bytes and i not in walked:  # within a slice that is too small to be cut
             classes.block((fetch.value, i))
+
+
+def _relate_update(graph: Graph, classes: _Classes, write: Write) -> None:
+    """An update is written in parts, each to its own places, but for what the order of writing matters for."""
+    for i, axis in enumerate(_delivered(graph, classes, write.read)):
+        if axis is not None:
+            classes.find(axis)
+            if write.is_whole_along(graph, i):
+                classes.block(axis)
+    for place in write.places:
+        for axis in _delivered(graph, classes, place):
+            if axis is not None:
+                classes.find(axis)
+                classes.block(axis)
 
 
 def _join(graph: Graph, classes: _Classes, result: int, reads: Sequence[Read], walks: Sequence[Axes]) -> None:

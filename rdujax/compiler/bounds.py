@@ -3,16 +3,18 @@
 A kernel of nodes i..j moves every value that it reads from outside and every value that others need, once or more, and
 makes every multiply-accumulate of its contractions. So it takes no less than each tier's bytes over its bandwidth, and
 no less than its contractions over all PCUs; whatever its tiling, for a pipeline turns no faster than its slowest stage.
-A value of which a part may be loaded by itself counts as no byte.
+A value of which parts may be loaded by themselves counts as no byte, but these do where no kernel can need the whole of
+it. An update in place writes its part; who reads its result loads all of it.
 Each of these values takes an AGCU, or a segment of those that all share, so that a kernel of too many does not fit.
 """
 
+from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
 
 from rdujax.compiler.stages import VIEWS
-from rdujax.graph.graph import Graph
+from rdujax.graph.graph import Graph, Node
 from rdujax.ledger.numbers import exact
 from rdujax.machines.machine import Machine
 from rdujax.ops.move import Move
@@ -28,20 +30,33 @@ ROUNDING = 1 - 1e-12  # sums of bytes are exact in float64, their quotients are 
 class Bounds:
     """Lower bounds of the cycles of all kernels of consecutive nodes of one graph on one machine."""
 
-    def __init__(self, graph: Graph, machine: Machine, tiers: dict[int, str], launch_cycles: int):
+    def __init__(
+        self,
+        graph: Graph,
+        machine: Machine,
+        tiers: dict[int, str],
+        launch_cycles: int,
+        in_place: frozenset[int] = frozenset(),
+    ):
         self.launch_cycles, self.count = launch_cycles, len(graph.nodes)
         self.most = max(int(machine.agcu.count.value), int(machine.agcu.segments.value))
         macs = [_pcu_cycles(graph, i, machine) for i in range(self.count)]
         self.work = np.concatenate([[0], np.cumsum(macs)]) / int(machine.pcu.count.value)
-        self.reads = _reads(graph)
-        self.results = _results(graph)
+        parts = _Parts(graph)
+        self.reads = _reads(graph, in_place, parts)
+        self.results = _results(graph, in_place)
         names = sorted(set(tiers.values()))
         at = np.zeros(max(graph.types, default=0) + 1, int)
         size = np.zeros(len(at))
-        parted = _parted(graph)
         for value, tier in tiers.items():
-            at[value], size[value] = names.index(tier), 0 if value in parted else graph.types[value].size_bytes
-        self.tier, self.size = at, size
+            at[value], size[value] = names.index(tier), graph.types[value].size_bytes
+        self.loaded, self.written = (at.copy(), size.copy()), (at, size)  # the tier of a value, and its bytes
+        self.loaded[1][list(parts.parted)] = 0
+        for part, whole in parts.alone.items():
+            self.loaded[0][part] = at[whole]
+        for node in graph.nodes:
+            if node.result in in_place:
+                self.written[1][node.result] = _updated_bytes(graph, node)
         clock = exact(machine.clock_hz.value)
         self.bytes_per_cycle = [
             float(exact(machine.tier(t).bandwidth_bytes_per_s.value) * exact(machine.tier(t).efficiency.value) / clock)
@@ -68,10 +83,11 @@ class Bounds:
         loaded = np.cumsum(np.bincount(loads[0] - first, minlength=window))
         made = self._some(self.results[0], first, window, lambda at, _: at >= first)
         dies = self._some(self.results[1], first, window, lambda at, _: at >= first)
-        for (nodes, values), sign in ((loads, 1), (made, 1), (dies, -1)):
+        for (nodes, values), of, sign in ((loads, self.loaded, 1), (made, self.written, 1), (dies, self.written, -1)):
+            at, size = of
             for tier, amount in enumerate(moved):
-                own = self.tier[values] == tier
-                amount += sign * np.bincount(nodes[own] - first, self.size[values[own]], window)
+                own = at[values] == tier
+                amount += sign * np.bincount(nodes[own] - first, size[values[own]], window)
             count += sign * np.bincount(nodes - first, minlength=window)
         cycles = self.work[first + 1 : first + window + 1] - self.work[first]
         for amount, rate in zip(moved, self.bytes_per_cycle, strict=True):
@@ -87,40 +103,74 @@ class Bounds:
         return rows[:, 0], rows[:, 1]
 
 
-def _parted(graph: Graph) -> set[int]:
-    """Values of which something takes a part, perhaps through a view."""
-    found: set[int] = set()
-    for node in reversed(graph.nodes):
-        op = node.op
-        takes = isinstance(op, OnBuffers) and op.slice_bytes(*graph.types_of(node.operands)) is not None
-        if isinstance(op, Move):
-            takes = isinstance(op.access, Slice) or (isinstance(op.access, VIEWS) and node.result in found)
-        if takes:
-            found.add(node.operands[0])
-    return found
+class _Parts:
+    """What may be loaded in part. parted: values of which something takes a part, perhaps through a view.
+
+    alone: by part, the value that it is taken of, where all kernels load only parts of that, for these are less.
+    """
+
+    def __init__(self, graph: Graph):
+        self.parted: set[int] = set()
+        taken: dict[int, list[int]] = defaultdict(list)  # of each value the nodes that take a part of it
+        whole = set(graph.outputs)  # of which somebody needs all
+        base = {}  # of a view, the value in memory that it shows
+        for node in graph.nodes:
+            is_view = isinstance(node.op, Move) and isinstance(node.op.access, VIEWS)
+            takes = isinstance(node.op, OnBuffers) and node.op.slice_bytes(*graph.types_of(node.operands)) is not None
+            for at, value in enumerate(node.operands):
+                of = base.get(value, value)
+                if at == 0 and takes or (is_view and isinstance(node.op.access, Slice)):  # type: ignore[union-attr]
+                    taken[of].append(node.result)
+                elif not is_view:
+                    whole.add(of)
+            if is_view:
+                base[node.result] = base.get(node.operands[0], node.operands[0])
+        whole |= {base[v] for v in graph.outputs if v in base}
+        self.parted = set(taken) | {view for view, of in base.items() if of in taken}
+        inner = {
+            v for parts in taken.values() for v in parts if v in base
+        }  # a slice, of which parts may be taken again
+        self.alone: dict[int, int] = {}
+        for value, parts in taken.items():
+            total = sum(graph.types[v].size_bytes for v in parts)
+            if value not in whole and total < graph.types[value].size_bytes and not inner & set(parts):
+                self.alone |= dict.fromkeys(parts, value)
 
 
-def _reads(graph: Graph) -> np.ndarray:
-    """int [reads, 4]: node, value, the node that makes it (-1: none), the node that read it before (-1: none)."""
-    made = {node.result: i for i, node in enumerate(graph.nodes)}
+def _updated_bytes(graph: Graph, node: Node) -> int:
+    assert isinstance(node.op, OnBuffers)
+    at = node.op.update_at(len(node.operands))
+    assert at is not None
+    return graph.types[node.operands[at[0]]].size_bytes
+
+
+def _reads(graph: Graph, in_place: frozenset[int], parts: _Parts) -> np.ndarray:
+    """int [reads, 4]: node, value, the node that makes it (-1: none), the node that read it before (-1: none).
+
+    What is updated in place is not made: whoever reads it has loaded what was there. A part is read by what takes it.
+    """
+    made = {node.result: i for i, node in enumerate(graph.nodes) if node.result not in in_place}
     before: dict[int, int] = {}
     rows = []
     for i, node in enumerate(graph.nodes):
-        for value in dict.fromkeys(node.operands):
+        for value in dict.fromkeys(node.operands[1:] if node.result in in_place else node.operands):
             rows.append((i, value, made.get(value, -1), before.get(value, -1)))
             before[value] = i
+        if node.result in parts.alone:
+            rows.append((i, node.result, made.get(parts.alone[node.result], -1), -1))
     return np.array(rows, int).reshape(-1, 4)
 
 
-def _results(graph: Graph) -> tuple[np.ndarray, np.ndarray]:
+def _results(graph: Graph, in_place: frozenset[int]) -> tuple[np.ndarray, np.ndarray]:
     """Two tables int [results, 4] of (node, value, the node that makes it, 0).
 
     Of the first, the node is that which makes the value; of the second, the last that needs it: behind it, nobody does.
+    An update in place is always written.
     """
     last = {v: i for i, node in enumerate(graph.nodes) for v in node.operands}
     last |= dict.fromkeys(graph.outputs, len(graph.nodes))
     made = [(i, node.result, i, 0) for i, node in enumerate(graph.nodes)]
-    dies = sorted((last.get(v, i), v, i, 0) for i, v, _, _ in made)
+    dies = sorted((last.get(v, i), v, i, 0) for i, v, _, _ in made if v not in in_place)
     return np.array(made, int).reshape(-1, 4), np.array(dies, int).reshape(-1, 4)
 
 

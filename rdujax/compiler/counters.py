@@ -23,10 +23,9 @@ def of_buffer(times: Schedule, planned: PlannedKernel, plan: BufferPlan) -> Coun
     name = f"buffer {plan.label}, of {counted(plan.depth, 'tile')} on {counted(plan.pmus, 'PMU')}"
     stores = {s.value: s.label for s in planned.streams if s.is_store}
     readers = {s.label for s in planned.kernel.stages if any(r.value == plan.value for r in s.reads)}
-    readers |= {stores[w.value] for w in planned.kernel.writes if w.read.value == plan.value}
-    readers |= {
-        sources[f.value] for f in planned.kernel.fetches if any(place.value == plan.value for place in f.places)
-    }
+    writes = {stores[w.value]: (w.read, *w.places) for w in planned.kernel.writes}
+    others = writes | {sources[f.value]: f.places for f in planned.kernel.fetches}
+    readers |= {label for label, reads in others.items() if any(read.value == plan.value for read in reads)}
     edges = [e for e in times.pipeline.edges if e.producer == sources[plan.value] and e.consumer in readers]
     if plan.value in planned.tiling.resident:
         ends = times.start[sources[plan.value]][0], max(times.finish[edge.consumer][-1] for edge in edges)

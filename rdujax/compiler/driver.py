@@ -19,6 +19,7 @@ from rdujax.compiler.tile import tile
 from rdujax.graph.graph import Graph, Node, Region, all_nodes, rewritten
 from rdujax.graph.graph import check as check_graph
 from rdujax.graph.graph import text as graph_text
+from rdujax.graph.inplace import overwritten
 from rdujax.graph.legality import check as check_plan
 from rdujax.graph.plan import BufferFormat, Plan, PlannedRegion, Step
 from rdujax.ledger.numbers import is_exact
@@ -39,7 +40,8 @@ class Choices:
     stage_buffer_format: "declared", or "fp32" to keep in FP32 what a stage buffer holds of a BF16 value.
     k_splits: segments of K per contraction, one number for all or by label. tier: where values rest in memory, or
     "auto": in HBM, and what does not fit in DDR. tiers: tiers of single values by label, or by the beginning of labels
-    followed by "...".
+    followed by "...". donate_argnums: numbers of arguments that the caller needs no more, so that what updates them may
+    take their place in memory.
     """
 
     fusion: Fusion = "streaming"
@@ -48,6 +50,7 @@ class Choices:
     k_splits: int | Mapping[str, int] = 1
     tier: str = memory.AUTO
     tiers: Mapping[str, str] = field(default_factory=dict)
+    donate_argnums: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.fusion, fuse.Cuts) and self.fusion not in fuse.FUSIONS:
@@ -92,8 +95,8 @@ PLAN_PASSES = (
 )  # fmt: skip
 
 
-def plan(graph: Graph, machine: Machine, choices: Choices) -> Plan:
-    """The plan of a graph on a machine.
+def plan(graph: Graph, machine: Machine, choices: Choices, given_away: frozenset[int] = frozenset()) -> Plan:
+    """The plan of a graph on a machine. given_away: the inputs that the caller needs no more.
 
     Raises CapacityError for what does not fit, UnknownNameError and ArgumentError for choices that name nothing.
     """
@@ -102,20 +105,22 @@ def plan(graph: Graph, machine: Machine, choices: Choices) -> Plan:
     for each in GRAPH_PASSES:
         graph = each.function(graph, choices)
         check_graph(graph)
-    return placed(graph, machine, choices)
+    return placed(graph, machine, choices, given_away)
 
 
-def placed(graph: Graph, machine: Machine, choices: Choices) -> Plan:
+def placed(graph: Graph, machine: Machine, choices: Choices, given_away: frozenset[int] = frozenset()) -> Plan:
     """The plan of a graph that has been through the passes on graphs; raises as `plan`."""
     if isinstance(choices.fusion, fuse.Cuts):
         _check_cuts(graph, choices.fusion)
 
+    over = overwritten(graph, given_away)
+
     def made(tiers: Mapping[int, str]) -> Plan:
-        result = _planned(graph, machine, choices, tiers, count())
+        result = replace(_planned(graph, machine, choices, tiers, frozenset(over), count()), given_away=given_away)
         check_plan(result)
         return result
 
-    return memory.planned(graph, machine, choices.tier, choices.tiers, made)
+    return memory.planned(graph, machine, choices.tier, choices.tiers, made, over)
 
 
 def passes(graph: Graph, choices: Choices, plan: Plan) -> Passes:
@@ -132,7 +137,12 @@ def passes(graph: Graph, choices: Choices, plan: Plan) -> Passes:
 
 
 def _planned(
-    graph: Graph, machine: Machine, choices: Choices, tiers: Mapping[int, str], numbers: Iterator[int]
+    graph: Graph,
+    machine: Machine,
+    choices: Choices,
+    tiers: Mapping[int, str],
+    in_place: frozenset[int],
+    numbers: Iterator[int],
 ) -> Plan:
     """The plan of a graph, and of the bodies inside of it; its kernels are numbered in the order of the text."""
     steps: list[Step] = []
@@ -140,12 +150,12 @@ def _planned(
     for stretch in _stretches(graph):
         if isinstance(stretch, Node):
             assert isinstance(stretch.op, Region)
-            plans = tuple(_planned(body, machine, choices, tiers, numbers) for body in stretch.op.bodies)
+            plans = tuple(_planned(body, machine, choices, tiers, in_place, numbers) for body in stretch.op.bodies)
             steps.append(PlannedRegion(stretch, plans))
             there |= set(stretch.results)
             continue
         within = replace(choices, fusion=_cuts_within(stretch, choices.fusion))
-        planner = Planner(stretch, machine, within, tiers)
+        planner = Planner(stretch, machine, within, tiers, in_place & set(stretch.types))
         kernels = tuple(planner.planned(group) for group in planner.groups())
         there |= planner.in_memory(kernels)
         steps += [replace(k, kernel=replace(k.kernel, name=f"{next(numbers)}: {k.kernel.name}")) for k in kernels]

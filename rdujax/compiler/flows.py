@@ -18,7 +18,7 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from rdujax.graph.graph import Graph
-from rdujax.graph.kernel import Stage
+from rdujax.graph.kernel import Read, Stage
 from rdujax.graph.plan import MemoryStream, PlannedKernel
 from rdujax.ledger.numbers import ceil_div
 from rdujax.machines.machine import Machine
@@ -125,8 +125,7 @@ def flows(graph: Graph, planned: PlannedKernel, units: Units[Unit], machine: Mac
         agcus, pmus = units.agcus[stream.units], units.pmus[buffer_of(planned, stream)]
         ends = ((pmus, Port.PMU), (agcus, Port.AGCU)) if stream.is_store else ((agcus, Port.AGCU), (pmus, Port.PMU))
         found.append(_spread(stream.label, *ends, _vectors(stream.total_bytes, len(ends[1][0]), vector_bytes)))
-        fetch = None if stream.is_store else planned.kernel.fetched.get(stream.value)
-        for place in fetch.places if fetch is not None else ():
+        for place in _places(planned, stream):
             buffer = buffers[place.value]
             name, packets = f"{buffer.label} -> {stream.label}", _vectors(buffer.tile_bytes, len(agcus), vector_bytes)
             found.append(_spread(name, (units.pmus[buffer.label], Port.PMU), (agcus, Port.AGCU), packets * turns))
@@ -161,6 +160,12 @@ def flows(graph: Graph, planned: PlannedKernel, units: Units[Unit], machine: Mac
         name = f"{stage.label} -> {result.label}"
         found.append(_spread(name, (pcus, Port.PCU), (units.pmus[result.label], Port.PMU), packets))
     return found
+
+
+def _places(planned: PlannedKernel, stream: MemoryStream) -> tuple[Read, ...]:
+    """What tells the AGCUs of a stream where to read or write."""
+    each = planned.kernel.writes if stream.is_store else planned.kernel.fetches
+    return next((one.places for one in each if one.value == stream.value), ())
 
 
 def buffer_of(planned: PlannedKernel, stream: MemoryStream) -> str:

@@ -8,12 +8,13 @@ Tilings and the cut into kernels depend on the tiers, and what is moved depends 
 until the assignment that its plan asks for is the one that it was made with. From the third round on, what has gone
 stays, so that this ends. A program that fits is planned once.
 
-Not modelled: alignment of addresses; arguments given away by the caller; copies between tiers while a program runs.
+Not modelled: alignment of addresses; copies between tiers while a program runs.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import count
+from types import MappingProxyType
 
 import numpy as np
 
@@ -36,13 +37,21 @@ ROWS = 20  # of the table of symbols in a refusal
 Make = Callable[[Mapping[int, str]], Plan]  # the plan with these tiers, by value
 
 
-def planned(graph: Graph, machine: Machine, tier: str, pins: Mapping[str, str], make: Make) -> Plan:
+def planned(
+    graph: Graph,
+    machine: Machine,
+    tier: str,
+    pins: Mapping[str, str],
+    make: Make,
+    overwritten: Mapping[int, int] = MappingProxyType({}),
+) -> Plan:
     """The plan whose tiers are those that it asks for, with its memory assigned.
 
-    tier: where everything rests, or "auto". pins: tiers by label (see `pinned`). Raises CapacityError where a tier is
-    full, UnknownNameError for labels and tiers that do not exist, ArgumentError for pins that contradict one another.
+    tier: where everything rests, or "auto". pins: tiers by label (see `pinned`). overwritten: values that take the
+    place of others. Raises CapacityError where a tier is full, UnknownNameError for labels and tiers that do not exist,
+    ArgumentError for pins that contradict one another.
     """
-    groups = tied(graph)
+    groups = tied(graph, overwritten)
     fixed = pinned(graph, groups, pins)
     home = HOME if tier == AUTO else tier
     spilled: frozenset[int] = frozenset()

@@ -114,7 +114,7 @@ def _kernel(graph: Graph, planned: PlannedKernel, level: Level) -> Iterator[str]
         units = f" on {share}" if level in PLACED else ""
         yield f"  stage %{stage.result} = {stage.op} ({', '.join(map(str, stage.reads))}){units}  # {stage.label}"
     for write in kernel.writes:
-        yield f"  store %{write.value} <- {write.read}"
+        yield f"  store {write}"
     if level in PLACED:
         for b in planned.buffers:
             yield f"  buffer of %{b.value}: {b.depth} x {b.tile_bytes} bytes of {b.fmt} on {counted(b.pmus, 'PMU')}"

@@ -44,9 +44,16 @@ class Choices(Protocol):
 
 
 class Planner:
-    """Plans the groups of one graph on one machine."""
+    """Plans the groups of one graph on one machine.
 
-    def __init__(self, graph: Graph, machine: Machine, choices: Choices, tiers: Mapping[int, str]):
+    tiers: where each value rests. in_place: results of updates that take the place of an operand there.
+    """
+
+    def __init__(
+        self, graph: Graph, machine: Machine, choices: Choices, tiers: Mapping[int, str],
+        in_place: frozenset[int] = frozenset(),
+    ):  # fmt: skip
+        self.in_place = in_place
         self.graph, self.machine, self.choices = graph, machine, choices
         self.tiers = {value: tiers[value] for value in graph.types}
         self.allocator = Allocator(graph, machine, self.tiers)
@@ -67,7 +74,7 @@ class Planner:
             return fuse.primitives(self.graph)
         if fusion == "none":
             return fuse.operators(self.graph, self._cycles, self.launch_cycles)
-        bounds = Bounds(self.graph, self.machine, self.tiers, self.launch_cycles)
+        bounds = Bounds(self.graph, self.machine, self.tiers, self.launch_cycles, self.in_place)
         if fusion == "greedy":
             parts = fuse.greedy(self.graph, self.cost, bounds.from_node)
         else:
@@ -122,10 +129,12 @@ class Planner:
 
     @cached_property
     def _alike(self) -> Alike:
-        return Alike(self.graph, self.tiers)
+        return Alike(self.graph, self.tiers, self.in_place)
 
     def _new(self, group: Sequence[Node], key: tuple[int, ...]) -> PlannedKernel:
-        kernel = form(self.graph, group, _kernel_name(group), self._materialised(group), self.machine.agcu)
+        kernel = form(
+            self.graph, group, _kernel_name(group), self._materialised(group), self.machine.agcu, self.in_place
+        )
         try:
             return tile(self.allocator, kernel, self._wide(kernel))
         except CapacityError as error:

@@ -12,7 +12,7 @@ import numpy as np
 from rdujax.base import compat
 from rdujax.base.errors import ArgumentError, ConcretenessError, FormatError, ShapeError, describe, unknown
 from rdujax.compiler import driver, fuse
-from rdujax.compiler.arguments import check_argument, other_structure
+from rdujax.compiler.arguments import check_argument, leaves_of, other_structure
 from rdujax.compiler.driver import CHOICES, Choices
 from rdujax.compiler.floorplan import Floorplan, floorplan
 from rdujax.compiler.passes import Passes
@@ -173,7 +173,7 @@ class Program:
             if given not in CHOICES:
                 raise unknown("choice", given, (*CHOICES, "machine"))
         new = replace(self.choices, **choices)
-        return Program(self.traced, driver.plan(self.traced.graph, machine, new), machine, new, self.name)
+        return _planned(self.traced, machine, new, self.name)
 
     def passes(self) -> Passes:
         """What every pass of the compiler made of the program: texts before and after, printed as differences."""
@@ -251,6 +251,7 @@ def compile(  # noqa: A001  (the name that the field uses)
     k_splits: int | Mapping[str, int] = 1,
     tier: str = "auto",
     tiers: Mapping[str, str] | None = None,
+    donate_argnums: int | Sequence[int] = (),
 ) -> Program:
     """Compiles a JAX function for an RDU.
 
@@ -265,18 +266,27 @@ def compile(  # noqa: A001  (the name that the field uses)
     tier: where values rest: "auto" (in HBM; where that is full, what is moved least rests in DDR), "hbm", "ddr" or
     "host". tiers: that of single values by label; `{"params...": "ddr"}` is of all whose label begins so.
     stage_buffer_format, k_splits: the two choices that change bits; `validate` shows which bits and why.
+    donate_argnums: arguments of the program, by number, that the caller needs no more, as of `jax.jit`: their memory is
+    free once they have been read, and an update of one (`dynamic_update_slice`, `x.at[...].set`) that nothing else
+    reads writes what is new where it lies. It is said of the machine's memory: the caller's own arrays stay valid.
 
     Raises UnsupportedError for a primitive without a rule, FormatError, ShapeError, CapacityError, UnknownNameError.
     """
     machine = named(machine)
-    choices = Choices(fusion, orchestration, stage_buffer_format, k_splits, tier, dict(tiers or {}))
+    given = donate_argnums if isinstance(donate_argnums, Sequence) else (donate_argnums,)
+    choices = Choices(fusion, orchestration, stage_buffer_format, k_splits, tier, dict(tiers or {}), tuple(given))
     if isinstance(fn, Program | Kernel):
         raise ArgumentError(
             describe("a program to be compiled again", given=fn.name, do="program.replace(...) compiles it otherwise")
         )
     fn, args = as_function(fn, args)
-    traced = trace(fn, args)
-    return Program(traced, driver.plan(traced.graph, machine, choices), machine, choices, _name(fn))
+    return _planned(trace(fn, args), machine, choices, _name(fn))
+
+
+def _planned(traced: Traced, machine: Machine, choices: Choices, name: str) -> Program:
+    inputs = traced.graph.inputs
+    given_away = frozenset(inputs[i] for i in leaves_of(traced.in_tree, choices.donate_argnums, name))
+    return Program(traced, driver.plan(traced.graph, machine, choices, given_away), machine, choices, name)
 
 
 @dataclass(frozen=True)

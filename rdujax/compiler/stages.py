@@ -2,8 +2,8 @@
 
 Access patterns become the read side of a stage buffer, and chains of element-wise operations with one reader become
 one stage. What is a slice of a value that rests in memory, at a fixed, a computed or a looked-up place, is loaded by
-itself where that moves fewer bytes. None of it changes a bit: patterns move values, and every instruction of a chain
-still rounds to its format.
+itself where that moves fewer bytes; an update whose result takes the place of its operand writes what is new and no
+more. None of it changes a bit: patterns move values, and every instruction of a chain still rounds to its format.
 """
 
 from collections import defaultdict
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from heapq import heappop, heappush
 
 from rdujax.graph.graph import NO_PINS, Graph, Node
-from rdujax.graph.kernel import Fetch, Kernel, Read, Stage, Write
+from rdujax.graph.kernel import Fetch, Kernel, Read, Stage, Update, Write
 from rdujax.ops.map import Map
 from rdujax.ops.move import Move
 from rdujax.ops.on_buffers import OnBuffers
@@ -22,11 +22,22 @@ from rdujax.units.pcu.expression import compose, share
 VIEWS = (Reshape, Slice, Detach)  # patterns that leave what they deliver in the order in which it rests
 
 
-def form(graph: Graph, nodes: Sequence[Node], name: str, materialised: frozenset[int], config: agcu.Config) -> Kernel:
-    """The kernel that computes `nodes`; `materialised` are the values that it must leave in memory."""
+def form(
+    graph: Graph,
+    nodes: Sequence[Node],
+    name: str,
+    materialised: frozenset[int],
+    config: agcu.Config,
+    in_place: frozenset[int] = frozenset(),
+) -> Kernel:
+    """The kernel that computes `nodes`.
+
+    materialised: the values that it must leave in memory. in_place: results of updates that take the place of their
+    first operand there (see `graph/inplace.py`).
+    """
     whole: set[int] = set()
     while True:
-        formed = _Formed(graph, nodes, materialised, config, whole)
+        formed = _Formed(graph, nodes, materialised, config, in_place, whole)
         dear = formed.dear()
         if not dear:
             return formed.kernel(name)
@@ -37,10 +48,17 @@ class _Formed:
     """The nodes of one kernel as stages and loads. whole: values of which no part is loaded by itself."""
 
     def __init__(
-        self, graph: Graph, nodes: Sequence[Node], materialised: frozenset[int], config: agcu.Config, whole: set[int]
+        self,
+        graph: Graph,
+        nodes: Sequence[Node],
+        materialised: frozenset[int],
+        config: agcu.Config,
+        in_place: frozenset[int],
+        whole: set[int],
     ):
         self.graph, self.nodes, self.config, self.whole = graph, nodes, config, whole
         self.inside = {node.result for node in nodes}
+        self.updates: dict[int, Write] = {}
         self.reads: dict[int, Read] = {}  # of a value that is an access pattern away from what is really there
         self.parts: dict[int, Fetch] = {}  # what may be loaded by itself
         stages = []
@@ -52,10 +70,14 @@ class _Formed:
             elif isinstance(node.op, Move):
                 self.reads[node.result] = Read(operands[0].value, (*operands[0].chain, node.op.access))
             else:
+                if node.result in in_place:
+                    self._update(node, operands)
                 stages.append(Stage(node.label, node.op, operands, node.result, (node.label,), node.pins))  # type: ignore[arg-type]
-        self.writes = tuple(Write(v, self._resolved(v)) for v in sorted(materialised & self.inside))
-        places = {place.value for part in self.parts.values() for place in part.places}
-        self.stages = _chain(stages, {w.read.value for w in self.writes} | places)
+        written = sorted(materialised & self.inside | self.updates.keys())
+        self.writes = tuple(self.updates.get(v) or Write(v, self._resolved(v)) for v in written)
+        kept = {read.value for write in self.writes for read in (write.read, *write.places)}
+        kept |= {place.value for part in self.parts.values() for place in part.places}
+        self.stages = _chain(self._needed(stages, kept), kept)
         self.loads = self._loads()
 
     def kernel(self, name: str) -> Kernel:
@@ -102,13 +124,37 @@ class _Formed:
         small = agcu.small_slice_bytes(self.config, size_bytes)
         return Fetch(node.result, read, node.op, tuple(operands[1:]), small)
 
+    def _update(self, node: Node, operands: Sequence[Read]) -> None:
+        """Notes what an update writes, if the value whose place its result takes is in memory, and whole."""
+        assert isinstance(node.op, OnBuffers)
+        at = node.op.update_at(len(operands))
+        over = operands[0]
+        if at is None or over.chain or (over.value in self.inside and over.value not in self.updates):
+            return
+        types = self.graph.types_of(node.operands)
+        small = agcu.small_slice_bytes(self.config, node.op.updated_bytes(*types))
+        places = tuple(operands[i] for i in at[1])
+        self.updates[node.result] = Write(node.result, operands[at[0]], Update(over.value, node.op, places, small))
+
+    def _needed(self, stages: list[Stage], kept: set[int]) -> list[Stage]:
+        """The stages without updates that only memory needs, which has them without a stage."""
+        read = kept | {part.read.value for part in self.parts.values()}
+        found = []
+        for stage in reversed(stages):
+            if stage.result in self.updates and stage.result not in read:
+                continue
+            read |= {r.value for r in stage.reads}
+            found.append(stage)
+        return found[::-1]
+
     def _charged_bytes(self, part: Fetch) -> int:
         return agcu.charged_bytes(self.config, self.graph.types[part.value].size_bytes, part.slice_bytes)
 
     def _loads(self) -> tuple[int, ...]:
         """All that is read and not computed, what says where a part begins included."""
         computed = {stage.result for stage in self.stages}
-        waiting = [r.value for s in self.stages for r in s.reads] + [w.read.value for w in self.writes]
+        waiting = [r.value for s in self.stages for r in s.reads]
+        waiting += [read.value for w in self.writes for read in (w.read, *w.places)]
         found: dict[int, None] = {}
         while waiting:
             new = list(dict.fromkeys(v for v in waiting if v not in computed and v not in found))

@@ -106,7 +106,7 @@ def _streaming_by(graph: Graph, kernel: Kernel, bare: Tiling, length: int) -> tu
     """One inner loop for every stage through which a large load can stream, in slices of about `length`."""
     types = graph.types
     reads = [read.value for stage in kernel.stages for read in stage.reads] + [w.read.value for w in kernel.writes]
-    reads += [place.value for fetch in kernel.fetches for place in fetch.places]
+    reads += [place.value for each in (*kernel.fetches, *kernel.writes) for place in each.places]
     uncut = {fetch.value for fetch in kernel.fetches if fetch.slice_bytes}
     total = sum(types[v].size_bytes for v in kernel.loads)
     large = {

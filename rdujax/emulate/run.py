@@ -14,8 +14,8 @@ import numpy as np
 from rdujax.emulate.exchanges import run_exchange
 from rdujax.emulate.regions import Mode, Result, run_region
 from rdujax.graph.graph import Graph
-from rdujax.graph.kernel import Fetch, Read, Stage
-from rdujax.graph.plan import Plan, PlannedKernel, Tiling
+from rdujax.graph.kernel import Fetch, Read, Stage, Write
+from rdujax.graph.plan import Plan, PlannedKernel, Tiling, layout_of, stored
 from rdujax.ledger.counts import Counts
 from rdujax.machines.machine import Machine
 from rdujax.numerics import convert
@@ -87,15 +87,35 @@ class _Kernel:
                 self._fetch(kernel.fetched[step], memory)
             else:
                 self._load(step, memory[step])
-        written = {}
+        written: dict[int, jax.Array] = {}
         for write in kernel.writes:
-            stream = self._read(write.read, self._layout(write.value), self.graph.types[write.value].fmt)
-            if self.tally:
-                self._count(pmu.read(stream.layout, self.planned.held(self.graph, write.read.value), self.how))
-            tier = self.plan.tiers[write.value]
-            written[write.value], counts = agcu.store(self.agcu, stream, tier, self.how, self.tally)
-            self._count(counts)
+            written[write.value] = self._store(write, {**memory, **written})
         return written
+
+    def _store(self, write: Write, memory: Mapping[int, jax.Array]) -> jax.Array:
+        """What is in memory after a write: what was stored, or what was there with a part of it overwritten."""
+        shape = write.kind(self.graph).shape
+        layout = layouts.whole(shape) if self.how == "whole" else stored(self.graph, self.planned.tiling, write)
+        stream = self._read(write.read, layout, self.graph.types[write.value].fmt)
+        self._count_read(write.read.value, layout)
+        moved, counts = agcu.store(
+            self.agcu, stream, self.plan.tiers[write.value], self.how, self.tally, slice_bytes=write.slice_bytes
+        )
+        self._count(counts)
+        if write.update is None:
+            return moved
+        places = []
+        for place in write.places:
+            whole = layouts.whole(place.shape(self.graph))
+            places.append(untile(self._read(place, whole, self.graph.types[place.value].fmt)))
+            self._count_read(place.value, whole)
+        fmt, over = self.graph.types[write.value].fmt, memory[write.update.over]
+        return write.update.op.tile(fmt, *write.operands(over, moved, places))  # type: ignore[attr-defined]
+
+    def _count_read(self, value: int, layout: Layout) -> None:
+        """Counts the bytes of a buffer that AGCUs read, once."""
+        if self.tally:
+            self._count(pmu.read(layout, self.planned.held(self.graph, value), self.how))
 
     def _load(self, value: int, carriers: jax.Array, slice_bytes: int = 0) -> None:
         tier = self.plan.tiers[self.planned.kernel.source(value)]
@@ -168,13 +188,6 @@ class _Kernel:
     def _count(self, counts: Counts) -> None:
         if self.tally:
             self.counted.append(counts)
-
-
-def layout_of(tiling: Tiling, value: int, shape: tuple[int, ...]) -> Layout:
-    """The layout of a value in a kernel: cut along the loops that it walks, tiles in the order of the nest."""
-    walked = [axis for loop in tiling.nest(value) for v, axis in sorted(loop.members) if v == value]
-    order = [axis for axis in range(len(shape)) if axis not in walked] + walked
-    return Layout(shape, tiling.tile(value, shape), tuple(order))
 
 
 def visits(tiling: Tiling, value: int, layout: Layout) -> np.ndarray:

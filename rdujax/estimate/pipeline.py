@@ -90,9 +90,13 @@ def _edges(planned: PlannedKernel) -> list[timing.Edge]:
     depths = {b.value: b.depth for b in planned.buffers}
     found = {(r.value, s.label): tiling.slices(s.result) for s in planned.kernel.stages for r in s.reads}
     stores = {s.value: s.label for s in planned.streams if s.is_store}
-    found |= {(w.read.value, stores[w.value]): 1 for w in planned.kernel.writes}
+    found |= {(r.value, stores[w.value]): 1 for w in planned.kernel.writes for r in (w.read, *w.places)}
     found |= {(p.value, source[f.value]): tiling.slices(f.value) for f in planned.kernel.fetches for p in f.places}
-    edges = []
+    edges = [  # of two updates of one array, the later one comes later
+        timing.Edge(stores[w.update.over], stores[w.value], 2)
+        for w in planned.kernel.writes
+        if w.update is not None and w.update.over in stores
+    ]
     for (value, reader), turns in sorted(found.items()):
         slices = tiling.slices(value)
         if slices > 1 and value in planned.kernel.loads:  # slice by slice into the one stage that it has
@@ -120,19 +124,28 @@ def queues(planned: PlannedKernel) -> dict[str, list[MemoryStream]]:
     Of the loads of one stage, that which streams by comes last: before it, the stage has everything else; and what says
     where another one lies comes before that.
     """
-    needed, made = _first_readers(planned), {s.result: i for i, s in enumerate(planned.kernel.stages)}
+    needed, made = _first_readers(planned), _when_made(planned)
     order = {step: i for i, step in enumerate(planned.kernel.in_order) if isinstance(step, int)}
-    source = {w.value: w.read.value for w in planned.kernel.writes}
 
     def place(stream: MemoryStream) -> tuple[bool, int, bool, int]:
         if stream.is_store:
-            return True, made.get(source[stream.value], -1), False, 0
+            return True, made[stream.value], False, 0
         return False, needed[stream.value], planned.tiling.slices(stream.value) > 1, order[stream.value]
 
     found: dict[str, list[MemoryStream]] = {}
     for stream in sorted(planned.streams, key=place):
         found.setdefault(stream.tier, []).append(stream)
     return found
+
+
+def _when_made(planned: PlannedKernel) -> dict[int, int]:
+    """For every value that is written, the position of the last stage that it waits for; -1 where it is a copy."""
+    stages = {s.result: i for i, s in enumerate(planned.kernel.stages)}
+    made: dict[int, int] = {}
+    for w in planned.kernel.writes:  # an update comes after the one that it overwrites
+        before = -1 if w.update is None else made.get(w.update.over, -1)
+        made[w.value] = max(before, *(stages.get(r.value, -1) for r in (w.read, *w.places)))
+    return made
 
 
 def _first_readers(planned: PlannedKernel) -> dict[int, int]:
@@ -238,10 +251,10 @@ def _in_turn_cycles(graph: Graph, planned: PlannedKernel, machine: Machine, dept
             ends[stage.result], free[own.tier] = _streamed_by(ready, begin, cycles, each, n, slots)
             load(i)
     load(len(works))
-    source = {w.value: w.read.value for w in planned.kernel.writes}
+    needs = {w.value: [r.value for r in (w.read, *w.places)] for w in planned.kernel.writes}
     for tier, streams in queues(planned).items():
         for store in (s for s in streams if s.is_store):
-            free[tier] = maximum(free[tier], ends[source[store.value]]) + _alone(store, 1, machine)
+            free[tier] = maximum(free[tier], *(ends[v] for v in needs[store.value])) + _alone(store, 1, machine)
     return maximum(*ends.values(), *free.values())
 
 

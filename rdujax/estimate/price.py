@@ -6,6 +6,7 @@ with derivatives (the closed form of the pipeline: fill and turns of the slowest
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from math import prod
 from typing import Any
 
 import jax.numpy as jnp
@@ -16,7 +17,7 @@ from rdujax.estimate.pipeline import estimated_cycles, pipeline_of
 from rdujax.graph.graph import Graph, Node
 from rdujax.graph.kernel import Fetch
 from rdujax.graph.launches import Course, Exchanges, Launches, exchanges, launches
-from rdujax.graph.plan import Plan, PlannedKernel
+from rdujax.graph.plan import Plan, PlannedKernel, layout_of, stored
 from rdujax.ledger.cost import Cost
 from rdujax.ledger.counts import Counts
 from rdujax.ledger.makespan import critical_path_cycles, makespan_cycles
@@ -270,14 +271,13 @@ def _predict_memory(plan: Plan, node: Node, machine: Machine) -> Counts:
 def _predict_kernel(plan: Plan, planned: PlannedKernel, machine: Machine) -> Counts:
     graph, counts = plan.graph, Counts()
     for stream in planned.streams:
-        kind = graph.types[stream.value]
-        side = "written" if stream.is_store else "read"
-        sweeps = 1 if stream.is_store else planned.tiling.sweeps(stream.value)
-        layout = tiled(kind.shape, planned.tiling.tile(stream.value, kind.shape))
-        fetch = None if stream.is_store else planned.kernel.fetched.get(stream.value)
+        if stream.is_store:
+            continue
+        kind, sweeps = graph.types[stream.value], planned.tiling.sweeps(stream.value)
+        layout, counter = layout_of(planned.tiling, stream.value, kind.shape), f"{stream.tier}.read_bytes"
+        fetch = planned.kernel.fetched.get(stream.value)
         small = 0 if fetch is None else fetch.slice_bytes
-        moved = agcu.predict(machine.agcu, layout, kind.fmt, f"{stream.tier}.{side}_bytes", sweeps, slice_bytes=small)
-        counts = counts + moved
+        counts = counts + agcu.predict(machine.agcu, layout, kind.fmt, counter, sweeps, slice_bytes=small)
         if fetch is not None:
             counts = counts + _predict_places(graph, planned, fetch) * sweeps
     for stage in planned.kernel.stages:
@@ -291,9 +291,16 @@ def _predict_kernel(plan: Plan, planned: PlannedKernel, machine: Machine) -> Cou
         for read, operand, axes in zip(stage.reads, operands, walks, strict=True):
             width = planned.held(graph, read.value).width_bytes
             counts = counts + Counts({"pmu.read_bytes": operand.elements * visits(axes, grid) * width})
+    tiers = {s.value: s.tier for s in planned.streams if s.is_store}
     for write in planned.kernel.writes:
-        elements = graph.types[write.value].elements
+        layout, counter = stored(graph, planned.tiling, write), f"{tiers[write.value]}.written_bytes"
+        fmt, small = graph.types[write.value].fmt, write.slice_bytes
+        counts = counts + agcu.predict(machine.agcu, layout, fmt, counter, slice_bytes=small)
+        elements = write.kind(graph).elements
         counts = counts + Counts({"pmu.read_bytes": elements * planned.held(graph, write.read.value).width_bytes})
+        for place in write.places:
+            elements, held = prod(place.shape(graph)), planned.held(graph, place.value)
+            counts = counts + Counts({"pmu.read_bytes": elements * held.width_bytes})
     return counts
 
 

@@ -1,9 +1,10 @@
 """A kernel as data: what it loads, its stages in order, what it writes; no decision yet about units or tiles."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from rdujax.graph.graph import NO_PINS, Graph, Node, Pins
+from rdujax.graph.graph import NO_PINS, Graph, Node, Pins, T
 from rdujax.ops.op import TensorType, Work
 from rdujax.streams.access import Access, Axes, chain_shape
 
@@ -72,11 +73,73 @@ class Fetch:
 
 
 @dataclass(frozen=True)
+class Update:
+    """Where a write goes that is only a part of its value: over a part of what rests in memory.
+
+    over: the value whose place it takes, the rest of which stays as it is. op: the kind of work that overwrites, and
+    places: the buffers that say where. slice_bytes: as of a `Fetch`.
+    """
+
+    over: int
+    op: Work
+    places: tuple[Read, ...] = ()
+    slice_bytes: int = 0
+
+
+@dataclass(frozen=True)
 class Write:
-    """A value that a kernel leaves in memory, and what it is read from."""
+    """A value that a kernel leaves in memory, and what it is read from: all of it, or what an update writes."""
 
     value: int
     read: Read
+    update: Update | None = None
+
+    @property
+    def places(self) -> tuple[Read, ...]:
+        """What says where it goes; nothing where it is a whole value."""
+        return () if self.update is None else self.update.places
+
+    @property
+    def slice_bytes(self) -> int:
+        """See `Update`; 0 for a whole value."""
+        return 0 if self.update is None else self.update.slice_bytes
+
+    @property
+    def walking(self) -> int:
+        """The value that walks along the loops of its kernel: what an update writes has no axis of its own."""
+        return self.value if self.update is None else self.read.value
+
+    def kind(self, graph: Graph) -> TensorType:
+        """The type of what is written."""
+        return TensorType(self.read.shape(graph), graph.types[self.read.value].fmt)
+
+    def is_whole_along(self, graph: Graph, axis: int) -> bool:
+        """Whether no tile cuts an axis of what an update writes.
+
+        Small slices are whole. Slices at an array of places are written one after the other, for two may meet: only
+        the axes that all of them have whole can be cut without a change of their order.
+        """
+        if self.update is None:
+            return False
+        over, places = graph.types[self.update.over].shape, [place.shape(graph) for place in self.places]
+        shapes = self.operands(over, self.read.shape(graph), places)
+        slices, _ = self.update.op.update_at(len(shapes))  # type: ignore[attr-defined]
+        in_order = any(places) and self.update.op.walks(*shapes)[slices][axis] is None
+        return bool(self.update.slice_bytes) or in_order
+
+    def operands(self, over: T, written: T, places: Sequence[T]) -> list[T]:
+        """What the operation of an update takes, in its order."""
+        assert self.update is not None
+        count = 2 + len(places)
+        slices, where = self.update.op.update_at(count)  # type: ignore[attr-defined]
+        found = {0: over, slices: written} | dict(zip(where, places, strict=True))
+        return [found[i] for i in range(count)]
+
+    def __str__(self) -> str:
+        if self.update is None:
+            return f"%{self.value} <- {self.read}"
+        places = "".join(f", {place}" for place in self.places)
+        return f"%{self.value} <- {self.read} over a part of %{self.update.over}, {self.update.op}{places}"
 
 
 @dataclass(frozen=True)
@@ -102,6 +165,11 @@ class Kernel:
         """What a load reads of memory: the value itself, or what it is a part of."""
         fetch = self.fetched.get(value)
         return value if fetch is None else fetch.read.value
+
+    @cached_property
+    def overwritten(self) -> dict[int, int]:
+        """For every value that it writes in the place of another: which."""
+        return {write.value: write.update.over for write in self.writes if write.update is not None}
 
     @cached_property
     def sources(self) -> tuple[int, ...]:
@@ -136,7 +204,7 @@ def text(kernel: Kernel) -> str:
     lines = [f"kernel {kernel.name}", *(load_text(kernel, v) for v in kernel.loads)]
     for s in kernel.stages:
         lines.append(f"  stage %{s.result} = {s.op} ({', '.join(map(str, s.reads))})  # {s.label}")
-    return "\n".join([*lines, *(f"  store %{w.value} <- {w.read}" for w in kernel.writes)])
+    return "\n".join([*lines, *(f"  store {w}" for w in kernel.writes)])
 
 
 def load_text(kernel: Kernel, value: int) -> str:

@@ -1,7 +1,7 @@
 """The grammar of a plan: what the compiler may hand to those who run and price it.
 
-    memory    a step reads what is there: inputs, constants, what steps before it left; every value there has a tier,
-              and values with a tier are there
+    memory    a step reads what is there: inputs, constants, what steps before it left and none overwrote; every value
+              there has a tier, and values with a tier are there
     kernels   every node is computed by a kernel that has it, each stage reads loads and results of stages before it,
               as do loads that look up their place, and gives the type that its operation infers; writes deliver the
               type of what they write
@@ -14,11 +14,11 @@ A break of it would be a mistake of the compiler and not of its user.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from rdujax.base.errors import ArgumentError, describe
 from rdujax.graph.graph import Graph
-from rdujax.graph.kernel import Fetch, Kernel, Read, Stage
+from rdujax.graph.kernel import Fetch, Kernel, Read, Stage, Write
 from rdujax.graph.plan import Loop, Plan, PlannedKernel, PlannedRegion
 from rdujax.numerics.formats import BF16
 from rdujax.ops.move import Move
@@ -29,8 +29,12 @@ from rdujax.units.memory import TIERS
 
 def check(plan: Plan) -> None:
     """Raises ArgumentError for a plan, or one of a body inside of it, that breaks the grammar."""
+    _check(plan, plan.given_away)
+
+
+def _check(plan: Plan, given_away: Collection[int]) -> None:
     graph = plan.graph
-    there = {*graph.inputs, *graph.constants}
+    there, gone = {*graph.inputs, *graph.constants}, set()
     computed: Counter[int] = Counter()
     _refuse("tiers that do not exist", sorted(set(plan.tiers.values()) - set(TIERS)))
     for step in plan.steps:
@@ -38,12 +42,17 @@ def check(plan: Plan) -> None:
             _check_region(step, there)
             there |= set(step.node.results)
             computed.update(step.node.results)
-            continue
-        _check_kernel(plan, step, there)
-        there |= {write.value for write in step.kernel.writes}
-        computed.update(node.result for node in step.kernel.nodes)
+            taken = set(step.overwritten.values())
+        else:
+            _check_kernel(plan, step, there)
+            there |= {write.value for write in step.kernel.writes}
+            computed.update(node.result for node in step.kernel.nodes)
+            taken = set(step.kernel.overwritten.values())
+        there -= taken
+        gone |= taken
+        _refuse("arguments that are overwritten", sorted(taken & {*graph.inputs, *graph.constants} - {*given_away}))
     _refuse("outputs that no step leaves in memory", sorted(set(graph.outputs) - there))
-    _refuse("values in memory without a tier, or with one and not there", sorted(there ^ plan.tiers.keys()))
+    _refuse("values in memory without a tier, or with one and not there", sorted((there | gone) ^ plan.tiers.keys()))
     # Operator by operator, a view is a part of every kernel that reads through it, or of none where nothing does.
     once = {v for node in graph.nodes if not (isinstance(node.op, Move) and node.op.is_view) for v in node.results}
     _refuse("nodes that are not computed once", sorted(v for v in once if computed[v] != 1))
@@ -54,7 +63,7 @@ def _check_region(step: PlannedRegion, there: set[int]) -> None:
     if [plan.graph for plan in step.plans] != list(step.op.bodies):
         raise ArgumentError(describe("a region whose plans are not those of its bodies", given=step.node.label))
     for plan in step.plans:
-        check(plan)
+        _check(plan, plan.graph.inputs)  # what may be done to them is decided outside
 
 
 def _check_kernel(plan: Plan, planned: PlannedKernel, there: set[int]) -> None:
@@ -79,9 +88,15 @@ def _check_kernel(plan: Plan, planned: PlannedKernel, there: set[int]) -> None:
                 )
             )
         known.add(stage.result)
-    _refuse("writes of what is not there", _unknown([write.read for write in kernel.writes], known), where)
+    reads = [read for write in kernel.writes for read in (write.read, *write.places)]
+    _refuse("writes of what is not there", _unknown(reads, known), where)
+    taken = [v for v in kernel.overwritten.values() if v not in kernel.overwritten]
+    _refuse("what is overwritten is not in memory, or is read as it was", sorted(set(taken) - there), where)
     for write in kernel.writes:
-        delivered = TensorType(write.read.shape(graph), graph.types[write.read.value].fmt)
+        delivered = write.kind(graph)
+        if write.update is not None:
+            over, places = graph.types[write.update.over], [_type_of(graph, place) for place in write.places]
+            delivered = write.update.op.infer(*write.operands(over, delivered, places))
         if delivered != graph.types[write.value]:
             raise ArgumentError(
                 describe("a write of another type", given=delivered, allowed=graph.types[write.value], where=where)
@@ -113,15 +128,14 @@ def _check_tiling(graph: Graph, planned: PlannedKernel, where: str) -> None:
         _refuse(f"axes that are not {loop.length} long", wrong, where)
         if len(axes) != len(loop.members) or not 1 <= loop.tile <= loop.length:
             raise ArgumentError(describe("a loop along two axes of one value, or in no tiles", given=loop, where=where))
-        results = made | {write.value for write in kernel.writes}
+        results = made | {write.walking for write in kernel.writes}
         _refuse("results that a loop does not walk", sorted(results - axes.keys()), where)
         for stage in kernel.stages:
             _check_stage(graph, stage, loop, axes, made, where)
         for fetch in kernel.fetches:
             _check_places(graph, fetch, loop, axes, made, where)
         for write in kernel.writes:
-            _check_read(graph, write.read, tuple(range(len(graph.types[write.value].shape))), axes[write.value], axes,
-                        write.read.value in made, where)  # fmt: skip
+            _check_write(graph, write, axes, made, where)
     for loop in planned.tiling.inner:
         _check_slices(graph, planned, loop, where)
     nest = (*planned.tiling.loops, *planned.tiling.inner)
@@ -145,6 +159,23 @@ def _check_stage(graph: Graph, stage: Stage, loop: Loop, axes: dict[int, int], m
     walks = stage.op.walks(*(read.shape(graph) for read in stage.reads))
     for read, along in zip(stage.reads, walks, strict=True):
         _check_read(graph, read, along, axes[stage.result], axes, read.value in made, f"{where}, stage {stage.label}")
+
+
+def _type_of(graph: Graph, read: Read) -> TensorType:
+    return TensorType(read.shape(graph), graph.types[read.value].fmt)
+
+
+def _check_write(graph: Graph, write: Write, axes: dict[int, int], made: set[int], where: str) -> None:
+    """Whether one turn writes what was made in it, and an update only where its parts may be written in any order."""
+    if write.update is None:
+        along = tuple(range(len(graph.types[write.value].shape)))
+        _check_read(graph, write.read, along, axes[write.value], axes, write.read.value in made, where)
+        return
+    delivered, merged = chain_axes(write.read.chain, graph.types[write.read.value].shape)
+    cut = axes[write.read.value]
+    whole = [i for i, axis in enumerate(delivered) if axis == cut and write.is_whole_along(graph, i)]
+    if cut in merged or cut not in delivered or whole or any(place.value in axes for place in write.places):
+        raise ArgumentError(describe("an update that is cut where its order matters", given=write, where=where))
 
 
 def _check_places(graph: Graph, fetch: Fetch, loop: Loop, axes: dict[int, int], made: set[int], where: str) -> None:

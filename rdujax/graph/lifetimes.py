@@ -12,12 +12,16 @@ ends. A kernel holds what it loads and what it writes for its whole moment. Then
                  its first value lies. Those of a `while` loop are kept as long as the result: it lies where the last
                  trip left it, and where no trip turned, it is the first value
     branches     only one of them runs: what lies in one may lie where another has its own
+    an update    whose result takes the place of its operand has no place of its own (see `inplace.py`), and neither has
+                 the carry, or the ys, that come of it
+    given away   an argument that nobody needs afterwards: from the beginning to the last that reads it
 
 Two places may share addresses where they have no moment in common.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from rdujax.base.errors import ArgumentError, describe
 from rdujax.graph.graph import Graph, Region
@@ -70,13 +74,15 @@ def lifetimes(plan: Plan) -> Lifetimes:
     return Lifetimes(tuple(walk.places), tuple(walk.kernels), walk.moved_bytes)
 
 
-def tied(graph: Graph) -> dict[int, int]:
+def tied(graph: Graph, overwritten: Mapping[int, int] = MappingProxyType({})) -> dict[int, int]:
     """Which values rest in one tier together: for every value, also of graphs inside, one that stands for all of them.
 
-    A body's inputs and outputs are tied to what they are, or are slices of, outside; a loop's carry to its first value.
+    A body's inputs and outputs are tied to what they are, or are slices of, outside; a loop's carry to its first value;
+    and what may take the place of another value to that. overwritten: see `inplace.py`.
     """
     parents: dict[int, int] = {}
     _tie(graph, parents)
+    _join(parents, list(overwritten), list(overwritten.values()))
     return {value: _end(parents, value) for value in sorted(parents)}
 
 
@@ -127,16 +133,17 @@ class _Walk:
     def body(self, plan: Plan, homes: Mapping[int, Place], times: int) -> None:
         """A whole plan. homes: the places of its outputs, where they have been chosen. times: how often it runs."""
         graph = plan.graph
+        homes = _from_the_first(plan, homes)
         self._next()
         for value in (*graph.inputs, *graph.constants):
             if value not in self.where:
-                self.where[value] = (self._place(graph, value, is_argument=True),)
+                self.where[value] = (self._place(graph, value, is_argument=value not in plan.given_away),)
             self._use(value)
         for step in plan.steps:
             if isinstance(step, PlannedKernel):
-                self._kernel(graph, step, homes, times)
+                self._kernel(plan, step, homes, times)
             else:
-                self._region(graph, step, homes, times)
+                self._region(plan, step, homes, times)
         self._next()
         for value in graph.outputs:
             self._use(value)
@@ -161,37 +168,41 @@ class _Walk:
         self.places.append(place)
         return place
 
-    def _made(self, graph: Graph, value: int, homes: Mapping[int, Place]) -> Place:
-        """The place of a value that is written: the one that was chosen for it, or a new one."""
-        place = homes.get(value) or self._place(graph, value)
+    def _made(self, plan: Plan, value: int, homes: Mapping[int, Place]) -> Place:
+        """The place of a value that is written: that of what it overwrites, the one that was chosen, or a new one."""
+        if value in plan.overwritten:
+            (place,) = self.where[plan.overwritten[value]]
+            self._use(plan.overwritten[value])
+        else:
+            place = homes.get(value) or self._place(plan.graph, value)
         self.where[value] = (place,)
         return place
 
-    def _kernel(self, graph: Graph, step: PlannedKernel, homes: Mapping[int, Place], times: int) -> None:
+    def _kernel(self, plan: Plan, step: PlannedKernel, homes: Mapping[int, Place], times: int) -> None:
         self._next(self.launched)
         self.launched += 1
         for value in step.kernel.sources:
             self._use(value)
         for write in step.kernel.writes:
-            self._made(graph, write.value, homes)
+            self._made(plan, write.value, homes)
             self._use(write.value)
         for stream in step.streams:
             value = stream.value if stream.is_store else step.kernel.source(stream.value)
             self.moved_bytes[value] = self.moved_bytes.get(value, 0) + stream.total_bytes * times
 
-    def _region(self, graph: Graph, step: PlannedRegion, homes: Mapping[int, Place], times: int) -> None:
+    def _region(self, plan: Plan, step: PlannedRegion, homes: Mapping[int, Place], times: int) -> None:
         self._next()
         for value in step.node.operands:
             self._use(value)
-        results = {value: self._made(graph, value, homes) for value in step.node.results}
+        results = {value: self._made(plan, value, homes) for value in step.node.results}
         if not step.plans:  # a collective: it writes its results while it reads its operands
-            self._exchange(graph, step, times)
+            self._exchange(plan.graph, step, times)
         elif isinstance(step.op, Loop) and step.op.trips != 1:
             self._loop(step, step.op, results, times)
         else:
-            for plan, given in zip(step.plans, step.op.given(step.node.operands), strict=True):
-                self._enter(plan.graph.inputs, given)
-                self.body(plan, dict(zip(plan.graph.outputs, results.values(), strict=True)), times)
+            for body, given in zip(step.plans, step.op.given(step.node.operands), strict=True):
+                self._enter(body.graph.inputs, given)
+                self.body(body, dict(zip(body.graph.outputs, results.values(), strict=True)), times)
         self._next()
         for value in step.node.results:
             self._use(value)
@@ -211,11 +222,14 @@ class _Walk:
         of_condition, of_body, carry, xs = loop.split(step.node.operands)
         body, homes = step.plans[0], list(results.values())
         # Where a trip finds the carry, if not where it leaves it.
-        found = [Place(v, body.graph.labels[v], body.graph.types[v]) for v in body.graph.outputs[: len(carry)]]
+        found = [
+            home if result in step.overwritten else Place(v, body.graph.labels[v], body.graph.types[v])
+            for v, result, home in zip(body.graph.outputs[: len(carry)], results, homes, strict=False)
+        ]
         for plan, given in zip(step.plans, loop.given(step.node.operands), strict=True):
             self._enter(plan.graph.inputs, given)
             for inside, place in zip(loop.carried(plan.graph), found, strict=True):
-                self.where[inside] = (*self.where[inside], place)
+                self.where[inside] = tuple(dict.fromkeys((*self.where[inside], place)))
         self.body(body, dict(zip(body.graph.outputs, homes, strict=True)), times * trips)
         asked = self.now + 1
         for plan in step.plans[1:]:
@@ -227,6 +241,9 @@ class _Walk:
         loop_moments = _moments(first, self.now)
         _keep((place for places in stay for place in places), loop_moments)
         for result, home, other, whole in zip(results, homes, found, carry, strict=False):
+            if home is other:
+                _keep((home,), loop_moments)
+                continue
             places = self._in_turn(home, other, loop_moments)
             if not loop.trips:
                 self.where[result] = tuple(dict.fromkeys((*places, *self.where[whole])))
@@ -241,6 +258,16 @@ class _Walk:
         other.alive = both
         self.places.append(other)
         return home, other
+
+
+def _from_the_first(plan: Plan, homes: Mapping[int, Place]) -> dict[int, Place]:
+    """The places chosen for values, and for those that they overwrite, if these are made in the plan itself."""
+    found = dict(homes)
+    for value, place in homes.items():
+        while value in plan.overwritten:
+            value = plan.overwritten[value]
+            found[value] = place
+    return found
 
 
 def _keep(places: Iterable[Place], moments: int) -> None:

@@ -11,11 +11,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
+from rdujax.graph import regions
 from rdujax.graph.graph import Graph, Node, Region
-from rdujax.graph.kernel import Kernel, Stage, text
+from rdujax.graph.inplace import end
+from rdujax.graph.kernel import Kernel, Stage, Write, text
 from rdujax.graph.memory import NOTHING, Memory
 from rdujax.numerics.formats import BF16, FP32, Format
 from rdujax.ops.op import Share, TensorType, operand_tiles
+from rdujax.streams.access import chain_axes
+from rdujax.streams.layout import Layout
 
 BufferFormat = Literal["declared", "fp32"]
 
@@ -209,6 +213,17 @@ class PlannedRegion:
         assert isinstance(self.node.op, Region)
         return self.node.op
 
+    @cached_property
+    def overwritten(self) -> dict[int, int]:
+        """Results that take the place of an operand: of a loop, in whose body they take that of the input it is."""
+        if not isinstance(self.op, regions.Loop):
+            return {}
+        body = self.plans[0]
+        ends = dict(zip(body.graph.inputs, self.op.given(self.node.operands)[0], strict=True))
+        returned = zip(self.node.results, body.graph.outputs, strict=True)
+        begins = {result: end(body.overwritten, v) for result, v in returned if v in body.overwritten}
+        return {result: ends[v] for result, v in begins.items() if v in ends}
+
 
 Step = PlannedKernel | PlannedRegion
 
@@ -218,7 +233,7 @@ class Plan:
     """A whole program, or a body inside of it: the graph, its steps in order, the tier of every value in memory.
 
     fusion, orchestration, buffer_format: the choices as the user made them. memory: the places of all values, those of
-    bodies included; without symbols in a body itself.
+    bodies included; without symbols in a body itself. given_away: the inputs that may be overwritten; empty in a body.
     """
 
     graph: Graph
@@ -228,11 +243,20 @@ class Plan:
     fusion: str
     buffer_format: BufferFormat
     memory: Memory = NOTHING
+    given_away: frozenset[int] = frozenset()
 
     @property
     def kernels(self) -> tuple[PlannedKernel, ...]:
         """Every kernel in the order of the text, those inside of regions included."""
         return tuple(kernel for _, kernel in self.placed())
+
+    @cached_property
+    def overwritten(self) -> dict[int, int]:
+        """For every value that takes the place of another in memory, regions' results included: which."""
+        found: dict[int, int] = {}
+        for step in self.steps:
+            found |= step.kernel.overwritten if isinstance(step, PlannedKernel) else step.overwritten
+        return found
 
     def placed(self) -> "Iterator[tuple[Plan, PlannedKernel]]":
         """Every kernel in the order of the text, with the plan that it is a step of."""
@@ -246,6 +270,26 @@ class Plan:
     def peak_bytes(self, tier: str) -> int:
         """Bytes that the program takes of a tier; known of a whole program, 0 of a body."""
         return self.memory.peak_bytes(tier)
+
+
+def stored(graph: Graph, tiling: Tiling, write: Write) -> Layout:
+    """What a store moves and in which tiles: all of a value, or what an update writes, as its buffer delivers it."""
+    if write.update is None:
+        return layout_of(tiling, write.value, graph.types[write.value].shape)
+    source = layout_of(tiling, write.read.value, graph.types[write.read.value].shape)
+    axes, _ = chain_axes(write.read.chain, source.shape)
+    shape = write.read.shape(graph)
+    tile = tuple(n if axis is None else source.tile[axis] for n, axis in zip(shape, axes, strict=True))
+    place = {axis: i for i, axis in enumerate(axes) if axis is not None}
+    order = [i for i, axis in enumerate(axes) if axis is None] + [place[a] for a in source.order if a in place]
+    return Layout(shape, tile, tuple(order))
+
+
+def layout_of(tiling: Tiling, value: int, shape: tuple[int, ...]) -> Layout:
+    """The layout of a value in a kernel: cut along the loops that it walks, tiles in the order of the nest."""
+    walked = [axis for loop in tiling.nest(value) for v, axis in sorted(loop.members) if v == value]
+    order = [axis for axis in range(len(shape)) if axis not in walked] + walked
+    return Layout(shape, tiling.tile(value, shape), tuple(order))
 
 
 def turn(graph: Graph, tiling: Tiling, stage: Stage) -> tuple[TensorType, ...]:

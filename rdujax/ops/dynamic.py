@@ -119,6 +119,10 @@ class DynamicUpdate(OnBuffers):
         at = {axis: _within(start, x.shape[axis], update.shape[axis]) for axis, start in each}
         return jax.lax.dynamic_update_slice(x, update, [at.get(axis, np.int32(0)) for axis in range(x.ndim)])
 
+    def update_at(self, count: int) -> tuple[int, tuple[int, ...]]:
+        """See `OnBuffers`."""
+        return 1, tuple(range(2, count))
+
     def places_of(self, count: int) -> tuple[int, ...]:
         """See `OnBuffers`."""
         return tuple(range(2, count))

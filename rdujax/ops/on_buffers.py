@@ -101,6 +101,19 @@ class OnBuffers(Work):
         """
         return None
 
+    def update_at(self, count: int) -> tuple[int, tuple[int, ...]] | None:
+        """Of `count` operands, which is written over a part of the first one, and which say where.
+
+        None for a kind of work that gives another value than its first operand with a part overwritten.
+        """
+        return None
+
+    def updated_bytes(self, *operands: TensorType) -> int:
+        """Bytes of one of the slices that an update writes."""
+        at = self.update_at(len(operands))
+        assert at is not None
+        return operands[at[0]].size_bytes
+
     def feeds(
         self, config: pcu.Config, share: Any, operands: Sequence[TensorType], held: Sequence[Format], output: Format
     ) -> tuple[list[int], int]:

@@ -163,6 +163,14 @@ class Put(OnBuffers):
         slices = vectors_of_slices(config, sizes, x.shape, rows, x.fmt)
         return ceil_div(x.size_bytes, pcu.vector_bytes(config)) + slices
 
+    def update_at(self, count: int) -> tuple[int, tuple[int, ...]] | None:
+        """See `OnBuffers`: where slices are combined with what is there, that has to be read."""
+        return (2, (1,)) if self.function == "set" else None
+
+    def updated_bytes(self, *operands: TensorType) -> int:
+        """See `OnBuffers`."""
+        return prod(self._sizes(operands[0].shape, operands[2].shape)) * self.fmt.width_bytes
+
     def places_of(self, count: int) -> tuple[int, ...]:
         """See `OnBuffers`."""
         return (1,)

@@ -61,14 +61,14 @@ class Flat:
         return np.frombuffer(octets, kind.fmt.carrier).reshape(kind.shape)
 
     def run(self, *args: Any) -> Any:
-        """The program's value; its arguments must still be there afterwards."""
+        """The program's value; its arguments must still be there afterwards, but for those given away."""
         plan = self.program.plan
         graph, flat = plan.graph, jax.tree.leaves(args)
         given = enter(graph, graph.inputs, flat) | enter(graph, tuple(graph.constants), [*graph.constants.values()])
         for value, array in given.items():
             self.write(self.own[value], array, graph.types[value])
         where = self.body(plan, {value: self.own[value] for value in given}, {})
-        for value, array in given.items():
+        for value, array in ((v, x) for v, x in given.items() if v not in plan.given_away):
             kept = self.read(self.own[value], graph.types[value])
             assert kept.tobytes() == np.asarray(array).tobytes(), graph.labels[value]
         arrays = [leave(graph, v, self.read(where[v], graph.types[v])) for v in graph.outputs]
@@ -76,14 +76,20 @@ class Flat:
 
     def body(self, plan: Plan, where: Mapping[int, Address], homes: Mapping[int, Address]) -> dict[int, Address]:
         """Where everything lies after a body; homes: where its outputs have to go."""
-        where = dict(where)
+        where, outputs = dict(where), homes
+        homes = dict(homes)
+        for value, at in outputs.items():  # what an output is written over lies there from the beginning
+            while value in plan.overwritten:
+                value = plan.overwritten[value]
+                homes[value] = at
         for step in plan.steps:
             if isinstance(step, PlannedKernel):
                 where |= self.kernel(plan, step, where, homes)
             else:
-                results = {v: homes.get(v) or self.own[v] for v in step.node.results}
+                over = step.overwritten
+                results = {v: where[over[v]] if v in over else homes.get(v) or self.own[v] for v in step.node.results}
                 where |= self.region(plan, step, where, results)
-        assert all(where[v] == at for v, at in homes.items())
+        assert all(where[v] == at for v, at in outputs.items())
         return where
 
     def kernel(self, plan: Plan, step: PlannedKernel, where: Mapping[int, Address], homes: Mapping) -> dict:
@@ -95,11 +101,17 @@ class Flat:
             self.kernels[id(step)] = jax.jit(
                 lambda loaded: {v: run(alone, self.program.machine, loaded).memory[v] for v in wanted}
             )
-        loaded = {v: self.read(where[v], types[v]) for v in step.kernel.sources}
+        over = step.kernel.overwritten
+        there = {*step.kernel.sources, *over.values()} - over.keys()
+        loaded = {v: self.read(where[v], types[v]) for v in there}
         assert all(plan.tiers[v] == where[v].tier for v in step.kernel.sources)
         places = {}
         for value, array in self.kernels[id(step)](loaded).items():
-            places[value] = homes.get(value) or self.own[value]
+            if value in over:  # the whole of it, of which all but the update is there already
+                assert value not in self.own
+                places[value] = places.get(over[value]) or where[over[value]]
+            else:
+                places[value] = homes.get(value) or self.own[value]
             assert plan.tiers[value] == places[value].tier
             self.write(places[value], array, types[value])
         return places

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 import rdujax as rdu
-from rdujax.emulate.run import layout_of, visits
+from rdujax.emulate.run import visits
 from rdujax.graph.graph import check, text
-from rdujax.graph.plan import Loop, Tiling
+from rdujax.graph.plan import Loop, Tiling, layout_of
 from rdujax.numerics.formats import FP32
 from rdujax.ops.move import Move
 from rdujax.ops.op import TensorType
