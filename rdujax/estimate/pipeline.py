@@ -9,7 +9,7 @@ loaded at full bandwidth. Where everything is loaded slice by slice within one t
 order in which the stages need them, each as far ahead as its buffer allows, and then the stores.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -38,7 +38,7 @@ def estimated_cycles(graph: Graph, planned: PlannedKernel, machine: Machine) -> 
     """Cycles of a kernel in closed form, for comparing thousands; never more than the makespan of `pipeline_of`.
 
     Exact on plain facts, differentiable in traced ones. It knows no waiting for free slots, but for those of loads that
-    stream by within one turn.
+    stream by. Of kernels of one turn it is the makespan.
     """
     if planned.tiling.in_turn:
         return _in_turn_cycles(graph, planned, machine)
@@ -47,16 +47,52 @@ def estimated_cycles(graph: Graph, planned: PlannedKernel, machine: Machine) -> 
 
 
 def _once_per_turn(pipeline: timing.Pipeline) -> timing.Pipeline:
-    """The pipeline with every stage in one turn for all of its slices, the first of which others need not wait for."""
+    """A pipeline that is never later, in which every stage has one turn for all of its slices.
+
+    A stage that takes slices of a load as they come begins with the first of them, and ends no sooner than its own last
+    slice after the last of the load's. A stage cannot wait for only a part of another one's turn, so both of these
+    slices are stages of their own beside the two.
+    """
     if pipeline.is_single_rate:
         return pipeline
-    stages = tuple(map(_all_slices, pipeline.stages))
-    return timing.Pipeline(stages, tuple(timing.Edge(e.producer, e.consumer) for e in pipeline.edges))
+    stage = {s.name: s for s in pipeline.stages}
+    pairs = {e.consumer: e for e in pipeline.edges if e.consumed == 1 < stage[e.producer].repeats}
+    stages, edges = [], []
+    for s in pipeline.stages:
+        stages.append(_all_slices(s, pairs.get(s.name), stage))
+        if s.name in pairs:
+            load = stage[pairs[s.name].producer]
+            stages.append(timing.Stage(_first(load.name), load.service_cycles, load.first_cycles))
+            stages.append(timing.Stage(_last(s.name), s.service_cycles))
+    for e in pipeline.edges:
+        if pairs.get(e.consumer) is e:
+            edges.append(timing.Edge(_first(e.producer), e.consumer))
+            edges.append(timing.Edge(e.producer, _last(e.consumer)))
+        else:
+            edges.append(timing.Edge(e.producer, e.consumer))
+            edges += [timing.Edge(_last(e.producer), e.consumer)] if e.producer in pairs else []
+    return timing.Pipeline(tuple(stages), tuple(edges))
 
 
-def _all_slices(stage: timing.Stage) -> timing.Stage:
+def _all_slices(stage: timing.Stage, by: timing.Edge | None, stages: Mapping[str, timing.Stage]) -> timing.Stage:
+    """The stage in one turn for all of its slices; by: the buffer of the load that streams through it, if one does.
+
+    Such a load is ahead of its stage by the slots of its buffer at the most, and waits for the rest.
+    """
     each: Any = stage.service_cycles
-    return timing.Stage(stage.name, each * stage.repeats, stage.first_cycles + each * (stage.repeats - 1))
+    turn = each * stage.repeats
+    if by is not None and by.depth < stage.repeats:
+        load: Any = stages[by.producer].service_cycles
+        turn = maximum(turn, each + load * (stage.repeats - by.depth) + each)
+    return timing.Stage(stage.name, turn, stage.first_cycles + turn - each)
+
+
+def _first(name: str) -> str:
+    return f"first slice of {name}"
+
+
+def _last(name: str) -> str:
+    return f"last slice of {name}"
 
 
 def _computing(graph: Graph, planned: PlannedKernel, machine: Machine) -> list[timing.Stage]:

@@ -1,0 +1,66 @@
+"""Kernels of random programs, in every tiling that the compiler would try and many that it would not need."""
+
+import random
+from collections.abc import Iterator
+from unittest import mock
+
+import rdujax as rdu
+from rdujax.base.errors import CapacityError
+from rdujax.compiler import tile
+from rdujax.compiler.allocate import Allocator
+from rdujax.compiler.axes import streamable
+from rdujax.compiler.stages import form
+from rdujax.graph.graph import Graph
+from rdujax.graph.plan import Kernel, PlannedKernel, Tiling
+from rdujax.machines.machine import Machine
+from tests.rooms.compiler.samples import random_sample, small
+
+SHORT_SLICES = (1, 4, 16)  # in rows of an array: random programs are small
+KERNELS_OF_A_PROGRAM = 6
+
+
+def machines() -> list[Machine]:
+    """One that holds little, one that moves little beside what it computes, and the real one."""
+    slow = {"hbm.bandwidth_bytes_per_s": 4e6, "ddr.bandwidth_bytes_per_s": 1e6}
+    return [small(), small("starved").replace(slow), rdu.machines.sn40l()]
+
+
+def kind(tiling: Tiling) -> str:
+    """How its loads arrive, and how often it turns."""
+    if tiling.in_turn:
+        return "in turn"
+    return f"{'by slices' if tiling.inner else 'whole'}, {'one turn' if tiling.turns == 1 else 'many turns'}"
+
+
+def planned_kernels(seed: int, machine: Machine) -> Iterator[tuple[Graph, PlannedKernel]]:
+    """Stretches of a random program as kernels, in HBM alone or in two tiers, in all tilings that fit."""
+    rng, sample = random.Random(seed), random_sample(seed)
+    graph = rdu.compile(sample.fn, *sample.args, machine=machine, fusion="primitives").graph
+    for i in range(KERNELS_OF_A_PROGRAM):
+        first = rng.randrange(len(graph.nodes))
+        end = rng.randrange(first + 1, len(graph.nodes) + 1)
+        tiers = {value: rng.choice(("hbm", "ddr")) if i % 2 else "hbm" for value in graph.types}
+        kernel, allocator = _kernel(graph, first, end), Allocator(graph, machine, tiers)
+        for tiling in _tilings(graph, kernel, machine):
+            try:
+                yield graph, allocator.allocate(kernel, tiling, frozenset())
+            except CapacityError:
+                continue
+
+
+def _kernel(graph: Graph, first: int, end: int) -> Kernel:
+    nodes = graph.nodes[first:end]
+    inside = {node.result for node in nodes}
+    needed = {v for node in graph.nodes if node.result not in inside for v in node.operands} | set(graph.outputs)
+    return form(graph, nodes, "kernel", frozenset(inside & needed))
+
+
+def _tilings(graph: Graph, kernel: Kernel, machine: Machine) -> list[Tiling]:
+    axes = streamable(graph, kernel)
+    with mock.patch.object(tile, "SLICES", SHORT_SLICES):
+        return [
+            tiling
+            for depth in (1, 2)
+            for loops in tile._nests(axes, depth, machine)
+            for _, tiling in tile._tilings(graph, kernel, loops, machine)
+        ]

@@ -1,0 +1,36 @@
+"""The pipelines that kernels are priced as: what is compared while planning, against what is priced in the end."""
+
+from collections import Counter
+
+import pytest
+
+from rdujax.estimate.pipeline import estimated_cycles, pipeline_of
+from rdujax.ledger import makespan_cycles
+from tests.rooms.compiler.kernels import kind, machines, planned_kernels
+
+# By kind of kernel, what an estimate falls short of the price at the most: what waiting for free slots adds.
+NEAR = {"whole, one turn": 1.0, "in turn": 1.0, "by slices, many turns": 1.06, "whole, many turns": 1.2}
+
+
+def check_estimates(seeds: range) -> Counter[str]:
+    """How many kernels of each kind were seen, none estimated above its price, nor far below."""
+    seen: Counter[str] = Counter()
+    for seed in seeds:
+        for machine in machines():
+            for graph, planned in planned_kernels(seed, machine):
+                exact = makespan_cycles(pipeline_of(graph, planned, machine), planned.tiling.turns)
+                estimate, what = estimated_cycles(graph, planned, machine), kind(planned.tiling)
+                assert estimate <= exact <= estimate * NEAR[what], (seed, machine.name, what, planned.tiling)
+                seen[what] += 1
+    return seen
+
+
+def test_no_estimate_is_above_the_price():
+    seen = check_estimates(range(8))
+    assert set(seen) == set(NEAR) and min(seen.values()) > 50, seen
+
+
+@pytest.mark.full
+def test_no_estimate_is_above_the_price_of_many_more_kernels():
+    seen = check_estimates(range(8, 60))
+    assert set(seen) == set(NEAR) and min(seen.values()) > 200, seen
