@@ -180,9 +180,9 @@ def streaming(
     part, all by default.
 
     Of more than `EXHAUSTIVE` nodes, the search begins with halves (see `_halve`), groups end at `narrows` only, where
-    that is possible at all, none contains one that does not fit, and the search ends with a partition that costs at
-    most `WITHIN` more than the cheapest could, or with the cheapest so far once groups of `most_planned` nodes in all
-    have been planned. Raises CapacityError where no partition fits.
+    that is possible at all, none is tried that contains one which did not fit, and the search ends with a partition
+    that costs at most `WITHIN` more than the cheapest could, or with the cheapest so far once groups of `most_planned`
+    nodes in all have been planned. Raises CapacityError where no partition fits.
     """
     first, end = within or (0, len(graph.nodes))
     rows = [np.asarray(bounds(i), float)[: end - i] for i in range(first, end)]
@@ -288,7 +288,7 @@ class _Known:
     """What is known of the costs of groups: costs (infinity: nothing, or it does not fit), and no more than these.
 
     grows: what contains a group that does not fit is taken not to fit either, though it may keep a value to itself that
-    the smaller one had to store.
+    the smaller one had to store; but for what is known to fit.
     """
 
     def __init__(self, cost: Cost, least: list[np.ndarray], grows: bool = False):
@@ -318,8 +318,9 @@ class _Known:
             cycles, starts = self.cost(first, end)
         except CapacityError as error:
             self.refusal, cycles, starts = self.refusal or error, np.inf, [first]
-            for i, row in enumerate(self.least[: first + 1] if self.grows else ()):
-                row[end - i - 1 :] = np.inf
+            for i in range(first + 1 if self.grows else 0):
+                longer = slice(end - i - 1, None)
+                self.least[i][longer][self.costs[i][longer] == np.inf] = np.inf
         for start in starts:
             self.planned.add((start, start + length))
             self.costs[start][length - 1] = cycles

@@ -13,6 +13,7 @@ from rdujax.compiler import fuse
 from rdujax.compiler.bounds import Bounds
 from rdujax.compiler.driver import Choices
 from rdujax.compiler.planner import Planner
+from rdujax.graph.graph import Graph
 from rdujax.machines.machine import Machine
 from tests.rooms.compiler.samples import Sample, samples, small
 
@@ -101,8 +102,8 @@ def test_a_search_that_is_cut_short_still_ends_with_kernels_that_fit():
     assert sum(costs[group] for group in groups) >= cheapest_of_all(costs, len(planner.graph.nodes))
 
 
-def test_a_long_search_begins_with_halves_and_ends_near_the_best():
-    """Of 40 alike nodes that cost more by the square of their number, and a place in the middle that is narrow."""
+def long_graph() -> Graph:
+    """40 nodes, alike two by two."""
 
     def fn(x, w):
         for _ in range(20):
@@ -110,7 +111,12 @@ def test_a_long_search_begins_with_halves_and_ends_near_the_best():
         return x
 
     shapes = [jax.ShapeDtypeStruct(s, jnp.bfloat16) for s in ((4, 8), (8, 8))]
-    graph = rdu.compile(fn, *shapes, machine=small(), fusion="primitives").graph
+    return rdu.compile(fn, *shapes, machine=small(), fusion="primitives").graph
+
+
+def test_a_long_search_begins_with_halves_and_ends_near_the_best():
+    """Of 40 alike nodes that cost more by the square of their number, and a place in the middle that is narrow."""
+    graph = long_graph()
     count, asked = len(graph.nodes), []
 
     def cost(i, j):
@@ -129,3 +135,33 @@ def test_a_long_search_begins_with_halves_and_ends_near_the_best():
     planned = []
     fuse.streaming(graph, lambda i, j: (planned.append(j - i), cost(i, j))[1], bounds, most_planned=1)
     assert planned, "the first halves are planned whatever is allowed"
+
+
+def test_a_group_that_fits_is_kept_though_a_part_of_it_does_not():
+    """The part has to store what the whole keeps to itself: the whole is found without a second search."""
+    graph = long_graph()
+    count, asked = len(graph.nodes), []
+
+    def cost(i, j):
+        asked.append((i, j))
+        if j - i < count:
+            raise CapacityError("too much to store")
+        return 1_000, [i]
+
+    assert fuse.streaming(graph, cost, lambda i: np.full(count - i, 10.0)) == [(0, count)]
+    assert asked.count((0, count)) == 1 < len(asked)
+
+
+def test_what_did_not_fit_rules_out_only_what_was_not_planned():
+    rows = [np.full(4 - i, 10.0) for i in range(4)]
+
+    def cost(i, j):
+        if (i, j) == (1, 2):
+            raise CapacityError("too much to store")
+        return 100, [i]
+
+    known = fuse._Known(cost, rows, grows=True)
+    assert known.ask(0, 3) and not known.ask(1, 2)
+    assert known.bound(0, 3) == known.cost_of(0, 3) == 100
+    assert [known.bound(*group) for group in ((0, 2), (0, 4), (1, 3))] == [np.inf] * 3
+    assert [known.bound(*group) for group in ((0, 1), (2, 4))] == [10, 10]
