@@ -87,7 +87,7 @@ def moved(planned: PlannedKernel, graph: Graph, nodes: Sequence[Node], name: str
         return Read(values[r.value], r.chain)
 
     def loop(each: Loop) -> Loop:
-        return replace(each, members=frozenset((values[v], axis) for v, axis in each.members if v in values))
+        return replace(each, members=frozenset((values[v], axis) for v, axis in each.members))
 
     def stage(s: Stage) -> Stage:
         members = tuple(labels[m] for m in s.members)

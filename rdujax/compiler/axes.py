@@ -41,7 +41,10 @@ class _Classes:
 
 
 def streamable(graph: Graph, kernel: Kernel) -> tuple[tuple[int, frozenset[Axis]], ...]:
-    """The classes along which the kernel can be cut: (length, members), longest first."""
+    """The classes along which the kernel can be cut: (length, members), longest first.
+
+    Of equal length, in the order in which the stages come to them: the same for kernels that do the same.
+    """
     classes = _Classes()
     for fetch in kernel.fetches:
         _relate_places(graph, classes, fetch)
@@ -70,7 +73,7 @@ def streamable(graph: Graph, kernel: Kernel) -> tuple[tuple[int, frozenset[Axis]
         length = graph.types[value].shape[axis]
         if length > 1 and len(values) == len(group) and results <= values:  # each of them once
             found.append((length, frozenset(group)))
-    return tuple(sorted(found, key=lambda f: (-f[0], min(f[1]))))
+    return tuple(sorted(found, key=lambda f: -f[0]))
 
 
 def _delivered(graph: Graph, classes: _Classes, read: Read) -> tuple[Axis | None, ...]:
