@@ -15,12 +15,14 @@ GIGA, ROUNDING = 1e9, 1e-12
 def of_buffer(times: Schedule, planned: PlannedKernel, plan: BufferPlan) -> Counter:
     """Tiles that a buffer holds, those in the making included: until the last of its readers gives a slot back.
 
-    What stays on chip is loaded once and held until its last reader ends, whatever turns the pipeline gives it. A tile
-    that is made in slices is there from its first slice on.
+    Slices, of a load that streams by. What stays on chip is loaded once and held until its last reader ends, whatever
+    turns the pipeline gives it. A tile that is made in slices is there from its first slice on.
     """
     sources = {s.value: s.label for s in planned.streams if not s.is_store}
     sources |= {s.result: s.label for s in planned.kernel.stages}
-    name = f"buffer {plan.label}, of {counted(plan.depth, 'tile')} on {counted(plan.pmus, 'PMU')}"
+    by_slices = plan.value in planned.kernel.loads and planned.tiling.slices(plan.value) > 1
+    unit = "slice" if by_slices else "tile"
+    name = f"buffer {plan.label}, of {counted(plan.depth, unit)} on {counted(plan.pmus, 'PMU')}"
     stores = {s.value: s.label for s in planned.streams if s.is_store}
     readers = {s.label for s in planned.kernel.stages if any(r.value == plan.value for r in s.reads)}
     writes = {stores[w.value]: (w.read, *w.places) for w in planned.kernel.writes}
@@ -29,12 +31,12 @@ def of_buffer(times: Schedule, planned: PlannedKernel, plan: BufferPlan) -> Coun
     edges = [e for e in times.pipeline.edges if e.producer == sources[plan.value] and e.consumer in readers]
     if plan.value in planned.tiling.resident:
         ends = times.start[sources[plan.value]][0], max(times.finish[edge.consumer][-1] for edge in edges)
-        return Counter(name, "tiles", np.array(ends, np.int64), np.array([plan.depth, 0], np.int64))
-    slices = 1 if plan.value in planned.kernel.loads else planned.tiling.slices(plan.value)
+        return Counter(name, f"{unit}s", np.array(ends, np.int64), np.array([plan.depth, 0], np.int64))
+    slices = 1 if by_slices else planned.tiling.slices(plan.value)
     by_edge = [(when, -(-held // slices)) for when, held in map(times.occupancy, edges)]
     at = np.unique(np.concatenate([when for when, _ in by_edge]))
     tiles = np.max([held[np.searchsorted(when, at, side="right") - 1] for when, held in by_edge], axis=0)
-    return _changes(name, "tiles", at, tiles)
+    return _changes(name, f"{unit}s", at, tiles)
 
 
 def of_tier(times: Schedule, planned: PlannedKernel, machine: Machine, tier: str) -> Counter:

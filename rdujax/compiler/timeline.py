@@ -10,7 +10,6 @@ which nothing else is drawn. Where only the first and last turns are drawn, the 
 on every track and under the name "not drawn", and counters stand at 0 in it.
 """
 
-from collections import Counter as Tally
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -19,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from rdujax.base.errors import ArgumentError, describe
-from rdujax.compiler import counters, tracefile
+from rdujax.compiler import counters, tracefile, tracks
 from rdujax.compiler.files import path_of
 from rdujax.compiler.report import counted
 from rdujax.compiler.tracefile import Counter, Group, Track
@@ -29,15 +28,13 @@ from rdujax.graph.graph import Graph
 from rdujax.graph.launches import Course, launches
 from rdujax.graph.plan import Plan, PlannedKernel, PlannedRegion
 from rdujax.ledger.numbers import Exact, exact
-from rdujax.ledger.timetable import Schedule, schedule
-from rdujax.ledger.waits import Cause, expand
+from rdujax.ledger.timetable import schedule
 from rdujax.machines.machine import Machine
 from rdujax.ops.exchange import Exchange
 from rdujax.units.agcu import launch
 
 MOST_DRAWN, MOST_TIMED = 2_000_000, 50_000_000  # turns of stages
 NOT_DRAWN = "not drawn"
-WAITS = {Cause.TILE: "a tile of", Cause.SLOT: "a free slot, full for", Cause.SHARED: "the turn of"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,7 +127,7 @@ class Timeline:
         us = float(Fraction(self.cycles) / self.clock_hz * 10**6)
         slices = sum(track.turns.size for kernel in self.kernels for track in kernel.tracks)
         kernels = counted(len(self.kernels), "kernel")
-        what = f"{kernels}, {_text(self.cycles)} cycles, {us:,.2f} us, {slices:,} turns of stages drawn"
+        what = f"{kernels}, {_text(self.cycles)} cycles, {us:,.2f} us, {slices:,} turns and slices of stages drawn"
         lines = [(k.begin_cycles - k.launch_cycles, _summary(k)) for k in self.kernels]
         lines += [(r.begin_cycles, f"  {r.name}: {_text(r.cycles)} cycles, not drawn") for r in self.repeats]
         lines.sort(key=lambda line: line[0])
@@ -140,7 +137,9 @@ class Timeline:
 def _summary(kernel: KernelTimeline) -> str:
     hidden = f", {kernel.hidden_turns:,} of them not drawn" if kernel.hidden_turns else ""
     launch = f"launched in {_text(kernel.launch_cycles)} cycles"
-    lines = [f"  kernel {kernel.name}: {launch}, {counted(kernel.turns, 'turn')} in {kernel.cycles:,}{hidden}"]
+    most = max((track.slices for track in kernel.tracks), default=1)
+    turns = counted(kernel.turns, "turn") + (f" of up to {most:,} slices" if most > 1 else "")
+    lines = [f"  kernel {kernel.name}: {launch}, {turns} in {kernel.cycles:,}{hidden}"]
     for (stage, cause), cycles in list(kernel.waits().items())[:3]:
         lines.append(f"    {stage} waits {counted(cycles, 'cycle')} ({cycles / kernel.cycles:.0%}) for {cause}")
     return "\n".join(lines)
@@ -205,7 +204,7 @@ class _Drawing:
 def _check_size(kernels: Sequence[PlannedKernel], turns: int | None) -> None:
     if turns is not None and (isinstance(turns, bool) or not isinstance(turns, int) or turns < 1):
         raise ArgumentError(describe("turns to keep at each end", given=repr(turns), allowed="an int, 1 or more"))
-    stages = [len(k.streams) + len(k.kernel.stages) for k in kernels]
+    stages = [_turns_of_stages(k) for k in kernels]
     every = [k.tiling.turns for k in kernels]
     kept = [t if turns is None else min(t, 2 * turns) for t in every]
     drawn, timed = (sum(n * t for n, t in zip(stages, count, strict=True)) for count in (kept, every))
@@ -230,6 +229,14 @@ def _check_size(kernels: Sequence[PlannedKernel], turns: int | None) -> None:
         )
 
 
+def _turns_of_stages(kernel: PlannedKernel) -> int:
+    """Turns of all stages and streams in one turn of the kernel: of those that work slice by slice, all slices."""
+    slices = kernel.tiling.slices
+    return sum(1 if s.is_store else slices(s.value) for s in kernel.streams) + sum(
+        slices(stage.result) for stage in kernel.kernel.stages
+    )
+
+
 def _launch_cycles(machine: Machine, orchestration: str, clock: Exact) -> dict[str, Exact]:
     """Cycles of the phases before a kernel runs, in order."""
     *before, _ = launch.timeline(machine.launch, [launch.Kernel("", 0)], orchestration)
@@ -241,6 +248,7 @@ def _kernel(
 ) -> KernelTimeline:
     turns = planned.tiling.turns
     times = schedule(pipeline_of(graph, planned, machine), turns)
+    words = tracks.words(planned, times)
     shown = np.arange(turns) if keep is None or 2 * keep >= turns else np.r_[0:keep, turns - keep : turns]
     streams = {s.label: f"{counted(s.agcus, 'AGCU')}, {s.tier}" for s in planned.streams}
     stages = {s.label: counted(n.pcus, "PCU") for s, n in zip(planned.kernel.stages, planned.shares, strict=True)}
@@ -250,12 +258,12 @@ def _kernel(
         *stages,
         *(label for label in streams if label in stores),
     ]
-    tracks = tuple(_track(times, label, (streams | stages)[label], shown) for label in order)
-    gap = _common_gap(tracks)
+    drawn = tuple(tracks.of_stage(times, label, (streams | stages)[label], shown, words) for label in order)
+    gap = _common_gap(drawn)
     buffers = [counters.of_buffer(times, planned, plan) for plan in planned.buffers]
     tiers = [counters.of_tier(times, planned, machine, tier) for tier in dict.fromkeys(s.tier for s in planned.streams)]
     return KernelTimeline(
-        planned.kernel.name, phases, begin, times.makespan_cycles, turns, turns - len(shown), tracks,
+        planned.kernel.name, phases, begin, times.makespan_cycles, turns, turns - len(shown), drawn,
         tuple(_outside(counter, gap) for counter in buffers), tuple(_outside(counter, gap) for counter in tiers), gap,
     )  # fmt: skip
 
@@ -283,50 +291,6 @@ def _outside(counter: Counter, gap: tuple[int, int] | None) -> Counter:
         times_cycles=np.concatenate([times[before], np.array(gap, times.dtype), times[after]]),
         values=np.concatenate([values[before], edges, values[after]]),
     )
-
-
-def _track(times: Schedule, label: str, units: str, shown: np.ndarray) -> Track:
-    """The turns of one stage that take time, in the iterations `shown`, and what each of them waited for."""
-    start, finish = times.start[label], times.finish[label]
-    repeats = len(start) // times.iterations
-    waited = start - np.r_[0, finish[:-1]]
-    cause, causes = _causes(times, label, waited)
-    drawn = (shown[:, None] * repeats + np.arange(repeats)).ravel()
-    hidden, gap = len(start) - len(drawn), None
-    if hidden:
-        gap = int(finish[len(drawn) // 2 - 1]), int(start[-(len(drawn) // 2)])
-    works = finish > start
-    waits = tuple(int(waited[works & (cause == each)].sum()) for each in range(len(causes)))
-    drawn = drawn[works[drawn]]
-    return Track(
-        label, units, drawn, start[drawn], finish[drawn], waited[drawn], cause[drawn], causes, gap, hidden, waits
-    )
-
-
-def _causes(times: Schedule, label: str, waited: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
-    """For each turn of a stage, which of the causes named beside ended when it began; -1 where it did not wait."""
-    form = expand(next(part for part in times.pipeline.parts if label in part.index))
-    stages = Tally(form.stages[stage] for stage, _ in form.turns)
-
-    def ends(node: int) -> np.ndarray:
-        stage, turn = form.turns[node]
-        name = form.stages[stage]
-        return times.finish[name][turn :: stages[name]]
-
-    cause = np.full(len(waited), -1)
-    causes: list[str] = []
-    for node in (node for node, (stage, _) in enumerate(form.turns) if form.stages[stage] == label):
-        own = slice(form.turns[node][1], None, stages[label])
-        for wait in form.waits[node][1:]:
-            back = wait.delay + form.lags[wait.on] - form.lags[node]
-            at = np.arange(times.iterations) - back
-            there = (at >= 0) & (at < times.iterations)
-            ended = np.where(there, ends(wait.on)[np.clip(at, 0, times.iterations - 1)], -1)
-            name = f"{WAITS[wait.cause]} {form.stages[form.turns[wait.on][0]]}"
-            causes += [name] * (name not in causes)
-            binds = (waited[own] > 0) & (cause[own] < 0) & (ended == times.start[label][own])
-            cause[own][binds] = causes.index(name)
-    return cause, tuple(causes)
 
 
 def _program_group(timeline: Timeline) -> Group:

@@ -30,9 +30,10 @@ class Track:
     """The turns of one stage.
 
     name, units: as reports call it, and what it runs on. turns, start_cycles, finish_cycles, waited_cycles: int64
-    [slices], in order of time; a stage waited for `waited_cycles` before the turn. cause: [slices], what for, as an
+    [drawn], in order of time; a stage waited for `waited_cycles` before the turn. cause: [drawn], what for, as an
     index into `causes`, or -1. gap: from and to which cycle turns are left out, and `hidden_turns` how many.
-    waits_cycles: for each of `causes`, the cycles waited for it before all turns, those left out too.
+    waits_cycles: for each of `causes`, the cycles waited for it before all turns, those left out too. slices: how many
+    slices the stage makes of a turn; where several, each is drawn by itself, and `slice` [drawn] tells which it is.
     """
 
     name: str
@@ -46,6 +47,8 @@ class Track:
     gap: tuple[int, int] | None = None
     hidden_turns: int = 0
     waits_cycles: tuple[int, ...] = ()
+    slices: int = 1
+    slice: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,15 +119,24 @@ def write(groups: list[Group], path: Path, clock_hz: Exact) -> Path:
 def _slices(group: Group, track: Track, ns_per_cycle: float) -> Iterator[_Slice]:
     """The slices of a track in order, in whole cycles of the trace; the gap is one of them."""
     gap = track.gap
-    columns = (track.turns, track.start_cycles, track.finish_cycles, track.waited_cycles, track.cause)
-    for turn, start, finish, waited, cause in zip(*(column.tolist() for column in columns), strict=True):
+    columns = (track.start_cycles, track.finish_cycles, track.waited_cycles, track.cause)
+    rows = zip(_names(track), *(column.tolist() for column in columns), strict=True)
+    for name, start, finish, waited, cause in rows:
         if gap is not None and start >= gap[1]:
             yield _slice(group.begin_cycles, f"{track.hidden_turns:,} turns not drawn", gap[0], gap[1], {})
             gap = None
         args: dict[str, Any] = {"cycles": finish - start, "ns": round((finish - start) * ns_per_cycle, 3)}
         if cause >= 0:
             args |= {"waited_cycles": waited, "waited_for": track.causes[cause]}
-        yield _slice(group.begin_cycles, f"turn {turn}", start, finish, args)
+        yield _slice(group.begin_cycles, name, start, finish, args)
+
+
+def _names(track: Track) -> Iterator[str]:
+    """What the turns of a track are called: "turn 3", or "turn 3, slice 0 of 16"."""
+    if track.slice is None or track.slices == 1:
+        return (f"turn {turn}" for turn in track.turns.tolist())
+    pairs = zip(track.turns.tolist(), track.slice.tolist(), strict=True)
+    return (f"turn {turn}, slice {at} of {track.slices}" for turn, at in pairs)
 
 
 def _slice(begin: Exact, name: str, start: Exact, finish: Exact, args: dict[str, Any]) -> _Slice:
