@@ -297,8 +297,8 @@ def _in_turn_cycles(graph: Graph, planned: PlannedKernel, machine: Machine, dept
 def _streamed_by(ready: Any, begin: Any, cycles: Any, each: Any, n: int, depth: int) -> tuple[Any, Any]:
     """(end of a stage, end of its load): n slices that take `cycles` each; it waits from `ready` on.
 
-    The load may begin in cycle `begin`, takes `each` a slice and runs `depth` slices ahead: then it stands still until
-    the stage gives back a slot.
+    The load may begin in cycle `begin`, takes `each` a slice and runs `depth` slices ahead, 2 or more: then it stands
+    still until the stage gives back a slot. With one slot, stage and load would wait for each other all along.
     """
     end = [ready + cycles * n, begin + each + cycles * n, begin + each * n + cycles]
     loaded = [begin + each * n]

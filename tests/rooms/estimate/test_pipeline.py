@@ -1,10 +1,11 @@
 """The pipelines that kernels are priced as: what is compared while planning, against what is priced in the end."""
 
 from collections import Counter
+from random import Random
 
 import pytest
 
-from rdujax.estimate.pipeline import estimated_cycles, pipeline_of
+from rdujax.estimate.pipeline import _streamed_by, estimated_cycles, pipeline_of
 from rdujax.ledger import makespan_cycles
 from tests.rooms.compiler.kernels import kind, machines, planned_kernels
 
@@ -34,3 +35,23 @@ def test_no_estimate_is_above_the_price():
 def test_no_estimate_is_above_the_price_of_many_more_kernels():
     seen = check_estimates(range(8, 60))
     assert set(seen) == set(NEAR) and min(seen.values()) > 200, seen
+
+
+def slice_by_slice(ready: int, begin: int, cycles: int, each: int, n: int, depth: int) -> tuple[int, int]:
+    """(end of a stage, end of the load that streams through it), one slice after another."""
+    loaded, done = [], []
+    for k in range(n):
+        before = loaded[-1] if loaded else begin
+        loaded.append(max(before, done[k - depth] if k >= depth else 0) + each)
+        done.append(max(done[-1] if done else ready, loaded[k]) + cycles)
+    return done[-1], loaded[-1]
+
+
+def test_a_load_that_streams_by_ends_as_it_does_slice_by_slice():
+    rng = Random(5)
+    for _ in range(2_000):
+        ready, begin, cycles, each = (rng.randint(0, most) for most in (60, 60, 9, 9))
+        n = rng.randint(1, 12)
+        depth = rng.randint(min(n, 2), n)
+        case = ready, begin, cycles, each, n, depth
+        assert _streamed_by(*case) == slice_by_slice(*case), case
