@@ -4,7 +4,7 @@ A loop or branch is a border: the passes that make kernels run on each stretch o
 body by itself. The grammar of graphs is checked before the first pass and after each of them, that of plans at the end.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from itertools import count
 
@@ -21,7 +21,7 @@ from rdujax.graph.graph import check as check_graph
 from rdujax.graph.graph import text as graph_text
 from rdujax.graph.inplace import overwritten
 from rdujax.graph.legality import check as check_plan
-from rdujax.graph.plan import BufferFormat, Plan, PlannedRegion, Step
+from rdujax.graph.plan import BufferFormat, Plan, PlannedKernel, PlannedRegion, Step
 from rdujax.ledger.numbers import is_exact
 from rdujax.machines.machine import ORCHESTRATIONS, Machine
 from rdujax.ops.contract import Contract
@@ -115,8 +115,9 @@ def placed(graph: Graph, machine: Machine, choices: Choices, given_away: frozens
 
     over = overwritten(graph, given_away)
 
-    def made(tiers: Mapping[int, str]) -> Plan:
-        result = replace(_planned(graph, machine, choices, tiers, frozenset(over), count()), given_away=given_away)
+    def made(tiers: Mapping[int, str], cuts: Plan | None) -> Plan:
+        result = _planned(graph, machine, choices, tiers, frozenset(over), count(), cuts)
+        result = replace(result, given_away=given_away)
         check_plan(result)
         return result
 
@@ -143,20 +144,28 @@ def _planned(
     tiers: Mapping[int, str],
     in_place: frozenset[int],
     numbers: Iterator[int],
+    cuts: Plan | None,
 ) -> Plan:
-    """The plan of a graph, and of the bodies inside of it; its kernels are numbered in the order of the text."""
+    """The plan of a graph, and of the bodies inside of it; its kernels are numbered in the order of the text.
+
+    cuts: a plan of the same graph, whose kernels have the nodes that those of this one are to have.
+    """
     steps: list[Step] = []
     there = {*graph.inputs, *graph.constants}
     for stretch in _stretches(graph):
         if isinstance(stretch, Node):
             assert isinstance(stretch.op, Region)
-            plans = tuple(_planned(body, machine, choices, tiers, in_place, numbers) for body in stretch.op.bodies)
+            of_bodies = _bodies_of(cuts, stretch) or [None] * len(stretch.op.bodies)
+            plans = tuple(
+                _planned(body, machine, choices, tiers, in_place, numbers, of_body)
+                for body, of_body in zip(stretch.op.bodies, of_bodies, strict=True)
+            )
             steps.append(PlannedRegion(stretch, plans))
             there |= set(stretch.results)
             continue
         within = replace(choices, fusion=_cuts_within(stretch, choices.fusion))
         planner = Planner(stretch, machine, within, tiers, in_place & set(stretch.types))
-        kernels = tuple(planner.planned(group) for group in planner.groups())
+        kernels = tuple(planner.planned(group) for group in _groups_of(cuts, stretch) or planner.groups())
         there |= planner.in_memory(kernels)
         steps += [replace(k, kernel=replace(k.kernel, name=f"{next(numbers)}: {k.kernel.name}")) for k in kernels]
     rests = {value: tiers[value] for value in sorted(there)}
@@ -164,6 +173,19 @@ def _planned(
         graph, tuple(steps), rests, choices.orchestration, str(choices.fusion),
         choices.stage_buffer_format,  # type: ignore[arg-type]
     )  # fmt: skip
+
+
+def _bodies_of(cuts: Plan | None, node: Node) -> Sequence[Plan | None]:
+    """The plans that another plan has for the bodies of a region."""
+    steps = cuts.steps if cuts else ()
+    return next((s.plans for s in steps if isinstance(s, PlannedRegion) and s.node.results == node.results), ())
+
+
+def _groups_of(cuts: Plan | None, stretch: Graph) -> list[Sequence[Node]]:
+    """The nodes of the kernels that another plan has for a stretch."""
+    own = {node.result for node in stretch.nodes}
+    steps = cuts.steps if cuts else ()
+    return [s.kernel.nodes for s in steps if isinstance(s, PlannedKernel) and s.kernel.nodes[-1].result in own]
 
 
 def _stretches(graph: Graph) -> Iterator[Graph | Node]:

@@ -1,25 +1,28 @@
 """Pass: what rests in memory gets a tier and an address.
 
 Everything rests in HBM where that suffices, and addresses are shared by what is never alive together. Where it does
-not, what is moved least in all launches goes to DDR first, until the rest fits; then what need not have gone comes
-back, the most moved first. Values that one launch or another finds in one place (see `tied`) go together.
+not, what costs the fewest bytes moved goes to DDR, and no more than must (`spill.py`). Values that one launch or
+another finds in one place (see `tied`) go together.
 
-Tilings and the cut into kernels depend on the tiers, and what is moved depends on those: the program is planned again
-until the assignment that its plan asks for is the one that it was made with. From the third round on, what has gone
-stays, so that this ends. A program that fits is planned once.
+Tilings and the cut into kernels depend on the tiers, and what is in memory at all depends on those: the program is
+planned again with the tiers that its plan asks for, until it asks for what it has. A value that is no longer in memory
+keeps the tier that it was last given, or a cut that flees from DDR would come back to it. Where no choice of tiers
+holds a plan, one is made as if everything were in DDR, which leaves the fewest bytes in memory. After `ROUNDS` plans,
+the last one that can be held keeps its cuts, and so the values that rest in memory: this always ends. A program that
+fits is planned once.
 
 Not modelled: alignment of addresses; copies between tiers while a program runs.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from itertools import count
 from types import MappingProxyType
 
 import numpy as np
 
 from rdujax.base.errors import ArgumentError, CapacityError, describe, unknown
 from rdujax.compiler.packing import Packing, moments_of, pack
+from rdujax.compiler.spill import Group, Tiers, spill
 from rdujax.graph.graph import Graph, Region
 from rdujax.graph.lifetimes import Place, lifetimes, tied
 from rdujax.graph.memory import Memory, Symbol
@@ -29,12 +32,13 @@ from rdujax.units.memory import TIERS
 
 AUTO = "auto"
 HOME, SPILL = "hbm", "ddr"  # where everything rests if it fits, and where what does not fit goes
-FREE_ROUNDS = 3  # in which a value that was spilled may come back
+ROUNDS = 4  # plans in which cuts may change with the tiers
 PINNED = "pinned"
 SPILLED = f"spilled: {HOME} is full"
 ROWS = 20  # of the table of symbols in a refusal
 
-Make = Callable[[Mapping[int, str]], Plan]  # the plan with these tiers, by value
+# The plan with these tiers, by value; with the cuts of another plan, where one is given.
+Make = Callable[[Mapping[int, str], Plan | None], Plan]
 
 
 def planned(
@@ -54,19 +58,38 @@ def planned(
     groups = tied(graph, overwritten)
     fixed = pinned(graph, groups, pins)
     home = HOME if tier == AUTO else tier
-    spilled: frozenset[int] = frozenset()
-    for turn in count():
-        of_group = dict.fromkeys(groups.values(), home) | dict.fromkeys(spilled, SPILL) | fixed
-        plan = make({value: of_group[group] for value, group in groups.items()})
-        needs = _Needs(plan, groups, of_group)
+
+    def needs(spilled: frozenset[int], cuts: Plan | None = None) -> _Needs:
+        tier_of = dict.fromkeys(groups.values(), home) | dict.fromkeys(spilled, SPILL) | fixed
         reasons = dict.fromkeys(spilled, SPILLED) | dict.fromkeys(fixed, PINNED)
-        if tier != AUTO:
-            return _placed(plan, needs, machine, reasons)
-        asked = _spills(needs, machine, fixed, spilled if turn >= FREE_ROUNDS else frozenset())
-        if asked == spilled & needs.groups:
-            return _placed(plan, needs, machine, reasons)
-        spilled = asked
-    raise AssertionError("unreachable")
+        plan = make({value: tier_of[group] for value, group in groups.items()}, cuts)
+        return _Needs(plan, groups, tier_of, reasons)
+
+    if tier != AUTO:
+        return _placed(needs(frozenset()), machine)
+    return _placed(_settled(needs, machine, frozenset(groups.values()) - fixed.keys()), machine)
+
+
+def _settled(needs: Callable[..., "_Needs"], machine: Machine, free: frozenset[int]) -> "_Needs":
+    """What a plan needs that asks for the tiers with which it was made; of one that cannot be held, where none can."""
+    spilled: frozenset[int] = frozenset()
+    held: _Needs | None = None
+    for _ in range(ROUNDS):
+        found = needs(spilled)
+        asked = _spills(found, machine, free & found.groups)
+        if asked is not None:
+            if asked == spilled & found.groups:
+                return found
+            held, spilled = found, asked | spilled - found.groups
+        elif held is not None:
+            break
+        elif spilled == free:
+            held, spilled = found, _least_refused(found, machine, free & found.groups)
+            break
+        else:
+            spilled = free
+    assert held is not None
+    return needs(spilled, held.plan)
 
 
 def pinned(graph: Graph, groups: Mapping[int, int], pins: Mapping[str, str]) -> dict[int, str]:
@@ -106,10 +129,11 @@ def _labels(graph: Graph) -> dict[int, str]:
 
 
 class _Needs:
-    """What a plan needs. groups: those that have a place. moved_bytes: by group."""
+    """What a plan needs. groups: those that have a place. moved_bytes: by group. reasons: of tiers, by group."""
 
-    def __init__(self, plan: Plan, group_of: Mapping[int, int], tier_of: Mapping[int, str]):
-        self.lifetimes, self.group_of, self.tier_of = lifetimes(plan), group_of, tier_of
+    def __init__(self, plan: Plan, group_of: Mapping[int, int], tier_of: Mapping[int, str], reasons: Mapping[int, str]):
+        self.plan, self.group_of, self.tier_of, self.reasons = plan, group_of, tier_of, reasons
+        self.lifetimes = lifetimes(plan)
         self.groups = frozenset(group_of[place.value] for place in self.lifetimes.places)
         self.moved_bytes = dict.fromkeys(self.groups, 0)
         for value, amount_bytes in self.lifetimes.moved_bytes.items():
@@ -123,57 +147,65 @@ class _Needs:
         """The groups of a tier."""
         return frozenset(group for group in self.groups if self.tier_of[group] == tier)
 
+    @property
+    def sum_bytes(self) -> int:
+        """Bytes of all places."""
+        return sum(place.kind.size_bytes for place in self.lifetimes.places)
+
+    def alive_bytes(self, of: frozenset[int]) -> np.ndarray:
+        """int64 [moments]: bytes of some groups that are alive."""
+        length = len(self.lifetimes.kernels)
+        alive = np.zeros(length, np.int64)
+        for place in self.places(of):
+            alive += place.kind.size_bytes * moments_of(place.alive, length)
+        return alive
+
 
 def _packed(places: Sequence[Place]) -> Packing:
     return pack([place.kind.size_bytes for place in places], [place.alive for place in places])
 
 
-def _spills(needs: _Needs, machine: Machine, fixed: Mapping[int, str], kept: frozenset[int]) -> frozenset[int]:
-    """The groups that go to DDR so that HBM holds the others; all that may go, where even these do not fit.
+def _spills(needs: _Needs, machine: Machine, free: frozenset[int], more_bytes: int = 0) -> frozenset[int] | None:
+    """The groups of `free` that go to DDR so that both tiers hold theirs; None where no choice does.
 
-    kept: groups that go in any case.
+    more_bytes: by which DDR is taken to be larger.
     """
-    room = int(machine.tier(HOME).capacity_bytes.value)
-    free = needs.groups - set(fixed)
-    here = needs.in_tier(HOME) & set(fixed) | free
-    kept = kept & free
-    limit = room
-    while True:
-        spilled = _fewest(needs, here, free - kept, kept, limit)
-        excess = _packed(needs.places(here - spilled)).peak_bytes - room
-        if excess <= 0 or spilled >= free:
-            return spilled
-        limit -= excess  # addresses leave gaps: as many bytes more have to go
-
-
-def _fewest(
-    needs: _Needs, here: frozenset[int], free: frozenset[int], kept: frozenset[int], limit: int
-) -> frozenset[int]:
-    """The groups to spill so that no more than `limit` bytes are ever alive at once."""
     length = len(needs.lifetimes.kernels)
-    alive = {group: np.zeros(length, np.int64) for group in here}
-    for place in needs.places(here):
-        alive[needs.group_of[place.value]] += place.kind.size_bytes * moments_of(place.alive, length)
-    total = np.zeros(length, np.int64)
-    for group in here - kept:
-        total += alive[group]
-    # Of groups that are moved equally, the largest first, so that fewer have to go.
-    order = sorted(free, key=lambda group: (needs.moved_bytes[group], -int(alive[group].max(initial=0)), group))
-    spilled: list[int] = []
-    for group in order:
-        if total.max(initial=0) <= limit:
-            break
-        if (alive[group] * (total > limit)).any():  # it takes room when there is too little
-            spilled.append(group)
-            total -= alive[group]
-    for group in reversed(spilled[:]):
-        if (total + alive[group]).max(initial=0) <= limit:
-            spilled.remove(group)
-            total += alive[group]
-    return frozenset(spilled) | kept
+    alive = {group: np.zeros(length, np.int64) for group in needs.groups}
+    places: dict[int, list[tuple[int, int]]] = {group: [] for group in needs.groups}
+    for place in needs.lifetimes.places:
+        group = needs.group_of[place.value]
+        alive[group] += place.kind.size_bytes * moments_of(place.alive, length)
+        places[group].append((place.kind.size_bytes, place.alive))
+    stays = [needs.in_tier(tier) - free for tier in (HOME, SPILL)]
+    none = np.zeros(length, np.int64)
+    rooms = (_room(machine, HOME), _room(machine, SPILL) + more_bytes)
+
+    def excess_bytes(gone: frozenset[int]) -> tuple[int, int]:
+        here, there = (_packed(needs.places(of)) for of in (stays[0] | free - gone, stays[1] | gone))
+        return here.peak_bytes - rooms[0], there.peak_bytes - rooms[1]
+
+    may_go = [Group(g, alive[g], needs.moved_bytes[g], tuple(sorted(places[g]))) for g in sorted(free)]
+    stay_bytes = np.stack([sum((alive[group] for group in of), none) for of in stays])
+    return spill(may_go, Tiers(stay_bytes, rooms, excess_bytes))
 
 
-def _placed(plan: Plan, needs: _Needs, machine: Machine, reasons: Mapping[int, str]) -> Plan:
+def _least_refused(needs: _Needs, machine: Machine, free: frozenset[int]) -> frozenset[int]:
+    """Where DDR is too small, what would go if it were larger: by what is too much in sum, or by more."""
+    alive_bytes = needs.alive_bytes(needs.in_tier(HOME) | needs.in_tier(SPILL))
+    more_bytes = int(alive_bytes.max()) - _room(machine, HOME) - _room(machine, SPILL)
+    for more in (max(more_bytes, 0), needs.sum_bytes):
+        asked = _spills(needs, machine, free, more)
+        if asked is not None:
+            return asked
+    return free  # what was pinned to HBM is too much
+
+
+def _room(machine: Machine, tier: str) -> int:
+    return int(machine.tier(tier).capacity_bytes.value)
+
+
+def _placed(needs: _Needs, machine: Machine) -> Plan:
     """The plan with the addresses of all tiers; raises CapacityError where a tier holds fewer bytes than it takes."""
     symbols: dict[Place, Symbol] = {}
     bounds: dict[str, int] = {}
@@ -181,26 +213,26 @@ def _placed(plan: Plan, needs: _Needs, machine: Machine, reasons: Mapping[int, s
         places = needs.places(needs.in_tier(tier))
         packing = _packed(places)
         bounds[tier] = packing.bound_bytes
-        symbols |= {p: _symbol(p, tier, at, needs, reasons) for p, at in zip(places, packing.offsets, strict=True)}
+        symbols |= {p: _symbol(p, tier, at, needs) for p, at in zip(places, packing.offsets, strict=True)}
     in_order = tuple(symbols[place] for place in needs.lifetimes.places)
     memory = Memory(in_order, needs.lifetimes.kernels, bounds)
     for tier in TIERS:
-        check(memory, tier, int(machine.tier(tier).capacity_bytes.value))
-    return replace(plan, memory=memory)
+        check(memory, tier, {tier: _room(machine, tier) for tier in TIERS})
+    return replace(needs.plan, memory=memory)
 
 
-def _symbol(place: Place, tier: str, offset_bytes: int, needs: _Needs, reasons: Mapping[int, str]) -> Symbol:
+def _symbol(place: Place, tier: str, offset_bytes: int, needs: _Needs) -> Symbol:
     group = needs.group_of[place.value]
     return Symbol(
         place.value, place.label, place.kind, tier, offset_bytes, place.alive, needs.moved_bytes[group],
-        place.is_argument, reasons.get(group, ""),
+        place.is_argument, needs.reasons.get(group, ""),
     )  # fmt: skip
 
 
-def check(memory: Memory, tier: str, capacity_bytes: int) -> None:
+def check(memory: Memory, tier: str, rooms_bytes: Mapping[str, int]) -> None:
     """Raises CapacityError where a tier holds fewer bytes than the program takes of it, with the largest symbols."""
     peak_bytes = memory.peak_bytes(tier)
-    if peak_bytes <= capacity_bytes:
+    if peak_bytes <= rooms_bytes[tier]:
         return
     largest = sorted(memory.symbols, key=lambda symbol: -symbol.size_bytes)
     rows = [(f"{s.size_bytes:,}", s.tier, str(s), memory.in_use(s)) for s in largest[:ROWS]]
@@ -209,13 +241,17 @@ def check(memory: Memory, tier: str, capacity_bytes: int) -> None:
     if len(largest) > ROWS:
         more_bytes = sum(symbol.size_bytes for symbol in largest[ROWS:])
         table.append(f"{more_bytes:,} bytes  and {len(largest) - ROWS:,} more")
-    bound_bytes = memory.bound_bytes[tier]
+    spilled = any(symbol.reason == SPILLED for symbol in memory.symbols)
+    full = (
+        f"; {HOME}, with {memory.peak_bytes(HOME):,} of {rooms_bytes[HOME]:,}, has no room for them" if spilled else ""
+    )
+    other = "" if spilled else f", or another tier: tier={AUTO!r} spills to {SPILL}"
     raise CapacityError(
         describe(
             f"the symbols of the program do not fit into {tier}",
-            given=f"{peak_bytes:,} bytes, {peak_bytes - capacity_bytes:,} too many; {bound_bytes:,} are alive at once:"
-            + "".join(f"\n    {row}" for row in table),
-            allowed=f"{capacity_bytes:,} bytes",
-            do=f"use smaller shapes, a machine with a larger tier, or another tier: tier={AUTO!r} spills to {SPILL}",
+            given=f"{peak_bytes:,} bytes, {peak_bytes - rooms_bytes[tier]:,} too many; "
+            + f"{memory.bound_bytes[tier]:,} are alive at once:" + "".join(f"\n    {row}" for row in table),
+            allowed=f"{rooms_bytes[tier]:,} bytes{full}",
+            do=f"use smaller shapes, or a machine with a larger tier{other}",
         )
-    )
+    )  # fmt: skip

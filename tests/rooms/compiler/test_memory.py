@@ -237,18 +237,18 @@ def test_a_refusal_shows_the_largest_symbols_and_counts_the_others():
 
 
 def test_a_program_that_fits_is_planned_once_and_others_a_few_times(monkeypatch):
-    planned, made = [], driver._planned
+    counts, made = [], driver._planned
 
-    def counted(graph, *rest):
-        planned.extend([1] if graph.inputs == program.graph.inputs else [])
-        return made(graph, *rest)
+    def counted(graph, *args):
+        counts.extend([1] if graph.inputs == program.graph.inputs else [])
+        return made(graph, *args)
 
     program = compiled(PROGRAMS["gradient"])
     monkeypatch.setattr(driver, "_planned", counted)
-    assert str(program.replace(fusion="none")) == str(program) and len(planned) == 1
-    planned.clear()
+    assert str(program.replace(fusion="none")) == str(program) and len(counts) == 1
+    counts.clear()
     spilled = program.replace(machine=half(program))
-    assert 2 <= len(planned) <= 4
+    assert 2 <= len(counts) <= 4
     again = program.replace(machine=half(program))
     assert spilled.plan.memory == again.plan.memory and str(spilled) == str(again)
     # It is a fixed point: with these tiers given by hand, the plan is the same.

@@ -20,7 +20,7 @@ def brute(sizes: list[int], alive: list[int]) -> int:
                 if all(not alive[i] & alive[j] or spot + sizes[i] <= at[j] or at[j] + sizes[j] <= spot for j in at)
             )  # fmt: skip
             at[i] = next(fits)
-        fewest = min(fewest, max(at[i] + sizes[i] for i in at))
+        fewest = min(fewest, max((at[i] + sizes[i] for i in at), default=0))
     return fewest
 
 
