@@ -75,12 +75,13 @@ class Memory:
         return found
 
     def in_use(self, symbol: Symbol) -> str:
-        """The lifetime of a symbol in words: "always", "kernels 2 to 5, 9", "no kernel"."""
+        """The lifetime of a symbol in words: "always", "kernels 2 to 5, 9", "after kernel 9" if none uses it."""
         if symbol.alive == (1 << len(self.kernels)) - 1:
             return "always"
         runs = self.runs(symbol)
         if not runs:
-            return "no kernel"
+            before = [number for number in self.kernels[: _first(symbol.alive)] if number is not None]
+            return f"after kernel {before[-1]}" if before else "no kernel"
         words = ", ".join(str(a) if a == b else f"{a} to {b}" for a, b in runs)
         return f"kernel{'' if len(runs) == 1 and runs[0][0] == runs[0][1] else 's'} {words}"
 
@@ -88,6 +89,11 @@ class Memory:
         for moment, number in enumerate(self.kernels):
             if number is not None and symbol.alive >> moment & 1:
                 yield number
+
+
+def _first(alive: int) -> int:
+    """The first moment of a number's bits."""
+    return (alive & -alive).bit_length() - 1
 
 
 NOTHING = Memory()
