@@ -10,7 +10,8 @@ the kernel is to run in the cycles that it is priced at, are red: they slow it d
 """
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -19,35 +20,21 @@ import numpy as np
 from rdujax.compiler.drawing import Disc, Drawing, Line, Polygon, Rectangle, Shape, Style, Words, fitted, width_of
 from rdujax.compiler.flows import buffer_of
 from rdujax.compiler.grid import Grid, Place, Placement
+from rdujax.compiler.legend import COLOURS, GREY, INK, LINE, PCU, SHARED, SMALL, Row, key, number_on, table, wire
 from rdujax.compiler.place import neighbours, place
 from rdujax.compiler.report import counted, worked_cycles
 from rdujax.compiler.wires import Wires, priced_cycles, wires
 from rdujax.estimate.pipeline import pipeline_of
 from rdujax.graph.graph import Graph
 from rdujax.graph.plan import MemoryStream, PlannedKernel
-from rdujax.ledger.numbers import ceil_div, exact
+from rdujax.ledger.numbers import exact
 from rdujax.machines.machine import Machine
 from rdujax.units.rdn.mesh import STEPS, Port
 
-# Okabe and Ito's and Tol's colours, told apart with every kind of sight; then again, with the stage's number on it.
-COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#332288", "#999933", "#882255", "#44aa99")
-INK, GREY, MARK = "#222222", "#6b7280", "#8b93a1"
-FAINT, GROUND, FULL = "#e3e6ea", "#f7f8fa", "#d7191c"
-CELL_X, CELL_Y, PCU, PMU = 34.0, 20.0, 11.0, 5.0
-GAP, MARGIN, HEAD, LINE, SMALL = 56.0, 40.0, 108.0, 13.0, 11.0
-UNITS, BAR = 114.0, 130.0  # widths in the legend
+FAINT, GROUND = "#e3e6ea", "#f7f8fa"
+CELL_X, CELL_Y, PMU = 34.0, 20.0, 5.0
+GAP, MARGIN, HEAD = 56.0, 40.0, 108.0
 SLOW = {"link": "that link", "D2D": "the die-to-die link", "TLN": "the top-level network"}
-MANY = 9  # PCUs of a stage, from which on its number is larger than one of them
-
-
-@dataclass(frozen=True)
-class Legend:
-    """One row beside the picture: a stage or stream with its units and how busy it is."""
-
-    name: str
-    paint: Style
-    units: str
-    busy: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +42,8 @@ class Floorplan:
     """A placed kernel with the loads of its wires. `str` is a summary; `save` draws it; notebooks show it.
 
     cycles: what the kernel is priced at, by which loads are turned into packets per cycle. capacity: what a link
-    carries per cycle. buffers: how the PMUs of each are painted. bridges: the AGCUs of each stream, shared perhaps.
+    carries per cycle. streams: the streams in their order. bridges: what has AGCUs of its own, by the name that the
+    placement knows: a stream, or all that take turns with the same ones. buffers: how the PMUs of each are painted.
     wire_cycles: what the networks allow, by kind (see `Wires.least_cycles`); more than `cycles` slows the kernel down.
     """
 
@@ -65,10 +53,10 @@ class Floorplan:
     capacity: float
     placement: Placement
     wires: Wires
-    stages: tuple[Legend, ...]
-    streams: tuple[Legend, ...]
+    stages: tuple[Row, ...]
+    streams: tuple[Row, ...]
+    bridges: tuple[Row, ...]
     buffers: dict[str, Style]
-    bridges: dict[str, tuple[Place, ...]]
     wire_cycles: dict[str, int]
 
     @property
@@ -93,7 +81,7 @@ class Floorplan:
         return self.drawing().svg()
 
     def __str__(self) -> str:
-        rows = [f"  {row.name}: {row.units}, {row.busy:.0%} busy" for row in (*self.streams, *self.stages)]
+        rows = [f"  {row.name}: {row.units}, {row.share}" for row in _rows(self)]
         return "\n".join([self.title, f"  {_units(self)}", f"  {_network(self)}", *rows])
 
 
@@ -106,17 +94,42 @@ def floorplan(graph: Graph, planned: PlannedKernel, machine: Machine, name: str)
     colours = {s.label: COLOURS[i % len(COLOURS)] for i, s in enumerate(planned.kernel.stages)}
     buffers = {label: _paint_of(label, planned, colours) for label in placement.units.pmus}
     shared = zip(planned.kernel.stages, planned.shares, strict=True)
-    stages = tuple(Legend(s.label, Style(colours[s.label]), counted(n.pcus, "PCU"), busy[s.label]) for s, n in shared)
-    streams = tuple(
-        Legend(s.label, _paint_of_stream(s, buffers[buffer_of(planned, s)]),
-               f"{counted(s.agcus, 'AGCU')}, {s.tier}", busy[s.label])
-        for s in planned.streams
-    )  # fmt: skip
+    stages = tuple(
+        Row(s.label, Style(colours[s.label]), counted(n.pcus, "PCU"), busy[s.label], "PCU") for s, n in shared
+    )
+    streams, bridges = _streams(planned, buffers, busy)
     capacity = float(exact(machine.rdn.packets_per_cycle.value))
     loads = wires(graph, planned, placement, machine)
-    bridges = {s.label: placement.units.agcus[s.units] for s in planned.streams}
     return Floorplan(f"{name}: kernel {planned.kernel.name}", machine.name, cycles, capacity, placement, loads,
-                     stages, streams, buffers, bridges, loads.least_cycles(machine))  # fmt: skip
+                     stages, streams, bridges, buffers, loads.least_cycles(machine))  # fmt: skip
+
+
+def _streams(
+    planned: PlannedKernel, buffers: Mapping[str, Style], busy: Mapping[str, float]
+) -> tuple[tuple[Row, ...], tuple[Row, ...]]:
+    """The rows of all streams, and those of what has AGCUs of its own."""
+    users = Counter(stream.units for stream in planned.streams)
+    rows: list[Row] = []
+    bridges: dict[str, Row] = {}
+    for stream in planned.streams:
+        paint, agcus = _paint_of_stream(stream, buffers[buffer_of(planned, stream)]), counted(stream.agcus, "AGCU")
+        if users[stream.units] == 1:
+            row = Row(stream.label, paint, f"{agcus}, {stream.tier}", busy[stream.label], "AGCU")
+            bridges[stream.units] = replace(row, name=stream.units)
+        else:
+            row = Row(stream.label, paint, f"{stream.tier}, in turn", busy[stream.label], "PMU")
+            before = bridges[stream.units].busy if stream.units in bridges else 0.0
+            bridges[stream.units] = Row(stream.units, SHARED, agcus, before + busy[stream.label], "AGCU")
+        rows.append(row)
+    return tuple(rows), tuple(bridges.values())
+
+
+def _rows(plan: Floorplan) -> tuple[Row, ...]:
+    """What is beside the picture, in order of the pipeline: AGCUs that streams share, loads, stages, stores."""
+    shared = (row for row in plan.bridges if row.paint == SHARED)
+    loads = (row for row in plan.streams if row.paint.stroke != "none")
+    stores = (row for row in plan.streams if row.paint.stroke == "none")
+    return (*shared, *loads, *plan.stages, *stores)
 
 
 def _paint_of(buffer: str, planned: PlannedKernel, colours: dict[str, str]) -> Style:
@@ -188,7 +201,7 @@ class _Sheet:
 
 
 def _draw(plan: Floorplan) -> Drawing:
-    captions, key = _captions(plan)
+    captions, about_captions = _captions(plan)
     sheet = _Sheet(plan.placement.grid, captions)
     right, bottom = sheet.size
     title = fitted(plan.title, 1000, 19, bold=True)
@@ -199,8 +212,8 @@ def _draw(plan: Floorplan) -> Drawing:
     ]
     shapes = [*_tiles(sheet), *_links(plan, sheet), *_free(plan, sheet), *_used(plan, sheet), *head]
     left = right + MARGIN + 14
-    rows, legend_right, y = _legend(plan, left, sheet.head + 12, bottom)
-    meaning, y = _key(left, y + 18, key)
+    rows, legend_right, y = table(_rows(plan), left, sheet.head + 12, bottom)
+    meaning, y = key(left, y + 18, about_captions)
     width = max(legend_right, *(MARGIN + width_of(words.text, words.size, words.bold) for words in head))
     return Drawing(width + MARGIN, max(bottom, y) + MARGIN, (*shapes, *rows, *meaning))
 
@@ -251,19 +264,8 @@ def _links(plan: Floorplan, sheet: _Sheet) -> list[Shape]:
                 rate = max(out, home) / plan.cycles  # not emulated: sizes
                 ends = *sheet.centre(Place(tile, row, column)), *sheet.centre(Place(tile, *there))
                 title = f"tile {tile} ({row},{column})-({there[0]},{there[1]}): {out:,} and {home:,} packets"
-                found.append((rate, Line(*ends, _wire(rate / plan.capacity), title if rate else "")))
+                found.append((rate, Line(*ends, wire(rate / plan.capacity), title if rate else "")))
     return [line for _, line in sorted(found, key=lambda item: item[0])]
-
-
-def _wire(load: float) -> Style:
-    """Thicker and darker with the share of a link that is taken; red beyond it."""
-    if not load:
-        return Style(stroke="#eceef1", width=0.6)
-    if load > 1:
-        return Style(stroke=FULL, width=min(8.0, 4.5 + 0.6 * load))
-    steps = -(-int(load * 1000) // 125)  # eight shades keep a drawing small
-    grey = 200 - 20 * steps
-    return Style(stroke=f"#{grey:02x}{grey:02x}{grey + 14:02x}", width=0.8 + 0.46 * steps)
 
 
 def _free(plan: Floorplan, sheet: _Sheet) -> list[Shape]:
@@ -283,14 +285,15 @@ def _used(plan: Floorplan, sheet: _Sheet) -> list[Shape]:
     shapes: list[Shape] = []
     for label, places in plan.placement.units.pmus.items():
         shapes += [_pmu(sheet, p, plan.buffers[label], f"PMU of buffer {label}, {p}") for p in places]
-    for row in plan.streams:
-        shapes += [_agcu(sheet, p, row.paint, f"AGCU of {row.name}, {p}") for p in plan.bridges[row.name]]
+    for row in plan.bridges:
+        agcus = plan.placement.units.agcus[row.name]
+        shapes += [_agcu(sheet, p, row.paint, f"AGCU of {row.name}, {p}") for p in agcus]
     for number, row in enumerate(plan.stages, 1):
         places = plan.placement.units.pcus[row.name]
         shapes += [_pcu(sheet, p, row.paint, f"PCU of stage {row.name}, {p}") for p in places]
         if places:  # a stage that only moves data has none
             x, y = sheet.centre(places[len(places) // 2])
-            shapes += _number(x - PCU * 0.7, y, number, len(places), row.paint.fill)
+            shapes += number_on(x - PCU * 0.7, y, number, len(places), row.paint.fill)
     return shapes
 
 
@@ -311,89 +314,3 @@ def _agcu(sheet: _Sheet, place: Place, style: Style, title: str = "") -> Polygon
     side = -1 if place.column == 0 else 1
     tip, base = x + side * (CELL_X / 2 + 2), x + side * (CELL_X / 2 + 12)  # not emulated: pixels
     return Polygon(((tip, y), (base, y - 6), (base, y + 6)), style, title)
-
-
-def _legend(plan: Floorplan, x: float, y: float, bottom: float) -> tuple[list[Shape], float, float]:
-    """Streams and stages in order of the pipeline, in columns down to the bottom; and where they end."""
-    loads = [(row, "") for row in plan.streams if row.paint.stroke != "none"]
-    stores = [(row, "") for row in plan.streams if row.paint.stroke == "none"]
-    rows = [*loads, *((row, str(number)) for number, row in enumerate(plan.stages, 1)), *stores]
-    most = max(12, int(bottom - y - 168) // 36)  # not emulated: rows; the key is below
-    number_end = 22 + width_of(str(len(plan.stages)), 12.5, bold=True)
-    width = number_end + 8 + UNITS + BAR + 8 + width_of("100% busy", SMALL)
-    shapes: list[Shape] = []
-    for i, (row, number) in enumerate(rows):
-        at = x + i // most * (width + MARGIN)  # not emulated: pixels
-        shapes += _row(row, number, at, y + i % most * 36, number_end, width)
-    columns = ceil_div(len(rows), most)
-    return shapes, x + columns * (width + MARGIN) - MARGIN, y + min(len(rows), most) * 36
-
-
-def _row(row: Legend, number: str, x: float, y: float, number_end: float, width: float) -> list[Shape]:
-    name_x = x + number_end + 8
-    mark: list[Shape] = [Polygon(((x + 14, y - 5), (x + 3, y - 11), (x + 3, y + 1)), row.paint)]
-    if number:
-        words = Words(x + number_end, y, number, 12.5, Style(INK), "end", bold=True)
-        mark = [Rectangle(x, y - 12, 16, 16, row.paint), words]
-    return [
-        *mark,
-        Words(name_x, y, fitted(row.name, x + width - name_x, 12.5), 12.5, Style(INK), title=row.name),
-        Words(name_x, y + 15, fitted(row.units, UNITS - 6, SMALL), SMALL, Style(GREY), title=row.units),
-        *_bar(name_x + UNITS, y + 6, row),
-    ]
-
-
-def _bar(x: float, y: float, row: Legend) -> list[Shape]:
-    colour = row.paint.fill if row.paint.stroke == "none" else row.paint.stroke
-    return [
-        Rectangle(x, y, BAR, 9, Style("#eef0f3")),
-        Rectangle(x, y, BAR * min(1.0, row.busy), 9, Style(colour)),
-        Words(x + BAR + 8, y + 9, f"{row.busy:.0%} busy", SMALL, Style(GREY)),
-    ]
-
-
-def _key(x: float, y: float, more: str) -> tuple[list[Shape], float]:
-    """What the shapes, the captions and the wires mean; and where that ends."""
-    filled, ring, ink = Style(MARK), Style("#ffffff", MARK, 2.4), Style(INK)
-    right = x + 170
-    shapes: list[Shape] = [
-        Rectangle(x, y - 11, 12, 12, filled), Words(x + 22, y, "PCU of a stage", 12, ink),
-        Rectangle(right, y - 11, 12, 12, filled),
-        *_number(right + 6, y - 5, 1, 1, MARK), *_number(right + 27, y - 5, 1, MANY, MARK),
-        Words(right + 43, y, "number of a stage", 12, ink),
-        Disc(x + 6, y + 17, 5.4, filled), Words(x + 22, y + 22, "PMU of a result", 12, ink),
-        Disc(right + 6, y + 17, 4.2, ring), Words(right + 22, y + 22, "PMU of a load", 12, ink),
-        Polygon(((x + 12, y + 39), (x + 1, y + 33), (x + 1, y + 45)), filled),
-        Words(x + 22, y + 44, "AGCU of a store", 12, ink),
-        Polygon(((right + 12, y + 39), (right + 1, y + 33), (right + 1, y + 45)), ring),
-        Words(right + 22, y + 44, "AGCU of a load", 12, ink),
-        Words(x, y + 66, "faint: free", 12, Style(GREY)),
-    ]  # fmt: skip
-    if more:
-        y += 22
-        shapes.append(Words(x, y + 66, more, 12, Style(GREY)))
-    shapes.append(Words(x, y + 98, "wires: share of a link that the flows take", 12, ink))
-    for i, load in enumerate((0.1, 0.25, 0.5, 0.75, 1.0, 1.01)):
-        at = x + i * 52
-        shapes.append(Line(at, y + 114, at + 40, y + 114, _wire(load)))
-        shapes.append(Words(at + 20, y + 132, f"{load:.0%}" if load <= 1 else "more", SMALL, Style(GREY), "middle"))
-    return shapes, y + 132
-
-
-def _number(x: float, y: float, number: int, pcus: int, colour: str) -> list[Shape]:
-    """A stage's number on one of its PCUs, at its centre: in a circle where the stage has many of them."""
-    text, digits = str(number), len(str(number))
-    if pcus < MANY:
-        size = min(9.5, PCU / (0.7 * digits))  # not emulated: pixels
-        return [Words(x, y + 0.35 * size, text, size, Style(_ink_on(colour)), "middle", bold=True)]
-    size = min(12.5, 19 / (0.75 * digits))  # not emulated: pixels
-    return [
-        Disc(x, y, 10, Style("#ffffff", INK, 1.4)),
-        Words(x, y + 0.35 * size, text, size, Style(INK), "middle", bold=True),
-    ]
-
-
-def _ink_on(colour: str) -> str:
-    """Dark or white, whichever is read better on a colour."""
-    red, green, blue = (int(colour[at : at + 2], 16) for at in (1, 3, 5))
-    return INK if 0.299 * red + 0.587 * green + 0.114 * blue > 139 else "#ffffff"

@@ -12,7 +12,7 @@ import pytest
 
 import rdujax as rdu
 from rdujax.compiler.drawing import Disc, Drawing, Line, Polygon, Rectangle, Style, Words, fitted, width_of
-from rdujax.compiler.floorplan import COLOURS
+from rdujax.compiler.legend import COLOURS, SHARED, Row
 from tests.rooms.compiler.samples import mlp, monarch, samples, small
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -42,7 +42,7 @@ def test_every_unit_is_drawn_once_in_its_colour(sample):
         titles = Counter(re.sub(r", tile .*", "", title) for _, _, title, _ in drawn if title and " of " in title)
         wanted = {f"PCU of stage {s.label}": n.pcus for s, n in zip(kernel.kernel.stages, kernel.shares, strict=True)}
         wanted |= {f"PMU of buffer {b.label}": b.pmus for b in kernel.buffers}
-        wanted |= {f"AGCU of {s.label}": s.agcus for s in kernel.streams}
+        wanted |= {f"AGCU of {units}": agcus for units, agcus in kernel.bridges.items()}
         assert titles == wanted
         places = [title for _, _, title, _ in drawn if title and " of " in title]
         assert len(set(places)) == len(places)
@@ -53,6 +53,30 @@ def test_every_unit_is_drawn_once_in_its_colour(sample):
                 a["fill"] for _, a, title, _ in drawn if title and title.startswith(f"PCU of stage {stage.label},")
             }
             assert fills == {colour}
+
+
+def test_agcus_that_streams_use_in_turn_are_drawn_once_and_said_once():
+    program = fused()
+    [kernel], plan = program.plan.kernels, program.floorplan()
+    assert kernel.bridges == {"streams of hbm": 15} and len(kernel.streams) == 5
+    drawn = [a["fill"] for tag, a, title, _ in elements(plan.drawing().svg()) if tag == "polygon" and title]
+    assert drawn == [SHARED.fill] * 15
+    [shared], streams = plan.bridges, plan.streams
+    assert (shared.units, shared.mark) == ("15 AGCUs", "AGCU")
+    assert shared.busy == pytest.approx(sum(row.busy for row in streams)) and shared.busy <= 1
+    assert {(row.units, row.mark) for row in streams} == {("hbm, in turn", "PMU")}
+    lines = str(plan).splitlines()[3:]
+    assert lines[0] == f"  streams of hbm: 15 AGCUs, {shared.share}" and sum("15 AGCUs" in line for line in lines) == 1
+    own = rdu.compile(jnp.tanh, jax.ShapeDtypeStruct((8, 16), jnp.float32), machine="tiny").floorplan()
+    assert [row.name for row in own.bridges] == ["load x", "store tanh"] and {r.mark for r in own.streams} == {"AGCU"}
+    assert SHARED.fill not in {a.get("fill") for _, a, title, _ in elements(own.drawing().svg()) if title}
+
+
+@pytest.mark.parametrize(
+    ("busy", "said"), [(0.0, "0%"), (0.001, "<1%"), (0.0049, "<1%"), (0.0051, "1%"), (1.0, "100%")]
+)
+def test_what_works_a_little_is_not_said_to_be_idle(busy, said):
+    assert Row("a", Style(), "1 PCU", busy, "PCU").share == f"{said} busy"
 
 
 def test_loads_are_rings_and_results_are_filled():
@@ -171,7 +195,7 @@ def test_long_names_are_cut_and_whole_where_a_pointer_rests():
 def test_the_key_says_what_every_shape_means():
     words = [w.text for w in fused().floorplan().drawing().shapes if isinstance(w, Words)]
     for meaning in ("PCU of a stage", "PMU of a result", "PMU of a load", "AGCU of a store", "AGCU of a load",
-                    "number of a stage", "faint: free"):  # fmt: skip
+                    "shared AGCU", "number of a stage", "faint: free"):  # fmt: skip
         assert words.count(meaning) == 1
 
 
