@@ -18,7 +18,7 @@ from rdujax.ops.op import Stairs, TensorType, Work
 from rdujax.streams.layout import Layout
 from rdujax.streams.lift import Executor
 from rdujax.streams.stream import Stream
-from rdujax.streams.tilewise import over_results
+from rdujax.streams.tilewise import TileWork, over_results
 from rdujax.units import pcu
 
 MOST_PORTS = 64
@@ -39,7 +39,7 @@ class Ports:
         return f"moves {self.ports} vector{'' if self.ports == 1 else 's'} per cycle"
 
 
-class OnBuffers(Work):
+class OnBuffers(Work, TileWork):
     """What all of them share; a kind adds its name, `infer`, `reference`, `walks` and `tile`."""
 
     @property
@@ -62,7 +62,7 @@ class OnBuffers(Work):
     ) -> tuple[Stream, Counts]:
         """See `Work`."""
         walks = self.walks(*(o.shape for o in operands))
-        return over_results(self, operands, walks, layout, output, held, how, tally)  # type: ignore[arg-type]
+        return over_results(self, operands, walks, layout, output, held, how, tally)
 
     def work(self, *operands: TensorType) -> Counts:
         """See `Work`: nothing but the buffers' bytes."""

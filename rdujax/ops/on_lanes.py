@@ -4,6 +4,7 @@ A group is what one pass through the lanes takes, and groups are dealt out to co
 cycles = ceil(groups / copies) x cycles of a group + stages of the pipeline - 1 + what follows the last group.
 """
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,26 +15,28 @@ from rdujax.ops.op import Stairs, TensorType, Work
 from rdujax.streams.layout import Layout
 from rdujax.streams.lift import Executor
 from rdujax.streams.stream import Stream
-from rdujax.streams.tilewise import over_results
+from rdujax.streams.tilewise import TileWork, over_results
 from rdujax.units import pcu
 from rdujax.units.pcu import simd
 from rdujax.units.pcu.simd import Chain
 
 
-class OnLanes(Work):
-    """What all of them share; a kind adds its name, `infer`, `reference`, `walks`, `tile`, and the four below."""
+class OnLanes(Work, TileWork):
+    """What all of them share; a kind adds its name, `infer`, `reference`, `walks`, `tile`, `each` and `groups`."""
 
+    @abstractmethod
     def each(self, *shapes: tuple[int, ...]) -> Mapping[str, int]:
         """What is counted for every element of the result, given the shapes of the operands."""
-        raise NotImplementedError
+        ...
 
     def lane_format(self, *operands: TensorType) -> Format:
         """The format whose lanes are taken: that of the first operand."""
         return operands[0].fmt
 
+    @abstractmethod
     def groups(self, config: pcu.Config, *operands: TensorType) -> tuple[Any, Any]:
         """(groups of a turn, cycles of each)."""
-        raise NotImplementedError
+        ...
 
     def after_cycles(self, config: pcu.Config, *operands: TensorType) -> Any:
         """Cycles from the last group to the last result, beyond the pipeline's own."""
@@ -60,7 +63,7 @@ class OnLanes(Work):
         """See `Work`."""
         shapes = [o.shape for o in operands]
         walks, each = self.walks(*shapes), self.each(*shapes)
-        return over_results(self, operands, walks, layout, output, held, how, tally, each)  # type: ignore[arg-type]
+        return over_results(self, operands, walks, layout, output, held, how, tally, each)
 
     def work(self, *operands: TensorType) -> Counts:
         """See `Work`."""

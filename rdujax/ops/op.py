@@ -4,9 +4,11 @@ Every kind (`Op`) answers the same questions about its meaning: the type of its 
 reference that emulated values are held against), its floating operations, and its text. A kind that is a stage of a
 pipeline (`Work`) also says how it streams, how the units compute it, what they count, and what it costs on so many of
 them. The passes of the compiler, the executor and the pricing ask these questions and know no kind by name, so that a
-new kind of work is one new file here (and a rule of the front end that makes it).
+new kind of work is one new file here (and a rule of the front end that makes it). Every question is abstract: of a kind
+that derives from `Work` and leaves one open, no value can be made.
 """
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
@@ -48,18 +50,22 @@ class Op(Protocol):
     """One kind of work: what it means."""
 
     @property
+    @abstractmethod
     def name(self) -> str:
         """Short name for labels and reports."""
         ...
 
+    @abstractmethod
     def infer(self, *operands: TensorType) -> TensorType:
         """The type of the result; raises ShapeError or FormatError where the operands do not fit."""
         ...
 
+    @abstractmethod
     def reference(self, *operands: np.ndarray) -> np.ndarray:
         """The value in float64 (int64 for INT32), without any rounding to the machine's formats."""
         ...
 
+    @abstractmethod
     def flops(self, *operands: TensorType) -> int:
         """Floating operations; a multiply-accumulate is two."""
         ...
@@ -85,6 +91,7 @@ class Work(Op, Protocol):
     """
 
     @property
+    @abstractmethod
     def reads_wide(self) -> bool:
         """Whether it takes FP32 where a stage buffer keeps FP32 of a BF16 value; False where it rounds what it reads.
 
@@ -92,6 +99,7 @@ class Work(Op, Protocol):
         """
         ...
 
+    @abstractmethod
     def walks(self, *shapes: tuple[int, ...]) -> tuple[Axes, ...]:
         """For every axis of every operand, the axis of the result that it walks along one to one.
 
@@ -100,6 +108,7 @@ class Work(Op, Protocol):
         """
         ...
 
+    @abstractmethod
     def run(
         self,
         operands: Sequence[Stream],
@@ -116,22 +125,27 @@ class Work(Op, Protocol):
         """
         ...
 
+    @abstractmethod
     def work(self, *operands: TensorType) -> Counts:
         """What the units count for the whole of it, bytes of buffers not included, however it is cut."""
         ...
 
+    @abstractmethod
     def fewest(self, config: pcu.Config, *operands: TensorType) -> int:
         """The smallest number of PCUs that can do it."""
         ...
 
+    @abstractmethod
     def shares(self, config: pcu.Config, most: int, *operands: TensorType) -> Stairs:
         """The useful ways to do one turn with at most `most` PCUs; operands: tiles. Empty where there are too few."""
         ...
 
+    @abstractmethod
     def cycles(self, config: pcu.Config, share: Any, *operands: TensorType) -> Any:
         """Cycles of one turn on a share; operands: tiles. Exact on plain facts, differentiable in traced ones."""
         ...
 
+    @abstractmethod
     def feeds(
         self, config: pcu.Config, share: Any, operands: Sequence[TensorType], held: Sequence[Format], output: Format
     ) -> tuple[list[int], int]:

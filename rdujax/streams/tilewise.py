@@ -6,6 +6,7 @@ For kinds of work whose tiles know nothing of one another: what makes one tile o
 operands' tiles and of nothing else.
 """
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import partial
 from math import prod
@@ -27,6 +28,7 @@ from rdujax.streams.stream import Stream, poisoned
 class TileWork(Protocol):
     """Makes a tile of the result; hashable, for it is compiled once for all that are equal."""
 
+    @abstractmethod
     def tile(self, output: Format, *operands: jax.Array) -> jax.Array:
         """Carriers of `output` from the carriers of the operands' tiles."""
         ...

@@ -9,7 +9,9 @@ from rdujax.ops import reference
 from rdujax.ops.contract import Contract
 from rdujax.ops.map import Map
 from rdujax.ops.move import Move
-from rdujax.ops.op import TensorType
+from rdujax.ops.on_buffers import OnBuffers
+from rdujax.ops.on_lanes import OnLanes
+from rdujax.ops.op import TensorType, Work
 from rdujax.streams.access import Broadcast, Reshape, Transpose
 from rdujax.units.pcu.expression import Expression, Instruction
 from rdujax.units.pcu.systolic import Contraction
@@ -166,3 +168,23 @@ def test_conversions_of_the_reference(source):
     assert np.array_equal(reference.converted(x, BOOL), x != 0)
     want = {FP32: [-1, 0, 2, 2**31 - 1, -(2**31), 2**31 - 1, 0], INT32: EDGES, BOOL: [1, 0]}[source]
     assert np.array_equal(reference.converted(x, INT32), want)
+
+
+OPEN = ["name", "infer", "reference", "walks", "tile"]  # what every kind on lanes or on buffers says itself
+WHOLE = [*OPEN[:-1], "flops", "reads_wide", "run", "work", "fewest", "shares", "cycles", "feeds"]
+
+
+@pytest.mark.parametrize(
+    ("family", "question"),
+    [
+        *((OnBuffers, name) for name in OPEN),
+        *((OnLanes, name) for name in [*OPEN, "each", "groups"]),
+        *((Work, name) for name in WHOLE),
+    ],
+)
+def test_a_kind_that_leaves_a_question_open_cannot_be_made(family, question):
+    said = {name: lambda self, *_: None for name in {*OPEN, *WHOLE, "each", "groups"} & set(dir(family))}
+    assert type("Whole", (family,), said)()
+    del said[question]
+    with pytest.raises(TypeError, match=rf"abstract class Gap .*abstract method '?{question}'?$"):
+        type("Gap", (family,), said)()
