@@ -16,7 +16,7 @@ from rdujax.compiler.planner import Planner
 from rdujax.compiler.simplify import simplify
 from rdujax.compiler.stages import form
 from rdujax.compiler.tile import tile
-from rdujax.graph.graph import Graph, Node, Region, all_nodes, rewritten
+from rdujax.graph.graph import Graph, Node, Region, all_nodes, node_labels, rewritten
 from rdujax.graph.graph import check as check_graph
 from rdujax.graph.graph import text as graph_text
 from rdujax.graph.inplace import overwritten
@@ -111,7 +111,7 @@ def plan(graph: Graph, machine: Machine, choices: Choices, given_away: frozenset
 def placed(graph: Graph, machine: Machine, choices: Choices, given_away: frozenset[int] = frozenset()) -> Plan:
     """The plan of a graph that has been through the passes on graphs; raises as `plan`."""
     if isinstance(choices.fusion, fuse.Cuts):
-        _check_cuts(graph, choices.fusion)
+        choices = replace(choices, fusion=_cuts_of_nodes(graph, choices.fusion))
 
     over = overwritten(graph, given_away)
 
@@ -222,12 +222,13 @@ def _stretch(graph: Graph, begin: int, end: int, last: Mapping[int, int]) -> Gra
     )
 
 
-def _check_cuts(graph: Graph, cuts: fuse.Cuts) -> None:
-    """Raises UnknownNameError for a cut after a node that is not there."""
-    labels = [node.label for node in all_nodes(graph)]
+def _cuts_of_nodes(graph: Graph, cuts: fuse.Cuts) -> fuse.Cuts:
+    """The cuts by the labels of the nodes that are there; UnknownNameError for a label that none stands for."""
+    labels = node_labels(graph)
     for label in cuts.after:
         if label not in labels:
             raise unknown("node to cut after", label, labels)
+    return fuse.Cuts(tuple(dict.fromkeys(labels[label] for label in cuts.after)))
 
 
 def _cuts_within(graph: Graph, fusion: Fusion) -> Fusion:

@@ -23,7 +23,7 @@ import numpy as np
 from rdujax.base.errors import ArgumentError, CapacityError, describe, unknown
 from rdujax.compiler.packing import Packing, moments_of, pack
 from rdujax.compiler.spill import Group, Tiers, spill
-from rdujax.graph.graph import Graph, Region
+from rdujax.graph.graph import Graph, value_labels
 from rdujax.graph.lifetimes import Place, lifetimes, tied
 from rdujax.graph.memory import Memory, Symbol
 from rdujax.graph.plan import Plan
@@ -98,15 +98,15 @@ def pinned(graph: Graph, groups: Mapping[int, int], pins: Mapping[str, str]) -> 
     Raises UnknownNameError for a label or tier that does not exist, ArgumentError where values that rest in one place
     are sent to two tiers.
     """
-    labels = _labels(graph)
+    labels = list(value_labels(graph))
     fixed: dict[int, tuple[str, str]] = {}
     for key, tier in pins.items():
         if tier not in TIERS:
             raise unknown("memory tier", tier, TIERS, where=f"tiers, {key}")
         begin = key.removesuffix("...")
-        meant = [v for v, label in labels.items() if (label.startswith(begin) if key.endswith("...") else label == key)]
+        meant = [v for label, v in labels if (label.startswith(begin) if key.endswith("...") else label == key)]
         if not meant:
-            raise unknown("label of a value", key, dict.fromkeys(labels.values()), where="tiers")
+            raise unknown("label of a value", key, {label for label, _ in labels}, where="tiers")
         for value in meant:
             first, chosen = fixed.setdefault(groups[value], (key, tier))
             if chosen != tier:
@@ -117,15 +117,6 @@ def pinned(graph: Graph, groups: Mapping[int, int], pins: Mapping[str, str]) -> 
                     )
                 )  # fmt: skip
     return {group: tier for group, (_, tier) in fixed.items()}
-
-
-def _labels(graph: Graph) -> dict[int, str]:
-    found = dict(graph.labels)
-    for node in graph.nodes:
-        if isinstance(node.op, Region):
-            for body in node.op.bodies:
-                found |= _labels(body)
-    return found
 
 
 class _Needs:

@@ -4,13 +4,14 @@ Two nodes are the same work where their operations, their operands and the choic
 loops or branches whose graphs are the same but for the numbers of their values. Everything is a pure function of its
 operands, random draws included, so that the one result has the bits of both. Constants of the same bits are one.
 
-The first of equal nodes stays, under its label; its `source` then names the lines of all. It reads no value that is not
+The first of equal nodes stays, under its label; its `source` then names the lines of all, and the labels of the others
+still lead to it (`Graph.joined`), those of the nodes inside of joined regions included. It reads no value that is not
 there, for it stands before the others. Each body of a region is simplified by itself, and reads nothing but its own
 inputs, as before; what it returns stays in places of its own. Kept apart are nodes that an author fixed by hand, and
 what `jax.checkpoint` computes again (`Node.again`): there the user chose to compute twice and to keep less.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
@@ -31,6 +32,7 @@ def simplify(graph: Graph) -> Graph:
 def _simplified(graph: Graph, distinct: bool) -> Graph:
     """distinct: the outputs must stay different values, as those of a body must."""
     stands_for = _equal_constants(graph)
+    joined = {graph.labels[v]: graph.labels[same] for v, same in stands_for.items()}
     returned = set(graph.outputs)  # the values that are returned so far
     first: dict[Hashable, int] = {}  # some work: where in `nodes` the first that does it stands
     nodes: list[Node] = []
@@ -44,10 +46,11 @@ def _simplified(graph: Graph, distinct: bool) -> Graph:
         if distinct and any(v in returned and same in returned for v, same in both.items()):
             nodes.append(node)
             continue
-        nodes[at] = _with_source(nodes[at], node.source)
+        joined |= {node.label: nodes[at].label} | {graph.labels[v]: graph.labels[same] for v, same in both.items()}
+        nodes[at] = _standing(nodes[at], node)
         returned = {both.get(v, v) for v in returned}
         stands_for |= both
-    return _live(graph, nodes, tuple(stands_for.get(v, v) for v in graph.outputs))
+    return _live(graph, nodes, tuple(stands_for.get(v, v) for v in graph.outputs), joined)
 
 
 def _inside(node: Node) -> Node:
@@ -82,6 +85,7 @@ def _with_inputs_joined(body: Graph, operands: Sequence[int], begin: int) -> Gra
     gone = {v for v, stays in same.items() if v != stays}
     return replace(
         body,
+        joined=_led_on(body.joined, {body.labels[v]: body.labels[same[v]] for v in gone}),
         types={v: kind for v, kind in body.types.items() if v not in gone},
         labels={v: label for v, label in body.labels.items() if v not in gone},
         inputs=tuple(v for v in body.inputs if v not in gone),
@@ -89,8 +93,11 @@ def _with_inputs_joined(body: Graph, operands: Sequence[int], begin: int) -> Gra
     )
 
 
-def _live(graph: Graph, nodes: Sequence[Node], outputs: tuple[int, ...]) -> Graph:
-    """The graph of the nodes that some output needs, and of the constants that these read; all inputs stay."""
+def _live(graph: Graph, nodes: Sequence[Node], outputs: tuple[int, ...], joined: Mapping[str, str]) -> Graph:
+    """The graph of the nodes that some output needs, and of the constants that these read; all inputs stay.
+
+    joined: labels that are gone since `graph`, and those that stand for them.
+    """
     needed, kept = set(outputs), list[Node]()
     for node in reversed(nodes):
         if needed.intersection(node.results):
@@ -98,19 +105,50 @@ def _live(graph: Graph, nodes: Sequence[Node], outputs: tuple[int, ...]) -> Grap
             kept.append(node)
     constants = {v: array for v, array in graph.constants.items() if v in needed}
     values = {*graph.inputs, *constants, *(v for node in kept for v in node.results)}
+    labels = {v: label for v, label in graph.labels.items() if v in values}
+    there = {*labels.values(), *(node.label for node in kept)}
     return Graph(
         {v: kind for v, kind in graph.types.items() if v in values},
-        {v: label for v, label in graph.labels.items() if v in values},
+        labels,
         graph.inputs,
         constants,
         tuple(kept[::-1]),
         outputs,
+        {gone: stays for gone, stays in _led_on(graph.joined, joined).items() if stays in there},
     )
 
 
+def _led_on(before: Mapping[str, str], joined: Mapping[str, str]) -> dict[str, str]:
+    """All labels that are gone, each with the one that stands for it once those of `joined` are gone, too."""
+    return {gone: joined.get(stays, stays) for gone, stays in before.items()} | dict(joined)
+
+
+def _standing(node: Node, gone: Node) -> Node:
+    """A node that stands for another of equal work, too: with its lines, and in regions with the labels inside."""
+    node = _with_source(node, gone.source)
+    if not isinstance(node.op, Region):
+        return node
+    assert isinstance(gone.op, Region)
+    bodies = zip(node.op.bodies, gone.op.bodies, strict=True)
+    return replace(node, op=node.op.with_bodies([_standing_body(body, other) for body, other in bodies]))
+
+
+def _standing_body(body: Graph, gone: Graph) -> Graph:
+    """A body that stands for another of the same form."""
+    values = zip(body.inputs, gone.inputs, strict=True)
+    joined = {gone.labels[other]: body.labels[v] for v, other in values}
+    nodes = []
+    for node, other in zip(body.nodes, gone.nodes, strict=True):
+        joined |= {other.label: node.label}
+        joined |= {gone.labels[w]: body.labels[v] for v, w in zip(node.results, other.results, strict=True)}
+        nodes.append(_standing(node, other))
+    new = {label: stays for label, stays in _led_on(gone.joined, joined).items() if label != stays}
+    return replace(body, nodes=tuple(nodes), joined=body.joined | new)
+
+
 def _with_source(node: Node, source: str) -> Node:
-    lines = node.source.split("; ")
-    return node if not source or source in lines else replace(node, source="; ".join(filter(None, [*lines, source])))
+    lines = dict.fromkeys(filter(None, (*node.source.split("; "), *source.split("; "))))
+    return replace(node, source="; ".join(lines))
 
 
 def _work(node: Node) -> Hashable:

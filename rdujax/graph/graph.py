@@ -6,7 +6,7 @@ compiler (see `plan.py`).
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
@@ -107,7 +107,8 @@ class Graph:
     """Values by number, each with a type and a label; inputs, constants, nodes, outputs.
 
     A number is used once, also by the graphs of regions inside: these read nothing but their own inputs. constants: the
-    arrays that the function closed over, by value number; they rest in memory like weights.
+    arrays that the function closed over, by value number; they rest in memory like weights. joined: of equal work that
+    was joined, each label that is gone and the one that stands for it here, of nodes and of values.
     """
 
     types: dict[int, TensorType]
@@ -116,6 +117,7 @@ class Graph:
     constants: dict[int, Any]
     nodes: tuple[Node, ...]
     outputs: tuple[int, ...]
+    joined: dict[str, str] = field(default_factory=dict)
 
     def types_of(self, values: tuple[int, ...]) -> tuple[TensorType, ...]:
         """The types of several values."""
@@ -129,6 +131,15 @@ class Graph:
         return sum(node.op.flops(*self.types_of(node.operands)) for node in self.nodes)
 
 
+def all_graphs(graph: Graph) -> Iterator[Graph]:
+    """A graph and every one inside of its regions."""
+    yield graph
+    for node in graph.nodes:
+        if isinstance(node.op, Region):
+            for body in node.op.bodies:
+                yield from all_graphs(body)
+
+
 def all_nodes(graph: Graph) -> Iterator[Node]:
     """Every node of a graph in the order of its text, those of its regions' bodies included."""
     for node in graph.nodes:
@@ -136,6 +147,23 @@ def all_nodes(graph: Graph) -> Iterator[Node]:
         if isinstance(node.op, Region):
             for body in node.op.bodies:
                 yield from all_nodes(body)
+
+
+def node_labels(graph: Graph) -> dict[str, str]:
+    """For every label by which a node may be named, also inside of regions: that of the node that stands for it."""
+    own = {node.label: node.label for node in all_nodes(graph)}
+    gone = {label: stays for each in all_graphs(graph) for label, stays in each.joined.items() if stays in own}
+    return gone | own
+
+
+def value_labels(graph: Graph) -> Iterator[tuple[str, int]]:
+    """Every label by which a value may be named, also inside of regions, with the value."""
+    for each in all_graphs(graph):
+        gone: dict[str, list[str]] = {}
+        for label, stays in each.joined.items():
+            gone.setdefault(stays, []).append(label)
+        for value, label in each.labels.items():
+            yield from ((name, value) for name in (label, *gone.get(label, ())))
 
 
 def rewritten(graph: Graph, change: Callable[[Graph, Node], Node]) -> Graph:
@@ -241,5 +269,6 @@ def node_text(graph: Graph, node: Node) -> str:
     """The line of the text that says what one node does; a region's bodies are not in it."""
     operands = " ".join(f"%{v}" for v in node.operands)
     results = ", ".join(f"%{v} {graph.types[v]}" for v in node.results)
+    names = ", ".join([node.label, *(gone for gone, stays in graph.joined.items() if stays == node.label)])
     part = f", part of {node.operator}" if node.operator else ""
-    return f"node     {results} = {node.op} ({operands})  # {node.label}{part}"
+    return f"node     {results} = {node.op} ({operands})  # {names}{part}"

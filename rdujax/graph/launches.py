@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from rdujax.base.errors import ArgumentError, describe, unknown
-from rdujax.graph.graph import Graph, Node, Region, all_nodes
+from rdujax.graph.graph import Graph, Node, all_nodes, node_labels
 from rdujax.graph.plan import Plan, PlannedKernel, PlannedRegion
 from rdujax.graph.regions import Branch, Loop
 from rdujax.ops.exchange import Exchange
@@ -17,28 +17,31 @@ from rdujax.ops.exchange import Exchange
 class Course:
     """What a person says of the course of a program: trips of `while` loops and indices of branches, by label.
 
-    A loop or branch inside of a loop takes the same course in every trip of it. Raises UnknownNameError for a label
-    that names none, ArgumentError for a number that cannot be.
+    A loop or branch inside of a loop takes the same course in every trip of it. Equal loops that were joined turn as
+    one, under the label of each. Raises UnknownNameError for a label that names none, ArgumentError for a number that
+    cannot be, and for two numbers of one loop.
     """
 
     def __init__(self, graph: Graph, trips: Mapping[str, int] | None = None, branches: Mapping[str, int] | None = None):
-        self.trips, self.branches = dict(trips or {}), dict(branches or {})
-        nodes = [node for node in all_nodes(graph) if isinstance(node.op, Region)]
-        loops = {node.label for node in nodes if isinstance(node.op, Loop) and node.op.trips is None}
-        choices = {node.label: len(node.op.branches) for node in nodes if isinstance(node.op, Branch)}
-        for label, number in self.trips.items():
+        trips, branches = trips or {}, branches or {}
+        node_of, nodes = node_labels(graph), {node.label: node for node in all_nodes(graph)}
+        op = {label: nodes[stands].op for label, stands in node_of.items()}
+        loops = {label for label, each in op.items() if isinstance(each, Loop) and each.trips is None}
+        choices = {label: len(each.branches) for label, each in op.items() if isinstance(each, Branch)}
+        for label, number in trips.items():
             if label not in loops:
                 raise unknown("while loop", label, loops, where="trips")
             if isinstance(number, bool) or not isinstance(number, int) or number < 0:
                 raise ArgumentError(
                     describe("trips of a loop", given=repr(number), allowed="an int, 0 or more", where=label)
                 )
-        for label, index in self.branches.items():
+        for label, index in branches.items():
             if label not in choices:
                 raise unknown("branch", label, choices, where="branches")
             if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < choices[label]:
                 allowed = f"an int from 0 to {choices[label] - 1}"
                 raise ArgumentError(describe("index of a branch", given=repr(index), allowed=allowed, where=label))
+        self.trips, self.branches = (_by_node(each, node_of) for each in (trips, branches))
 
     def turns(self, node: Node) -> tuple[int, ...]:
         """How often each body of a region runs when it is come to; ArgumentError where nobody said it."""
@@ -55,6 +58,19 @@ class Course:
         if node.label not in self.trips:
             raise _not_said("how often a while loop turns depends on values", "trips", node, "a number")
         return self.trips[node.label], self.trips[node.label] + 1  # the condition is asked once more
+
+
+def _by_node(said: Mapping[str, int], node_of: Mapping[str, str]) -> dict[str, int]:
+    """What is said by the labels of nodes; ArgumentError where two labels of one node say different numbers."""
+    found: dict[str, tuple[str, int]] = {}
+    for label, number in said.items():
+        first, other = found.setdefault(node_of[label], (label, number))
+        if other != number:
+            raise ArgumentError(
+                describe("equal work was joined and takes one course", given=f"{first!r}: {other}, {label!r}: {number}",
+                         do="give both the same number")
+            )  # fmt: skip
+    return {node: number for node, (_, number) in found.items()}
 
 
 def _not_said(problem: str, argument: str, node: Node, what: str) -> ArgumentError:

@@ -10,9 +10,10 @@ import pytest
 from jax import lax
 
 import rdujax as rdu
+from rdujax.base.errors import ArgumentError, UnknownNameError
 from rdujax.compiler.simplify import simplify
 from rdujax.frontend.trace import trace
-from rdujax.graph.graph import Graph, Node, Region, all_nodes, check
+from rdujax.graph.graph import Graph, Node, Region, all_nodes, check, node_labels, value_labels
 from rdujax.graph.regions import Branch, Loop
 from tests.rooms.compiler.samples import assert_same, random_sample, samples, small
 
@@ -66,11 +67,25 @@ def asked(x):
     return halved() + halved() + chosen() * chosen()
 
 
+def nested(x):
+    """Equal loops around loops of several results, which take one array twice as their slices."""
+
+    def inner(c, _):
+        return lax.scan(lambda c, s: (c + (s[0] * s[1])[None], c.sum()), c, (x, x))
+
+    def run():
+        return lax.scan(inner, x, None, length=2)
+
+    (one, sums), (other, same) = run(), run()
+    return one + other, sums - same
+
+
 CASES = {
     # name: (function, arguments, how often each of these operations is there before, and after)
     "twice": (twice, (X,), {"gemm": (2, 1), "tanh": (2, 1), "exp": (1, 1), "add": (1, 1)}),
     "drawn": (drawn, (KEY, X), {"random_bits": (3, 2)}),
     "looped": (looped, (X,), {"scan": (2, 1), "sin": (4, 1)}),
+    "nested": (nested, (X,), {"scan": (4, 2), "mul": (2, 1)}),
     "asked": (asked, (X,), {"while": (2, 1), "cond": (2, 1), "abs": (2, 1)}),
 }
 
@@ -100,12 +115,81 @@ def test_the_first_label_stays_and_all_lines_are_named():
     assert [before.nodes[i].source for i in (0, 1)] == lines and len(set(lines)) == 2
 
 
+@pytest.mark.parametrize("fn", [looped, nested, asked])
+def test_every_label_of_the_function_still_leads_to_its_work(fn: Callable):
+    """Node by node: what a label stands for does the operation that it named; values keep all labels."""
+    before, after = traced(fn, X)
+    operation = {node.label: node.op.name for node in all_nodes(before)}
+    there = {node.label: node.op.name for node in all_nodes(after)}
+    stands = node_labels(after)
+    assert stands.keys() == operation.keys() and len(there) < len(operation)
+    assert {label: there[at] for label, at in stands.items()} == operation
+    assert {label for label, _ in value_labels(after)} == {label for label, _ in value_labels(before)}
+
+
+def test_a_kernel_can_be_cut_after_equal_work_by_any_of_its_labels():
+    def fn(x):
+        return jnp.tanh(x) + 1.0, jnp.tanh(x) * 2.0, lax.fori_loop(0, 2, lambda i, c: jnp.sin(c) + jnp.sin(c) * 0.5, x)
+
+    def kernels(*labels: str) -> list[list[str]]:
+        plan = rdu.compile(fn, X, machine="sn40l", fusion=rdu.cut_after(*labels)).plan
+        return [[node.label for node in planned.kernel.nodes] for planned in plan.kernels]
+
+    assert kernels("tanh#2") == kernels("tanh") == kernels("tanh", "tanh#2") != kernels()
+    assert kernels("tanh#2")[0] == ["tanh"]
+    assert kernels("scan/sin#2") == kernels("scan/sin") != kernels()
+    with pytest.raises(UnknownNameError, match=r"node to cut after\n  given:   'tanh#3'\n  allowed: .*'tanh#2'"):
+        kernels("tanh#3")
+
+
+def test_a_tier_can_be_said_by_any_label_of_equal_work():
+    """Of nodes, of those inside of joined loops, of results of loops, and of constants."""
+    table = np.arange(36, dtype=np.float32).reshape(6, 6)
+
+    def fn(x):
+        one, other = looped(x)
+        return jnp.tanh(x) @ x, jnp.tanh(x) @ one * table, other, x + table.copy()
+
+    def tiers(**choices) -> dict[int, str]:
+        plan = rdu.compile(fn, X, machine="sn40l", fusion="primitives", **choices).plan
+        inside = {value: tier for at, _ in plan.placed() for value, tier in at.tiers.items()}
+        return inside | plan.tiers
+
+    assert "ddr" not in tiers().values()
+    labels = {"tanh#2": "tanh", "const1": "const0", "scan#2/sin": "scan/sin", "scan#2[1]": "scan[1]"}
+    for gone, stays in labels.items():
+        found = tiers(tiers={gone: "ddr"})
+        assert found == tiers(tiers={stays: "ddr"}) and "ddr" in found.values()
+    assert tiers(tiers={"scan#2...": "ddr"}) == tiers(tiers={"scan...": "ddr"})
+    with pytest.raises(ArgumentError, match="cannot be in two tiers\n  given:   'tanh' in hbm, 'tanh#2' in ddr"):
+        tiers(tiers={"tanh": "hbm", "tanh#2": "ddr"})
+    with pytest.raises(UnknownNameError, match="label of a value\n  given:   'tanh#3'"):
+        tiers(tiers={"tanh#3": "ddr"})
+
+
+def test_the_course_of_joined_loops_can_be_said_by_any_of_their_labels():
+    program = rdu.compile(asked, X, machine="sn40l")
+    first = program.cost(trips={"while": 3}, branches={"cond": 1})
+    assert first.cycles != program.cost(trips={"while": 4}, branches={"cond": 1}).cycles
+    for trips in ({"while#2": 3}, {"while": 3, "while#2": 3}):
+        assert program.cost(trips=trips, branches={"cond#2": 1}) == first
+        assert program.predicted_counts(trips=trips, branches={"cond#2": 1})
+    with pytest.raises(ArgumentError, match=r"takes one course\n  given:   'while': 3, 'while#2': 4\n  do: "):
+        program.cost(trips={"while": 3, "while#2": 4}, branches={"cond": 1})
+    with pytest.raises(ArgumentError, match=r"takes one course\n  given:   'cond#2': 0, 'cond': 1\n  do: "):
+        program.cost(trips={"while": 3}, branches={"cond#2": 0, "cond": 1})
+    with pytest.raises(UnknownNameError, match=r"while loop\n  given:   'while#3'\n  allowed: 'while', 'while#2'"):
+        program.cost(trips={"while#3": 3}, branches={"cond": 1})
+
+
 def test_a_second_time_changes_nothing():
     graphs = [trace(s.fn, s.args).graph for s in (*samples(), *(random_sample(seed) for seed in range(6)))]
     for graph in [*graphs, *(trace(fn, args).graph for fn, args, _ in CASES.values())]:
         once = simplify(graph)
         again = simplify(once)
-        assert (again.nodes, again.outputs, again.types) == (once.nodes, once.outputs, once.types)
+        assert (again.nodes, again.outputs, again.types, again.joined) == (
+            once.nodes, once.outputs, once.types, once.joined
+        )  # fmt: skip
         assert len(once.nodes) <= len(graph.nodes) and once.inputs == graph.inputs
 
 
