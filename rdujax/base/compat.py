@@ -107,18 +107,57 @@ def dtype_of(atom: Any) -> Any:
     return atom.aval.dtype
 
 
+def explicit_axes(mesh: Any) -> tuple[str, ...]:
+    """The axes of a mesh that are of type Explicit: how an array is laid out over them is a part of its type."""
+    named = zip(mesh.axis_names, mesh.axis_types, strict=True)
+    return tuple(name for name, kind in named if kind is jax.sharding.AxisType.Explicit)
+
+
+def explicit_sharding(x: Any) -> Any:
+    """How an array or struct is laid out over a mesh with explicit axes, a NamedSharding; None where its type has none.
+
+    What else has a shape and a dtype, but is none of JAX's or NumPy's arrays, has no layout.
+    """
+    known = isinstance(x, jax.Array | jax.ShapeDtypeStruct)
+    sharding = jax.typeof(x).sharding if known else None
+    return sharding if sharding is not None and explicit_axes(sharding.mesh) else None
+
+
 def explicit_mesh(*arrays: Any) -> Any:
     """The mesh with an axis of type Explicit that is set, or that one of the arrays is laid out over; or else None."""
-    meshes = [jax.sharding.get_abstract_mesh(), *(jax.typeof(x).sharding.mesh for x in arrays)]
-    return next((m for m in meshes if not m.empty and jax.sharding.AxisType.Explicit in m.axis_types), None)
+    laid = (explicit_sharding(x) for x in arrays)
+    meshes = (jax.sharding.get_abstract_mesh(), *(each.mesh for each in laid if each is not None))
+    return next((mesh for mesh in meshes if explicit_axes(mesh)), None)
 
 
-def with_automatic_axes(fn: Callable[..., Any], mesh: Any) -> Callable[..., Any]:
-    """`fn` with the explicit axes of `mesh` handled by XLA inside; what it returns is whole on every device."""
+def automatic(mesh: Any) -> Any:
+    """The mesh of the same devices whose axes are all left to XLA; None of an abstract mesh that is not the one set."""
+    if not isinstance(mesh, jax.sharding.Mesh):
+        try:
+            there = jax.sharding.get_mesh()
+        except ValueError:  # inside of a jit, JAX tells no devices
+            return None
+        if there.empty or there.abstract_mesh != mesh:
+            return None
+        mesh = there
+    return jax.sharding.Mesh(mesh.devices, mesh.axis_names, (jax.sharding.AxisType.Auto,) * len(mesh.axis_names))
+
+
+def with_automatic_axes(
+    fn: Callable[..., Any], laid: Callable[[Any], Any] = lambda mesh: jax.sharding.PartitionSpec()
+) -> Callable[..., Any]:
+    """`fn` with the explicit axes of its arguments' mesh, or of the one that is set, left to XLA inside.
+
+    Such axes ask each reshape and slice how it is laid out, which is no part of a program's meaning. laid: how the
+    results are laid out over that mesh, whole on every device by default.
+    """
 
     def run(*args: Any) -> Any:
+        mesh = explicit_mesh(*jax.tree.leaves(args))
+        if mesh is None:
+            return fn(*args)
         with jax.sharding.use_abstract_mesh(mesh):
-            return jax.sharding.auto_axes(fn, out_sharding=jax.sharding.PartitionSpec())(*args)
+            return jax.sharding.auto_axes(fn, out_sharding=laid(mesh))(*args)
 
     return run
 

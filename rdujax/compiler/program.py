@@ -86,7 +86,7 @@ class Program:
             )
         mode = Mode(executor, tally=True, longest=self._longest(flat))
         counting = self.traced.sockets.mapped(lambda xs: run(self.plan, self.machine, self._operands(xs), mode).counts)
-        counted = jax.jit(counting)(flat)
+        counted = jax.jit(counting, keep_unused=True)(flat)  # the arguments say which devices
         return sum((total(c) for c in counted), Counts())
 
     def captured(self, *args: Any) -> Result:
@@ -94,7 +94,7 @@ class Program:
         flat = self._checked(args)
         mode = Mode(capture=True, longest=self._longest(flat))
         units = self.traced.sockets.mapped(lambda xs: run(self.plan, self.machine, self._operands(xs), mode))
-        return jax.jit(units)(flat)
+        return jax.jit(units, keep_unused=True)(flat)
 
     def predicted_counts(self, *, trips: Numbers = None, branches: Numbers = None) -> Counts:
         """What the units will count, from shapes alone. trips, branches: as for `cost`."""
@@ -198,12 +198,7 @@ class Program:
             return self._leave(run(self.plan, self.machine, self._operands(flat, constants)))
 
         def through_units(flat: Sequence[jax.Array], constants: Sequence[jax.Array]) -> list[jax.Array]:
-            # Explicit axes ask each reshape and slice how it is laid out, which is no part of a program's meaning.
-            mesh, sockets = compat.explicit_mesh(*flat), self.traced.sockets
-            whole = sockets.everywhere(units)
-            return (compat.with_automatic_axes(whole, mesh) if mesh and sockets.mesh is None else whole)(
-                flat, constants
-            )
+            return self.traced.sockets.everywhere(units)(flat, constants)
 
         through_units.__name__ = PROGRAM + self.name
         return jax.jit(through_units)
@@ -211,7 +206,7 @@ class Program:
     @cached_property
     def _turning(self) -> Callable[..., dict[str, jax.Array]]:
         units = self.traced.sockets.mapped(lambda xs: run(self.plan, self.machine, self._operands(xs)).turned)
-        return jax.jit(units)
+        return jax.jit(units, keep_unused=True)
 
     def _operands(
         self, flat: Sequence[jax.Array], constants: Sequence[jax.Array] | None = None
@@ -233,6 +228,7 @@ class Program:
         for i, (x, v) in enumerate(zip(flat, graph.inputs, strict=True)):
             shape = self.traced.sockets.whole_shape(i, graph.types[v].shape)
             check_argument(x, graph.labels[v], shape, graph.types[v].fmt.dtype.name, self.name)
+            self.traced.sockets.check_layout(i, x, graph.labels[v], self.name)
         return flat
 
     def _words(self, flat: Sequence[Any]) -> list[Any]:
@@ -258,7 +254,7 @@ def compile(  # noqa: A001  (the name that the field uses)
     fn: any function of arrays (bfloat16, float32, int32, uint32, bool, random keys) and pytrees of them, made of
     primitives with a rule;
     or a module that is a pytree (Flax NNX), which becomes its own first argument: `program(model, x)`.
-    args: arrays or `jax.ShapeDtypeStruct`s; only shapes and dtypes matter.
+    args: arrays or `jax.ShapeDtypeStruct`s; only shapes and dtypes matter, and over explicit axes of a mesh the layout.
     machine: facts to compile for. fusion: "streaming" (the cheapest kernels that fit), "none" (one operator of an
     operator-by-operator framework, one kernel: softmax, gelu, a norm of Flax, a matrix product, a scope under
     `rdujax.operator`), "primitives" (one primitive, one kernel), "greedy" (each kernel as long as it fits) or

@@ -3,7 +3,9 @@
     jax.shard_map(f, mesh, in_specs, out_specs)        the graph is f on one part; a part for every place of the mesh
 
 All sockets run the same program, each on its parts; they meet in collectives. What is not cut is the same on all.
-The mesh may be abstract: then, and on one device, the sockets are a mapped axis for each of the mesh's.
+The mesh may be abstract: then, and on one device, the sockets are a mapped axis for each of the mesh's. Its axes may be
+explicit: then how arguments are laid out is a part of their type, and of the program. What only lays out, before or
+after the shard_map, moves no value and is passed over.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,8 +19,9 @@ import numpy as np
 from jax.sharding import PartitionSpec
 
 from rdujax.base import compat
-from rdujax.base.errors import UnsupportedError, describe
+from rdujax.base.errors import ArgumentError, UnsupportedError, describe
 
+LAYOUTS = ("reshard", "sharding_constraint")  # equations that only say how a value lies on devices
 Parts = tuple[tuple[str, ...], ...]  # for every axis of a tensor, the axes of the mesh that it is cut over, outer first
 
 
@@ -26,13 +29,16 @@ Parts = tuple[tuple[str, ...], ...]  # for every axis of a tensor, the axes of t
 class Sockets:
     """The places that a program runs on. axes: of the mesh, name and size. taken, given: of inputs and outputs.
 
-    mesh: the devices, where the function names them.
+    mesh: the devices, where the function names them. explicit: the axes of that type. laid: over these, how each input
+    was laid out when the function was traced.
     """
 
     axes: tuple[tuple[str, int], ...]
     taken: tuple[Parts, ...]
     given: tuple[Parts, ...]
     mesh: Any = field(default=None, compare=False)
+    explicit: tuple[str, ...] = ()
+    laid: tuple[Parts, ...] = ()
 
     @property
     def count(self) -> int:
@@ -41,11 +47,26 @@ class Sockets:
 
     def whole_shape(self, i: int, part: tuple[int, ...]) -> tuple[int, ...]:
         """The shape of input i of which every socket has a part of this shape."""
-        return tuple(n * self._times(names) for n, names in zip(part, self._spec(i, len(part)), strict=True))
+        return tuple(n * self._times(names) for n, names in zip(part, self._names(i, len(part)), strict=True))
 
     def part_shape(self, i: int, whole: tuple[int, ...]) -> tuple[int, ...]:
         """The shape of a part of input i."""
-        return tuple(n // self._times(names) for n, names in zip(whole, self._spec(i, len(whole)), strict=True))
+        return tuple(n // self._times(names) for n, names in zip(whole, self._names(i, len(whole)), strict=True))
+
+    def check_layout(self, i: int, x: Any, label: str, where: str) -> None:
+        """Refuses input i where its type says another layout than it was traced with; ArgumentError.
+
+        Under JAX, the function would be another one of it. An array whose type says no layout is cut as is needed.
+        """
+        sharding = compat.explicit_sharding(x) if self.explicit else None
+        if sharding is None:
+            return
+        laid = _over(_parts(sharding.spec, where), self.explicit)
+        if laid != self.laid[i] or compat.explicit_axes(sharding.mesh) != self.explicit:
+            raise ArgumentError(
+                describe(f"argument {label} is laid out in another way", given=_spec(laid), allowed=_spec(self.laid[i]),
+                         where=where, do="lay it out so with jax.reshard, or compile for this layout")
+            )  # fmt: skip
 
     def everywhere(self, fn: Callable[..., list[jax.Array]]) -> Callable[..., list[jax.Array]]:
         """`fn(parts, *shared)` of one socket, as a function of whole inputs to whole results.
@@ -55,7 +76,7 @@ class Sockets:
         have none.
         """
         if not self.axes:
-            return fn
+            return compat.with_automatic_axes(fn)
         whole = jax.custom_jvp(self._on_all(fn))
 
         @whole.defjvp
@@ -79,16 +100,20 @@ class Sockets:
             y, dy = found[: len(results)], iter(found[len(results) :])
             return y, [next(dy) if i in slopes else np.zeros(v.shape, jax.dtypes.float0) for i, v in enumerate(y)]
 
-        return whole
+        return compat.with_automatic_axes(whole, self._laid_out)
+
+    def _laid_out(self, mesh: Any) -> list[PartitionSpec] | PartitionSpec:
+        """How the results lie over a mesh with explicit axes: as plain JAX would lay them out, or whole everywhere."""
+        if self.mesh is None or mesh.axis_names != self.mesh.axis_names:
+            return PartitionSpec()
+        return [_spec(_over(parts, self.explicit)) for parts in self.given]
 
     def _on_all(self, fn: Callable[..., list[jax.Array]]) -> Callable[..., list[jax.Array]]:
         if self.mesh is None:
             return lambda flat, *shared: self._joined(self.mapped(fn)(flat, *shared))
 
         def placed(flat: Sequence[jax.Array], *shared: Any) -> list[jax.Array]:
-            taken, given = (
-                [PartitionSpec(*(names or None for names in p)) for p in parts] for parts in (self.taken, self.given)
-            )
+            taken, given = (list(map(_spec, parts)) for parts in (self.taken, self.given))
             specs = (taken, *(PartitionSpec() for _ in shared))
             each = jax.shard_map(fn, mesh=self.mesh, in_specs=specs, out_specs=given, check_vma=False)
             return each(list(flat), *shared)
@@ -105,9 +130,9 @@ class Sockets:
                 each = jax.vmap(each, in_axes=(cut, *(None for _ in shared)), axis_name=name, axis_size=size)
             return each([self._cut(x, i) for i, x in enumerate(flat)], *shared)
 
-        return run if self.axes else fn
+        return compat.with_automatic_axes(run if self.axes else fn)
 
-    def _spec(self, i: int, rank: int) -> Parts:
+    def _names(self, i: int, rank: int) -> Parts:
         parts = self.taken[i] if self.axes else ()
         return (*parts, *[()] * (rank - len(parts)))
 
@@ -120,7 +145,7 @@ class Sockets:
         sizes = dict(self.axes)
         shape: list[int] = []
         places: dict[str, int] = {}
-        for n, names in zip(x.shape, self._spec(i, x.ndim), strict=True):
+        for n, names in zip(x.shape, self._names(i, x.ndim), strict=True):
             for name in names:
                 places[name] = len(shape)
                 shape.append(sizes[name])
@@ -167,7 +192,7 @@ class Whole:
     mesh: Any
     source: str
 
-    def sockets(self, inputs: Sequence[Any], labels: Sequence[str]) -> Sockets:
+    def sockets(self, inputs: Sequence[Any], labels: Sequence[str], structs: Sequence[jax.ShapeDtypeStruct]) -> Sockets:
         """How the inputs of the jaxpr are cut; UnsupportedError for one that is cut in two ways, or a constant."""
         specs: dict[Any, Parts] = {}
         for atom, parts in zip(self.atoms, self.in_specs, strict=True):
@@ -180,8 +205,10 @@ class Whole:
                 raise UnsupportedError(
                     describe(f"shard_map: {what}", given=parts, where=self.source, do="pass it as an argument for each")
                 )
-        taken = tuple(specs.get(v, ()) for v in inputs)
-        return Sockets(self.axes, taken, tuple(self.out_specs[i] for i in self.outputs), self.mesh)
+        taken, explicit = tuple(specs.get(v, ()) for v in inputs), compat.explicit_axes(self.mesh)
+        given = tuple(self.out_specs[i] for i in self.outputs)
+        laid = tuple(_over(_laid(x, self.source), explicit) for x in structs)
+        return Sockets(self.axes, taken, given, compat.automatic(self.mesh), explicit, laid)
 
 
 def found(jaxpr: Any) -> Whole | None:
@@ -189,19 +216,30 @@ def found(jaxpr: Any) -> Whole | None:
 
     Raises UnsupportedError where only some axes of the mesh are taken.
     """
-    if len(jaxpr.eqns) != 1:
+    same: dict[Any, Any] = {}  # what is only laid out: what it is
+
+    def read(atom: Any) -> Any:
+        return atom if isinstance(atom, compat.Literal) else same.get(atom, atom)
+
+    work = []
+    for eqn in jaxpr.eqns:
+        if eqn.primitive.name in LAYOUTS:
+            same[eqn.outvars[0]] = read(eqn.invars[0])
+        else:
+            work.append(eqn)
+    if len(work) != 1:
         return None
-    (eqn,) = jaxpr.eqns
-    places = {v: i for i, v in enumerate(eqn.outvars)}
-    if any(isinstance(v, compat.Literal) or v not in places for v in jaxpr.outvars):
+    (eqn,) = work
+    places, results = {v: i for i, v in enumerate(eqn.outvars)}, [read(v) for v in jaxpr.outvars]
+    if any(isinstance(v, compat.Literal) or v not in places for v in results):
         return None
-    outputs = tuple(places[v] for v in jaxpr.outvars)
+    outputs, given = tuple(places[v] for v in results), tuple(map(read, eqn.invars))
     if eqn.primitive.name in ("jit", "pjit"):
         inner, consts = compat.open_jaxpr(eqn.params["jaxpr"])
         inside = found(inner) if not consts else None
         if inside is None or len(inside.outputs) != len(eqn.outvars):
             return None
-        around = dict(zip(inner.invars, eqn.invars, strict=True))
+        around = dict(zip(inner.invars, given, strict=True))
         atoms = tuple(a if isinstance(a, compat.Literal) else around[a] for a in inside.atoms)
         chosen = tuple(inside.outputs[i] for i in outputs)
         return Whole(
@@ -209,24 +247,49 @@ def found(jaxpr: Any) -> Whole | None:
         )
     if eqn.primitive.name != "shard_map":
         return None
-    return _whole(eqn, outputs)
+    return _whole(eqn, given, outputs)
 
 
-def _whole(eqn: Any, outputs: tuple[int, ...]) -> Whole:
-    given, source = eqn.params, compat.source_line(eqn)
+def _whole(eqn: Any, atoms: tuple[Any, ...], outputs: tuple[int, ...]) -> Whole:
+    given, source = eqn.params, _source(eqn)
     axes = tuple((str(name), int(size)) for name, size in given["mesh"].shape.items())
     if set(given.get("newly_manual_axes", dict(axes))) != set(dict(axes)):
         raise UnsupportedError(
             describe("shard_map: some axes of the mesh are left to XLA", given=sorted(given["newly_manual_axes"]),
                      allowed=f"all of {', '.join(dict(axes))}", where=source, do="leave axis_names out")
         )  # fmt: skip
-    specs = [tuple(_parts(spec) for spec in given[key]) for key in ("in_specs", "out_specs")]
-    mesh = given["mesh"] if isinstance(given["mesh"], jax.sharding.Mesh) else None
-    return Whole(given["jaxpr"], tuple(eqn.invars), outputs, axes, specs[0], specs[1], mesh, source)
+    specs = [tuple(_parts(spec, source) for spec in given[key]) for key in ("in_specs", "out_specs")]
+    return Whole(given["jaxpr"], atoms, outputs, axes, specs[0], specs[1], given["mesh"], source)
 
 
-def _parts(spec: Any) -> Parts:
+def _source(eqn: Any) -> str:
+    """The user's line, or the function of one socket where no line of the user calls it."""
+    file, name = compat.source_function(eqn)
+    return compat.source_line(eqn) or (f"{file} ({name})" if file else "")
+
+
+def _parts(spec: PartitionSpec, where: str) -> Parts:
+    """The axes of the mesh by the axes of a tensor; UnsupportedError where sockets hold terms of a sum to be made."""
+    if spec.unreduced or spec.reduced:
+        raise UnsupportedError(
+            describe("a layout of sums that are not made yet", given=spec, where=where, do="sum with jax.lax.psum")
+        )
     return tuple(() if each is None else each if isinstance(each, tuple) else (each,) for each in spec)
+
+
+def _laid(x: jax.ShapeDtypeStruct, where: str) -> Parts:
+    """How a struct is laid out by its type; an empty part for every axis where it says nothing."""
+    sharding = compat.explicit_sharding(x)
+    return ((),) * len(x.shape) if sharding is None else _parts(sharding.spec, where)
+
+
+def _over(parts: Parts, axes: Sequence[str]) -> Parts:
+    """The parts as far as they are over these axes of the mesh."""
+    return tuple(tuple(name for name in names if name in axes) for names in parts)
+
+
+def _spec(parts: Parts) -> PartitionSpec:
+    return PartitionSpec(*(names or None for names in parts))
 
 
 def _is_smooth(x: Any) -> bool:

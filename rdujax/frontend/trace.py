@@ -81,7 +81,7 @@ def _one_socket(
     structs: Sequence[jax.ShapeDtypeStruct], labels: Sequence[str],
 ) -> tuple[Sockets, list[Operand], list[Operand | None]]:  # fmt: skip
     """Where a program of several sockets runs, and the values that go in and out of one of them."""
-    placed = whole.sockets(jaxpr.invars, labels)
+    placed = whole.sockets(jaxpr.invars, labels, structs)
     builder.axes |= dict(placed.axes)
     values: list[Operand] = []
     for i, (given, label) in enumerate(zip(structs, labels, strict=True)):
@@ -146,8 +146,9 @@ def struct(leaf: Any, label: str) -> jax.ShapeDtypeStruct:
                 where=f"argument {label}",
             )
         )
-    # A weak type decides the dtypes of results, as under plain JAX.
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, weak_type=getattr(leaf, "weak_type", False))
+    # A weak type decides the dtypes of results, as under plain JAX, and an explicit layout what a shard_map cuts.
+    weak, laid = getattr(leaf, "weak_type", False), compat.explicit_sharding(leaf)
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, weak_type=weak, sharding=laid)
 
 
 def walk(

@@ -21,8 +21,8 @@ COMPLEX_RULES: Registry[Rule] = Registry("rule for complex operands")
 # They move values and compute nothing: what they do to a complex array, they do to both parts.
 MOVES = (
     "broadcast_in_dim concatenate copy copy_p device_put dynamic_slice dynamic_update_slice expand_dims gather name "
-    "optimization_barrier pad pvary reshape rev select_n sharding_constraint slice split squeeze stack stop_gradient "
-    "transpose unstack"
+    "optimization_barrier pad pvary reshape reshard rev select_n sharding_constraint slice split squeeze stack "
+    "stop_gradient transpose unstack"
 ).split()
 
 

@@ -141,7 +141,7 @@ def converted(site: Site, value: int, target: Format) -> int:
     return site.add(Map(Expression((source,), (Instruction(CONVERT, source, (0,), target=target),))), value)
 
 
-@rule("copy", "optimization_barrier", "name", "sharding_constraint")
+@rule("copy", "optimization_barrier", "name", "sharding_constraint", "reshard")
 def _same(site: Site) -> tuple[int, ...]:
     """What computes nothing: it says in which order values are made, their names, or how they lie on devices."""
     return tuple(site.value(i) for i in range(len(site.operands)))

@@ -3,7 +3,7 @@
     python -m tests.rooms.frontend.sharded [name ...]        in a process of its own with four devices or more
 
 prints, as JSON, for the functions named or for all, how many elements differ between sockets that are mapped axes,
-sockets on devices, and plain JAX.
+sockets on devices, and plain JAX; of a mesh with explicit axes, also whether results are laid out as by plain JAX.
 """
 
 import json
@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.sharding import AbstractMesh, Mesh
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import rdujax as rdu
@@ -106,9 +106,37 @@ def differences(names: Sequence[str]) -> dict[str, int]:
     return found
 
 
+def explicit_differences() -> dict[str, int]:
+    """Differing elements where layouts are types: a function that takes each argument as it is laid out."""
+    devices = Mesh(np.array(jax.devices()[:SOCKETS]), ("s",), (AxisType.Explicit,))
+    rng = np.random.default_rng(4)
+    x, found = operand(rng), dict[str, int]()
+
+    def shared(mesh: Any, out: P) -> Callable[..., Any]:
+        return jax.shard_map(lambda x: (x * 2, lax.psum(x, "s")), mesh=mesh, out_specs=(out, P()), check_vma=False)
+
+    for name, spec in (("rows", P("s")), ("columns", P(None, "s")), ("whole", P())):
+        fn, laid = shared(devices, spec), jax.device_put(x, NamedSharding(devices, spec))
+        program, plain = rdu.compile(fn, laid, machine="tiny"), jax.jit(fn)(laid)
+        with jax.set_mesh(devices):
+            set_there = rdu.compile(shared(None, spec), laid, machine="tiny")
+            grads = [jax.grad(lambda x, f=f: (f(x)[1] * f(x)[0].sum()).sum())(laid) for f in (program, fn)]
+            roads = {"inside": program(laid), "jit": jax.jit(program)(laid), "set": set_there(laid)}
+        roads |= {"outside": program(laid), "execute": program.execute(laid, executor="scan")}
+        for road, results in roads.items():
+            found[f"{name}, {road}"] = sum(map(_differ, map(np.asarray, results), plain))
+            found[f"{name}, {road}, laid out"] = sum(
+                jax.typeof(a) != jax.typeof(b) for a, b in zip(results, plain, strict=True)
+            )
+        found[f"{name}, unlaid"] = sum(map(_differ, map(np.asarray, program(x)), plain))
+        found[f"{name}, gradient"] = _differ(*map(np.asarray, grads))
+        found[f"{name}, counts"] = int(program.tally(laid) != program.predicted_counts())
+    return found
+
+
 def _differ(a: np.ndarray, b: Any) -> int:
     return int((a != np.asarray(b)).sum()) if a.shape == b.shape else a.size
 
 
 if __name__ == "__main__":
-    print(json.dumps(differences(sys.argv[1:] or list(CASES))))
+    print(json.dumps(differences(sys.argv[1:] or list(CASES)) | explicit_differences()))

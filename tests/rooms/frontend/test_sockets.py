@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
-from jax.sharding import AbstractMesh
+from jax.sharding import AbstractMesh, AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import rdujax as rdu
-from rdujax.base.errors import FormatError, UnsupportedError
+from rdujax.base.errors import ArgumentError, FormatError, UnsupportedError
 from rdujax.machines import tiny
 from rdujax.units import p2p
 from rdujax.units.p2p import collective_times
@@ -25,6 +25,7 @@ from tests.rooms.frontend.sharded import CASES, RING, SOCKETS, layers_over, norm
 from tests.storeys.source import ROOT
 
 MESH = AbstractMesh((SOCKETS,), ("s",))
+EXPLICIT = AbstractMesh((SOCKETS,), ("s",), axis_types=(AxisType.Explicit,))
 
 
 def rows(x: np.ndarray) -> list[np.ndarray]:
@@ -77,7 +78,7 @@ def test_four_devices_give_the_bits_of_one(names):
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     found = json.loads(done.stdout.splitlines()[-1])
-    assert len(found) == 2 * len(names) + 2 and set(found.values()) == {0}, found
+    assert len(found) == 2 * len(names) + 2 + 3 * 13 and set(found.values()) == {0}, found
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
@@ -215,6 +216,76 @@ REFUSED = {
 def test_what_is_not_the_program_of_one_socket_is_refused(rng, what):
     with pytest.raises(UnsupportedError, match=rf"{what}(.|\n)*test_sockets.py(.|\n)*do: "):
         rdu.compile(REFUSED[what], operand(rng))
+
+
+def laid(x: jax.Array, *axes: str | None, mesh=EXPLICIT) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=NamedSharding(mesh, P(*axes)))
+
+
+def test_over_explicit_axes_a_function_takes_arguments_as_they_are_laid_out(rng):
+    """Three programs of one function: JAX takes from the types of its arguments how it cuts them."""
+    fn, x = jax.shard_map(lambda x: lax.psum(x, "s"), mesh=EXPLICIT, out_specs=P()), operand(rng)
+    by_rows, by_columns, whole = (
+        rdu.compile(fn, given, machine="tiny")(x) for given in (laid(x, "s"), laid(x, None, "s"), x)
+    )
+    assert_same(by_rows, sum(rows(np.asarray(x))))
+    assert_same(by_columns, sum(columns(np.asarray(x))))
+    assert_same(whole, SOCKETS * x)
+
+
+def test_what_only_lays_out_around_a_shard_map_is_passed_over(rng):
+    x = operand(rng)
+
+    def fn(x):
+        parts = jax.reshard(x, NamedSharding(EXPLICIT, P("s")))
+        total, twice = jax.jit(
+            jax.shard_map(lambda x: (lax.psum(x, "s"), x * 2), mesh=EXPLICIT, out_specs=(P(), P("s")))
+        )(parts)
+        return jax.reshard(twice, NamedSharding(EXPLICIT, P(None, "s"))), total
+
+    for given in (x, laid(x, None, "s")):
+        program = rdu.compile(fn, given, machine="tiny")
+        twice, total = program(x)
+        assert_same(twice, x * 2)
+        assert_same(total, sum(rows(np.asarray(x))))
+        assert program.tally(x) == program.predicted_counts()
+
+
+def test_layouts_in_a_function_of_one_socket_are_passed_over(rng):
+    x = operand(rng)
+    w = jnp.asarray(rng.integers(-9, 10, (12, 4)), jnp.float32)
+
+    def fn(x, w):
+        y = jnp.einsum("ij,jk->ik", x, w, out_sharding=NamedSharding(EXPLICIT, P("s")))
+        return jax.reshard(y, NamedSharding(EXPLICIT, P(None, "s"))).T
+
+    program = rdu.compile(fn, laid(x, None, "s"), laid(w, "s"), machine="tiny")
+    assert [node.op.name for node in program.graph.nodes] == ["gemm", "transpose"]
+    assert_same(program(x, w), (x @ w).T)
+
+
+def test_an_argument_that_is_laid_out_in_another_way_is_refused(rng):
+    mesh = jax.make_mesh((1,), ("s",), axis_types=(AxisType.Explicit,))
+    x = operand(rng)
+    there, other = (jax.device_put(x, NamedSharding(mesh, spec)) for spec in (P("s"), P(None, "s")))
+    program = rdu.compile(jax.shard_map(lambda x: lax.psum(x, "s"), mesh=mesh, out_specs=P()), there, machine="tiny")
+    for given in (x, there):
+        assert_same(program(given), x)
+        assert program.tally(given) == program.predicted_counts()
+    message = r"argument x is laid out in another way\n +given: .*None, 's'.*\n +allowed: .*'s', None(.|\n)*do: "
+    for road in (program, program.tally, jax.jit(program), program.captured):
+        with pytest.raises(ArgumentError, match=message):
+            road(other)
+    implicit = rdu.compile(CASES["sum"].over(AbstractMesh((1,), ("s",))), x, machine="tiny")
+    assert_same(implicit(other), x)  # says itself how it is cut
+
+
+def test_sums_that_are_not_made_yet_are_no_parts(rng):
+    x = operand(rng)
+    given = jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=NamedSharding(EXPLICIT, P(unreduced={"s"})))
+    fn = jax.shard_map(lambda x: lax.psum(x, "s"), mesh=EXPLICIT, out_specs=P(), check_vma=False)
+    with pytest.raises(UnsupportedError, match=r"sums that are not made yet(.|\n)*test_sockets.py(.|\n)*jax.lax.psum"):
+        rdu.compile(fn, given)
 
 
 def test_some_axes_of_a_mesh_are_not_enough(rng):
