@@ -7,32 +7,26 @@ The goals: decoding by a scan under 3 s cold and 1 s warm, 32 layers written out
 is of one socket, as it comes: what its HBM cannot hold rests in DDR.
 """
 
-import argparse
 import json
 import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 import rdujax as rdu
+from benchmarks._rows import Column, Row, goals, names
+from benchmarks._run import parser, show
 from benchmarks._timing import progress
 from benchmarks.models import decoder
+from benchmarks.models.calls import MODELS, Call, model_call, one_layer
 from benchmarks.models.decoder import Config, Tree
 
-MODELS = {
-    "Llama2-7B": decoder.LLAMA2_7B,
-    "Llama2-70B": decoder.LLAMA2_70B,
-    "Mistral-7B": decoder.MISTRAL_7B,
-    "Falcon-40B": decoder.FALCON_40B,
-    "BLOOM-176B": decoder.BLOOM_176B,
-}
 CASES = (
     *((model, "decode", "scan") for model in MODELS),
     ("Llama2-7B", "prefill", "scan"),
@@ -43,15 +37,12 @@ GOALS_S = {"scan": (3.0, 1.0), "unrolled": (6.0, 6.0)}  # cold, warm
 MEMORY_GOAL_GIB = 1.5
 
 
-@dataclass(frozen=True)
-class Row:
-    """One model. *_s: processor time of compiling and pricing. run_ms: what the program is priced at, with launches."""
+@dataclass(frozen=True, kw_only=True)
+class Compiled(Row):
+    """One model. value, cold_s: processor time to compile and price it, warm and cold. run_ms: its price."""
 
-    row: str
     cold_s: float
-    warm_s: float
     goal_cold_s: float
-    goal_warm_s: float
     memory_gib: float
     kernels: int
     launches: int
@@ -60,41 +51,33 @@ class Row:
     ddr_gb: float
 
     @property
-    def met(self) -> bool:
-        """Whether the goals are met."""
-        return self.cold_s < self.goal_cold_s and self.warm_s < self.goal_warm_s and self.memory_gib < MEMORY_GOAL_GIB
-
-    def as_json(self) -> str:
-        """One JSON object."""
-        return json.dumps(
-            {"benchmark": "compile", "unit": "s", "value": self.warm_s, "kind": "measured", **asdict(self)}
-        )
-
-    def as_text(self) -> str:
-        """One line of the table."""
-        return (
-            f"{self.row:<28} {self.cold_s:>6.2f} {self.warm_s:>6.2f}  {self.goal_cold_s:g}/{self.goal_warm_s:g}"
-            f" {'met   ' if self.met else 'missed'} {self.memory_gib:>6.2f} {self.kernels:>7} {self.launches:>8}"
-            f" {self.run_ms:>9.3f} {self.hbm_gb:>8.2f} {self.ddr_gb:>8.2f}"
-        )
+    def met(self) -> bool | None:
+        """Whether all three goals are."""
+        return bool(super().met) and self.cold_s <= self.goal_cold_s and self.memory_gib <= MEMORY_GOAL_GIB
 
 
-def program_of(config: Config, phase: str, form: str) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+COLUMNS = (
+    names("model", 28),
+    Column("cold", "cold_s", 6, ".2f", group="seconds"),
+    Column("goal", "goal_cold_s", 4, "g", group="seconds"),
+    Column("warm", "value", 6, ".2f", group="seconds"),
+    *goals(),
+    Column("GiB", "memory_gib", 6, ".2f"),
+    Column("kernels", "kernels", 7),
+    Column("launches", "launches", 8),
+    Column("price, ms", "run_ms", 10, ".3f"),
+    Column("hbm", "hbm_gb", 9, ".2f", group="GB moved"),
+    Column("ddr", "ddr_gb", 9, ".2f", group="GB moved"),
+)
+
+
+def program_of(config: Config, phase: str, form: str) -> Call:
     """A model as a function, and the shapes of its arguments."""
-    tokens = jax.ShapeDtypeStruct((1, CONTEXT if phase == "prefill" else 1), jnp.int32)
-    tables = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), config.tables())
-    params, cache = decoder.shapes(config), decoder.cache_shapes(config, 1, CONTEXT)
-    start = jax.ShapeDtypeStruct((), jnp.int32)
+    forward, (params, *rest, cache, start) = model_call(config, CONTEXT if phase == "prefill" else 1, CONTEXT)
     if form == "scan":
-        return partial(decoder.forward, config), (params, tables, tokens, cache, start)
-    params = {**params, "layers": _apart(config, params["layers"])}
-    return partial(unrolled, config), (params, tables, tokens, _apart(config, cache), start)
-
-
-def _apart(config: Config, stacked: Tree) -> list[Tree]:
-    """The shapes of every layer by itself."""
-    one = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape[1:], s.dtype), stacked)
-    return [one] * config.layers
+        return forward, (params, *rest, cache, start)
+    apart = [one_layer(params["layers"])] * config.layers
+    return partial(unrolled, config), ({**params, "layers": apart}, *rest, [one_layer(cache)] * config.layers, start)
 
 
 def unrolled(
@@ -108,53 +91,49 @@ def unrolled(
     return decoder.logits(config, params, x[:, -1]), kept
 
 
-def measured(model: str, phase: str, form: str) -> Row:
+def measured(model: str, phase: str, form: str) -> Compiled:
     """Compiles and prices twice, in this process."""
     fn, args = program_of(MODELS[model], phase, form)
-    with jax.numpy_rank_promotion("allow"):
-        start = time.process_time()
-        rdu.compile(fn, *args).cost()
-        again = time.process_time()
-        cost = rdu.compile(fn, *args).cost()
-        cold_s, warm_s = again - start, time.process_time() - again
-    memory_gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    return Row(
-        f"{model} {phase}, {form}", cold_s, warm_s, *GOALS_S[form], memory_gib, len(cost.kernels), cost.launches,
-        float(cost.total_s) * 1e3, cost.moved_bytes("hbm") / 1e9, cost.moved_bytes("ddr") / 1e9,
-    )  # fmt: skip
+    start = time.process_time()
+    rdu.compile(fn, *args).cost()
+    again = time.process_time()
+    cost = rdu.compile(fn, *args).cost()
+    warm_s = time.process_time() - again
+    goal_cold_s, goal_warm_s = GOALS_S[form]
+    return Compiled(
+        row=f"{model} {phase}, {form}",
+        value=warm_s,
+        unit="s",
+        goal=goal_warm_s,
+        cold_s=again - start,
+        goal_cold_s=goal_cold_s,
+        memory_gib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+        kernels=len(cost.kernels),
+        launches=cost.launches,
+        run_ms=float(cost.total_s) * 1e3,
+        hbm_gb=cost.moved_bytes("hbm") / 1e9,
+        ddr_gb=cost.moved_bytes("ddr") / 1e9,
+    )
 
 
-def rows() -> Iterator[Row]:
+def rows() -> Iterator[Compiled]:
     """All cases, each in a fresh process."""
     for case in CASES:
         progress("compile " + " ".join(case))
         command = [sys.executable, "-m", "benchmarks.compile", "--one", *case]
-        ran = subprocess.run(command, check=True, capture_output=True, text=True)
-        yield Row(**json.loads(ran.stdout))
+        ran = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+        yield Compiled(**json.loads(ran.stdout))
 
 
 def main(arguments: list[str]) -> int:
-    """Prints a table, or one JSON object per row; 1 if a goal is missed."""
-    parser = argparse.ArgumentParser(
-        prog="./scripts/bench compile", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--json", action="store_true", help="one JSON object per row on standard output")
-    parser.add_argument("--one", nargs=3, metavar=("MODEL", "PHASE", "FORM"), help="measure one case, here and now")
-    options = parser.parse_args(arguments)
+    """Runs the benchmark; see `benchmarks._run.show`."""
+    asked = parser("compile", __doc__)
+    asked.add_argument("--one", nargs=3, metavar=("MODEL", "PHASE", "FORM"), help="measure one case, here and now")
+    options = asked.parse_args(arguments)
     if options.one:
         print(json.dumps(asdict(measured(*options.one))))
         return 0
-    if not options.json:
-        print(f"{'':<28} {'seconds':>13}  {'goal, s':<12} {'GiB':>6} {'':>16} {'price,':>9} {'bytes moved, GB':>17}")
-        print(
-            f"{'model':<28} {'cold':>6} {'warm':>6} {'':<13} {'':>6} kernels launches {'ms':>9} {'hbm':>8} {'ddr':>8}"
-        )
-    missed = 0
-    for row in rows():
-        progress("")
-        missed += not row.met
-        print(row.as_json() if options.json else row.as_text(), flush=True)
-    return 1 if missed else 0
+    return show("compile", options, COLUMNS, rows())
 
 
 if __name__ == "__main__":

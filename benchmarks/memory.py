@@ -10,8 +10,6 @@ the 64 GiB of a socket's HBM without sharing by lifetime.
     peak     what they take
 """
 
-import argparse
-import json
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -20,12 +18,14 @@ from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import optax
 
 import rdujax as rdu
+from benchmarks._rows import Column, Row, names
+from benchmarks._run import parser, show
 from benchmarks._timing import progress
 from benchmarks.models import decoder
+from benchmarks.models.calls import model_call, tables, tokens_of
 
 POSITIONS = 4096
 TIERS = ("hbm", "ddr")
@@ -41,99 +41,85 @@ class Job:
     fusion: str
 
 
-@dataclass(frozen=True)
-class Row:
-    """One number: bytes, symbols, seconds, or a ratio of bytes."""
+@dataclass(frozen=True, kw_only=True)
+class Held(Row):
+    """One job in one tier. value: the peak in bytes. planning_s: from the function to the program, for all tiers."""
 
-    row: str
-    value: float
-    unit: str
+    symbols: int
+    sum_bytes: int
+    bound_bytes: int
+    planning_s: float
 
-    def as_json(self) -> str:
-        """The row as one JSON object."""
-        return json.dumps(
-            {"benchmark": "memory", "kind": "measured", "published": None, "ratio": None, **self.__dict__}
-        )
+    @property
+    def over_bound(self) -> float | None:
+        """The peak over the bound; None for an empty tier."""
+        return self.value / self.bound_bytes if self.value else None
+
+    @property
+    def shared(self) -> float | None:
+        """The sum over the peak; None for an empty tier."""
+        return self.sum_bytes / self.value if self.value else None
+
+
+COLUMNS = (
+    names("job: tier", 24),
+    Column("symbols", "symbols", 8, ","),
+    *(
+        Column(title, lambda row, of=of: getattr(row, of) / 2**30, 9, ".3f", group="GiB")
+        for title, of in (("sum", "sum_bytes"), ("bound", "bound_bytes"), ("peak", "value"))
+    ),
+    Column("peak/bound", "over_bound", 10, ".4f"),
+    Column("sum/peak", "shared", 8, ".3f"),
+    Column("planning, s", "planning_s", 11, ".1f"),
+)
 
 
 def jobs(config: decoder.Config, fused_training: bool) -> Iterator[Job]:
     """The prompt, a token, a step of training."""
-    params, tables = decoder.shapes(config), _structs(config.tables())
-    start, cache = jax.ShapeDtypeStruct((), jnp.int32), decoder.cache_shapes(config, 1, POSITIONS)
-    serve = partial(decoder.forward, config)
     for fusion in ("none", "streaming"):
-        yield Job("decode", serve, (params, tables, _tokens(1), cache, start), fusion)
-        yield Job("prefill", serve, (params, tables, _tokens(POSITIONS), cache, start), fusion)
-    optimizer = optax.adamw(1e-4)
+        yield Job("decode", *model_call(config, 1, POSITIONS), fusion)
+        yield Job("prefill", *model_call(config, POSITIONS, POSITIONS), fusion)
+    optimizer, params = optax.adamw(1e-4), decoder.shapes(config)
 
     def step(params: Any, state: Any, tables: Any, tokens: Any) -> Any:
         slope = jax.grad(partial(decoder.loss, config))(params, tables, tokens)
         change, state = optimizer.update(slope, state, params)
         return optax.apply_updates(params, change), state
 
-    training = (params, jax.eval_shape(optimizer.init, params), tables, _tokens(POSITIONS + 1))
+    training = (params, jax.eval_shape(optimizer.init, params), tables(config), tokens_of(POSITIONS + 1))
     for fusion in ("none", "streaming")[: 1 + fused_training]:
         yield Job("train", step, training, fusion)
 
 
-def _structs(tables: Any) -> Any:
-    return jax.tree.map(lambda t: jax.ShapeDtypeStruct(t.shape, t.dtype), tables)
+def rows(jobs: Iterator[Job]) -> Iterator[Held]:
+    """What each job takes of each tier."""
+    for job in jobs:
+        progress(f"{job.name}, {job.fusion}")
+        begin = time.perf_counter()
+        memory = rdu.compile(job.fn, *job.args, fusion=job.fusion).plan.memory
+        planning_s = time.perf_counter() - begin
+        for tier in TIERS:
+            yield Held(
+                row=f"{job.name}, {job.fusion}: {tier}",
+                value=memory.peak_bytes(tier),
+                unit="bytes",
+                symbols=len(memory.of_tier(tier)),
+                sum_bytes=memory.sum_bytes(tier),
+                bound_bytes=memory.bound_bytes[tier],
+                planning_s=planning_s,
+            )
 
 
-def _tokens(length: int) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct((1, length), jnp.int32)
-
-
-def rows(job: Job) -> Iterator[Row]:
-    """What one job takes."""
-    name = f"{job.name}, {job.fusion}"
-    progress(name)
-    begin = time.perf_counter()
-    program = rdu.compile(job.fn, *job.args, fusion=job.fusion)
-    seconds, memory = time.perf_counter() - begin, program.plan.memory
-    for tier in TIERS:
-        peak, bound = memory.peak_bytes(tier), memory.bound_bytes[tier]
-        yield Row(f"{name}: {tier} symbols", len(memory.of_tier(tier)), "symbols")
-        yield Row(f"{name}: {tier} sum", memory.sum_bytes(tier), "bytes")
-        yield Row(f"{name}: {tier} bound", bound, "bytes")
-        yield Row(f"{name}: {tier} peak", peak, "bytes")
-        if peak:
-            yield Row(f"{name}: {tier} peak over bound", peak / bound, "x")
-            yield Row(f"{name}: {tier} sum over peak", memory.sum_bytes(tier) / peak, "x")
-    yield Row(f"{name}: planning", seconds, "s")
-
-
-def main(arguments: list[str]) -> None:
-    """Prints a table, or one JSON object per row."""
-    parser = argparse.ArgumentParser(prog="memory", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--json", action="store_true", help="one JSON object per row")
-    parser.add_argument("--layers", type=int, default=decoder.LLAMA2_7B.layers, help="layers of the model")
-    parser.add_argument("--only", choices=("decode", "prefill", "train"), help="one job instead of all")
-    parser.add_argument("--fused-training", action="store_true", help="also the fused step of training, which is slow")
-    options = parser.parse_args(arguments)
-    if not options.json:
-        columns = ("sum", "bound", "peak", "peak/bound", "sum/peak")
-        print(f"{'GiB':<24} {'symbols':>8} " + " ".join(f"{column:>10}" for column in columns))
-    for job in jobs(replace(decoder.LLAMA2_7B, layers=options.layers), options.fused_training):
-        if options.only not in (None, job.name):
-            continue
-        found = list(rows(job))
-        progress("")
-        if options.json:
-            print("\n".join(row.as_json() for row in found), flush=True)
-            continue
-        print("\n".join(_lines(f"{job.name}, {job.fusion}", {row.row: row.value for row in found})), flush=True)
-
-
-def _lines(name: str, found: dict[str, float]) -> Iterator[str]:
-    for tier in TIERS:
-        of = {row.removeprefix(f"{name}: {tier} "): value for row, value in found.items()}
-        if not of["peak"]:
-            continue
-        sizes = " ".join(f"{of[column] / 2**30:10.3f}" for column in ("sum", "bound", "peak"))
-        label = f"{name}, {tier}"
-        yield f"{label:<24} {of['symbols']:8,} {sizes} {of['peak over bound']:10.4f} {of['sum over peak']:10.3f}"
+def main(arguments: list[str]) -> int:
+    """Runs the benchmark; see `benchmarks._run.show`."""
+    asked = parser("memory", __doc__)
+    asked.add_argument("--layers", type=int, default=decoder.LLAMA2_7B.layers, help="layers of the model (32)")
+    asked.add_argument("--only", choices=("decode", "prefill", "train"), help="one job instead of all")
+    asked.add_argument("--fused-training", action="store_true", help="also the fused step of training, which is slow")
+    options = asked.parse_args(arguments)
+    all_jobs = jobs(replace(decoder.LLAMA2_7B, layers=options.layers), options.fused_training)
+    return show("memory", options, COLUMNS, rows(job for job in all_jobs if options.only in (None, job.name)))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(main(sys.argv[1:]))

@@ -8,20 +8,16 @@ of the naive length, and under 5 s of processor time to place and to route. A sl
 its price the slowest kernel takes for its fullest link; it is smaller where the busiest link carries less.
 """
 
-import argparse
-import json
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
-
-import jax
-import jax.numpy as jnp
 
 import rdujax as rdu
+from benchmarks._rows import Column, Row, goals, names
+from benchmarks._run import parser, show
 from benchmarks._timing import progress
-from benchmarks.models import decoder
+from benchmarks.models.calls import layer_call
 from benchmarks.models.decoder import LLAMA2_7B, Config
 from rdujax.compiler.place import place
 from rdujax.compiler.wires import Wires, priced_cycles, wires
@@ -32,18 +28,15 @@ MODELS = {"small": (SMALL, 256), "Llama2-7B": (LLAMA2_7B, 2048)}  # and the posi
 PHASES = ("prefill", "decode")
 
 
-@dataclass(frozen=True)
-class Row:
-    """One layer: vector-hops placed over vector-hops in the naive order, and the seconds that placing takes.
+@dataclass(frozen=True, kw_only=True)
+class Compared(Row):
+    """One layer. value: vector-hops placed over vector-hops in the naive order.
 
-    value: the ratio. naive_, placed_: hops; packets per cycle on the busiest link of any kernel, of the `capacity` of
-    one; packets per cycle from die to die, of the capacity of all its links; how much the wires slow the slowest down.
-    place_s, route_s: seconds of processor time for all kernels.
+    naive_, placed_: hops; packets per cycle on the busiest link of any kernel, of the `capacity` of one; packets per
+    cycle from die to die, of the capacity of all its links; how much the wires slow the slowest down. place_s, route_s:
+    seconds of processor time for all kernels.
     """
 
-    row: str
-    value: float
-    goal: float
     kernels: int
     naive_hops: int
     placed_hops: int
@@ -60,38 +53,35 @@ class Row:
     goal_s: float
 
     @property
-    def met(self) -> bool:
+    def met(self) -> bool | None:
         """Whether both goals are."""
-        return self.value <= self.goal and self.place_s + self.route_s < self.goal_s
+        return bool(super().met) and self.place_s + self.route_s < self.goal_s
 
-    def as_json(self) -> str:
-        """The row as one JSON object."""
-        given = {"benchmark": "placement", "kind": "measured", "published": None, "ratio": None, "unit": "x"}
-        return json.dumps(given | self.__dict__ | {"met": self.met})
 
-    def as_text(self) -> str:
-        """The row of a table."""
-        return (
-            f"{self.row:<18} {self.kernels:>3} {self.naive_hops:>15,} {self.placed_hops:>15,} {self.value:6.3f} "
-            f"{'met' if self.met else 'MISSED':<6} {self.naive_busiest:6.2f} {self.placed_busiest:6.2f} "
-            f"{self.capacity:g} {self.naive_d2d:7.2f} {self.placed_d2d:6.2f} {self.d2d_capacity:g} "
-            f"{self.naive_slowdown:7.2f} {self.placed_slowdown:6.2f} {self.place_s:7.2f} {self.route_s:6.2f}"
-        )
+COLUMNS = (
+    names("layer", 18),
+    Column("kernels", "kernels", 7),
+    Column("naive", "naive_hops", 15, ",", group="vector-hops"),
+    Column("placed", "placed_hops", 15, ",", group="vector-hops"),
+    Column("ratio", "value", 6, ".3f"),
+    *goals(),
+    Column("naive", "naive_busiest", 6, ".2f", group="busiest link"),
+    Column("placed", "placed_busiest", 6, ".2f", group="busiest link"),
+    Column("of", "capacity", 2, "g", group="busiest link"),
+    Column("naive", "naive_d2d", 7, ".2f", group="die to die"),
+    Column("placed", "placed_d2d", 7, ".2f", group="die to die"),
+    Column("of", "d2d_capacity", 4, "g", group="die to die"),
+    Column("naive", "naive_slowdown", 6, ".2f", group="slowdown"),
+    Column("placed", "placed_slowdown", 6, ".2f", group="slowdown"),
+    Column("place", "place_s", 6, ".2f", group="seconds"),
+    Column("route", "route_s", 6, ".2f", group="seconds"),
+)
 
 
 def layer(config: Config, positions: int, phase: str) -> rdu.Program:
     """A decoder layer compiled for the SN40L: all positions at once, or one token."""
-    one: Any = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape[1:], s.dtype), decoder.shapes(config)["layers"])
-    cache = jax.tree.map(
-        lambda s: jax.ShapeDtypeStruct(s.shape[1:], s.dtype), decoder.cache_shapes(config, 1, positions)
-    )
-    tables = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), config.tables())
-    x = jax.ShapeDtypeStruct((1, positions if phase == "prefill" else 1, config.d_model), jnp.bfloat16)
-
-    def run(weights: Any, tables: Any, x: jax.Array, cache: Any, start: jax.Array) -> Any:
-        return decoder.layer(config, weights, tables, x, cache, start)
-
-    return rdu.compile(run, one, tables, x, cache, jax.ShapeDtypeStruct((), jnp.int32))
+    fn, args = layer_call(config, positions if phase == "prefill" else 1, positions)
+    return rdu.compile(fn, *args)
 
 
 @dataclass(frozen=True)
@@ -138,20 +128,34 @@ def placed(program: rdu.Program, order: str) -> Placed:
     return Placed(cycles, loads, place_s, route_s)
 
 
-def measured(name: str, program: rdu.Program) -> Row:
+def measured(name: str, program: rdu.Program) -> Compared:
     """The row of a layer."""
     naive, near = placed(program, "counted"), placed(program, "near")
     rdn, d2d = program.machine.rdn, program.machine.d2d
-    d2d_capacity = d2d.links.value * d2d.link_bytes_per_cycle.value / rdn.vector_bytes.value
-    return Row(
-        name, near.hops / naive.hops, LENGTH_GOAL, len(near.loads), naive.hops, near.hops, naive.busiest, near.busiest,
-        float(rdn.packets_per_cycle.value), naive.d2d, near.d2d, d2d_capacity,
-        naive.slowdown(program.machine), near.slowdown(program.machine), near.place_s, near.route_s, TIME_GOAL_S,
-    )  # fmt: skip
+    return Compared(
+        row=name,
+        value=near.hops / naive.hops,
+        unit="x",
+        goal=LENGTH_GOAL,
+        kernels=len(near.loads),
+        naive_hops=naive.hops,
+        placed_hops=near.hops,
+        naive_busiest=naive.busiest,
+        placed_busiest=near.busiest,
+        capacity=float(rdn.packets_per_cycle.value),
+        naive_d2d=naive.d2d,
+        placed_d2d=near.d2d,
+        d2d_capacity=d2d.links.value * d2d.link_bytes_per_cycle.value / rdn.vector_bytes.value,
+        naive_slowdown=naive.slowdown(program.machine),
+        placed_slowdown=near.slowdown(program.machine),
+        place_s=near.place_s,
+        route_s=near.route_s,
+        goal_s=TIME_GOAL_S,
+    )
 
 
-def rows(quick: bool) -> Iterator[Row]:
-    """All layers; `quick` leaves out the one whose compilation takes minutes."""
+def rows(quick: bool) -> Iterator[Compared]:
+    """All layers; `quick` leaves out the one whose compilation takes longest."""
     for model, (config, positions) in MODELS.items():
         for phase in PHASES:
             name = f"{model} {phase}"
@@ -163,23 +167,10 @@ def rows(quick: bool) -> Iterator[Row]:
 
 
 def main(arguments: list[str]) -> int:
-    """Prints a table, or one JSON object per row; 1 if a goal is missed."""
-    parser = argparse.ArgumentParser(
-        prog="./scripts/bench placement", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--json", action="store_true", help="one JSON object per row on standard output")
-    parser.add_argument("--quick", action="store_true", help="without the prefill of Llama2-7B, which compiles long")
-    options = parser.parse_args(arguments)
-    if not options.json:
-        print(f"{'':<22} {'vector-hops':>31} {'':>13} {'busiest link':>15} {'die to die':>17} {'slowdown':>14} seconds")
-        print(f"{'layer':<14} kernels {'naive':>15} {'placed':>15} {'ratio':>6} {'goal':<6} {'naive':>6} placed of"
-              f" {'naive':>6} placed of {'naive':>6} placed   place  route")  # fmt: skip
-    missed = 0
-    for row in rows(options.quick):
-        progress("")
-        missed += not row.met
-        print(row.as_json() if options.json else row.as_text(), flush=True)
-    return 1 if missed else 0
+    """Runs the benchmark; see `benchmarks._run.show`."""
+    quick = "without the prefill of Llama2-7B, which takes longest"
+    options = parser("placement", __doc__, quick=quick).parse_args(arguments)
+    return show("placement", options, COLUMNS, rows(options.quick))
 
 
 if __name__ == "__main__":

@@ -4,8 +4,6 @@ Every ratio is time of the exact form over time of the plain one: below 1 is fas
 give what a program holds at its border: bfloat16 arrays, for the exact contraction a carrier and words at rest.
 """
 
-import argparse
-import json
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +11,8 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
+from benchmarks._rows import Column, Row, goals, milliseconds, names
+from benchmarks._run import parser, show
 from benchmarks._timing import Contestant, compiled, progress, race
 from rdujax.numerics import reduce
 from rdujax.numerics.contract import COMPILER_OPTIONS, contract
@@ -56,40 +56,36 @@ PLAIN = {
 }
 
 
-@dataclass(frozen=True)
-class Row:
-    """One measurement: a ratio (unit "x") or a time ("s"), with its goal if it has one."""
+@dataclass(frozen=True, kw_only=True)
+class Speed(Row):
+    """A ratio with the times it is of, or the seconds that the exact form takes to compile."""
 
-    row: str
-    value: float
-    unit: str
-    goal: float | None
-    plain_s: float | None
-    exact_s: float | None
+    plain_s: float | None = None
+    exact_s: float | None = None
 
-    def as_json(self) -> str:
-        """The row as one JSON object."""
-        return json.dumps({"benchmark": "speed", "kind": "measured", "published": None, "ratio": None, **self.__dict__})
 
-    def as_text(self) -> str:
-        """The row of a table."""
-        times = "".join(f" {1e3 * each:10.3f}" for each in (self.plain_s, self.exact_s) if each is not None)
-        goal = "" if self.goal is None else f"{self.goal:g}"
-        verdict = "" if self.goal is None else "met" if self.value <= self.goal else "MISSED"
-        return f"{self.row:<44} {self.value:8.3f} {self.unit:<2} {goal:>5} {verdict:<6}{times}".rstrip()
+COLUMNS = (
+    names("", 44),
+    Column("value", "value", 8, ".3f"),
+    Column("", "unit", 2, left=True),
+    *goals(),
+    milliseconds("plain"),
+    milliseconds("exact"),
+)
 
 
 def _normal(seed: int, *shape: int) -> jax.Array:
     return jax.random.normal(jax.random.key(seed), shape, jnp.bfloat16)
 
 
-def _ratio(name: str, goal: float | None, plain: Contestant, exact: Contestant, rounds: int) -> Row:
+def _ratio(name: str, goal: float | None, plain: Contestant, exact: Contestant, rounds: int) -> Speed:
     progress(name)
     times = race({"plain": plain, "exact": exact}, rounds)
-    return Row(name, times["exact"] / times["plain"], "x", goal, times["plain"], times["exact"])
+    ratio = times["exact"] / times["plain"]
+    return Speed(row=name, value=ratio, unit="x", goal=goal, plain_s=times["plain"], exact_s=times["exact"])
 
 
-def _contraction(shape: tuple[int, int, int], goal: float, rounds: int) -> Iterator[Row]:
+def _contraction(shape: tuple[int, int, int], goal: float, rounds: int) -> Iterator[Speed]:
     m, k, n = shape
     name = f"contract {m}x{k}x{n}"
     a, b = _normal(0, m, k), _normal(1, k, n)
@@ -98,7 +94,7 @@ def _contraction(shape: tuple[int, int, int], goal: float, rounds: int) -> Itera
     plain = compiled(jnp.matmul, a, b)
     exact = compiled(contract, carrier, words)
     yield _ratio(name, goal, plain, exact, rounds)
-    yield Row(f"{name}, compile", exact.compile_s, "s", COMPILE_GOAL_S, None, None)
+    yield Speed(row=f"{name}, compile", value=exact.compile_s, unit="s", goal=COMPILE_GOAL_S)
     wide = compiled(contract, carrier, words, options=COMPILER_OPTIONS)
     yield _ratio(f"{name}, 512-bit vectors", None, plain, wide, rounds)
     # 2**-70 times the same numbers: outside the range where products need no isolation.
@@ -106,7 +102,7 @@ def _contraction(shape: tuple[int, int, int], goal: float, rounds: int) -> Itera
     yield _ratio(f"{name}, isolated products", None, plain, tiny, rounds)
 
 
-def _elementwise(name: str, rounds: int) -> Row:
+def _elementwise(name: str, rounds: int) -> Speed:
     operands = [jnp.abs(_normal(seed, ELEMENTS)) for seed in range(FUNCTIONS[name].arity)]
 
     def exact(*operands: jax.Array) -> jax.Array:
@@ -117,13 +113,13 @@ def _elementwise(name: str, rounds: int) -> Row:
     )
 
 
-def _exp_fp32(rounds: int) -> Row:
+def _exp_fp32(rounds: int) -> Speed:
     x = _normal(0, ELEMENTS).astype(jnp.float32)
     exact = compiled(lambda x: apply("exp", FP32, enter(x)), x)
     return _ratio("exp, fp32", None, compiled(jnp.exp, x), exact, rounds)
 
 
-def _reduction(name: str, rounds: int) -> Row:
+def _reduction(name: str, rounds: int) -> Speed:
     x = _normal(0, 2048, 1024).astype(jnp.float32)
     plain = {"tree_sum": jnp.sum, "tree_max": jnp.max}[name]
     exact = getattr(reduce, name)
@@ -136,7 +132,7 @@ def _reduction(name: str, rounds: int) -> Row:
     )
 
 
-def rows(quick: bool) -> Iterator[Row]:
+def rows(quick: bool) -> Iterator[Speed]:
     """All measurements, one after the other; `quick` leaves out the largest and repeats less."""
     for shape, goal, rounds in CONTRACTIONS:
         if not quick or shape[0] < 2048:
@@ -148,18 +144,11 @@ def rows(quick: bool) -> Iterator[Row]:
         yield _reduction(name, 5 if quick else 30)
 
 
-def main(arguments: list[str]) -> None:
-    """Prints a table, or one JSON object per row."""
-    parser = argparse.ArgumentParser(prog="speed", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--json", action="store_true", help="one JSON object per row")
-    parser.add_argument("--quick", action="store_true", help="fewer repeats, and not the largest shape")
-    options = parser.parse_args(arguments)
-    if not options.json:
-        print(f"{'':<44} {'value':>8}    {'goal':>5} {'':<6} {'plain ms':>10} {'exact ms':>10}")
-    for row in rows(options.quick):
-        progress("")
-        print(row.as_json() if options.json else row.as_text(), flush=True)
+def main(arguments: list[str]) -> int:
+    """Runs the benchmark; see `benchmarks._run.show`."""
+    options = parser("speed", __doc__, quick="fewer repeats, and not the largest shape").parse_args(arguments)
+    return show("speed", options, COLUMNS, rows(options.quick))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(main(sys.argv[1:]))

@@ -10,8 +10,6 @@ one matrix product on one systolic array against SCALE-Sim's (for a single pass,
 a timeline takes from the program to the file, held against the price in its last cycle.
 """
 
-import argparse
-import json
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +23,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import rdujax as rdu
+from benchmarks._rows import Column, Row, goals, milliseconds, names
+from benchmarks._run import parser, show
 from benchmarks._timing import progress
 from rdujax.ledger import Edge, Pipeline, Shared, Stage, makespan_cycles, schedule
 from rdujax.units.pcu.systolic import Extent, Fork, cycles
@@ -35,37 +35,36 @@ EVENTS = 100_000
 STAGES = 10
 
 
-@dataclass(frozen=True)
-class Row:
-    """One comparison: how many finish times differ, and simulation time over ledger time.
+@dataclass(frozen=True, kw_only=True)
+class Timed(Row):
+    """One comparison. value: simulation time over ledger time, or what `unit` says.
 
-    row: which pipeline. value: the ratio, or what `unit` says. compared, mismatches: numbers compared, and how many
-    of them differ. goal: the least ratio (the most seconds) aimed at, if any.
+    compared, mismatches: numbers compared, and how many of them differ. goal: the least ratio (the most seconds).
     """
 
-    row: str
-    value: float
-    unit: str
-    goal: float | None
     compared: int
     mismatches: int
-    simulated_s: float | None
-    ledger_s: float | None
+    simulated_s: float | None = None
+    ledger_s: float | None = None
 
-    def as_json(self) -> str:
-        """The row as one JSON object."""
-        return json.dumps({"benchmark": "time", "kind": "measured", "published": None, "ratio": None, **self.__dict__})
+    @property
+    def met(self) -> bool | None:
+        """Whether nothing differs and the goal, if there is one, is met; None where there is none."""
+        if self.mismatches or self.goal is None:
+            return False if self.mismatches else None
+        return self.value >= self.goal if self.unit == "x" else self.value <= self.goal
 
-    def as_text(self) -> str:
-        """The row of a table."""
-        times = "".join(f" {1e3 * each:11.3f}" for each in (self.simulated_s, self.ledger_s) if each is not None)
-        reached = self.goal is not None and (self.value <= self.goal if self.unit == "s" else self.value >= self.goal)
-        verdict = "" if self.goal is None else "met" if reached else "MISSED"
-        goal = "" if self.goal is None else f"{self.goal:g}"
-        return (
-            f"{self.row:<56} {self.compared:>9,} {self.mismatches:>9,} {self.value:>10.4g} {self.unit:<2} {goal:>5} "
-            f"{verdict:<6}{times}"
-        ).rstrip()
+
+COLUMNS = (
+    names("", 56),
+    Column("compared", "compared", 9, ","),
+    Column("mismatch", "mismatches", 9, ","),
+    Column("value", "value", 10, ".4g"),
+    Column("", "unit", 2, left=True),
+    *goals(),
+    milliseconds("SimPy", "simulated_s"),
+    milliseconds("ledger", "ledger_s"),
+)
 
 
 def _services(count: int) -> list[int]:
@@ -111,7 +110,7 @@ def _shortest(run: Callable[[], Any], rounds: int) -> tuple[Any, float]:
     return result, best
 
 
-def _against_simulation(name: str, pipeline: Pipeline, events: int, goal: float | None, ragged: bool) -> Row:
+def _against_simulation(name: str, pipeline: Pipeline, events: int, goal: float | None, ragged: bool) -> Timed:
     progress(name)
     turns = sum(stage.repeats for stage in pipeline.stages)
     iterations = events // turns
@@ -122,10 +121,19 @@ def _against_simulation(name: str, pipeline: Pipeline, events: int, goal: float 
     timed, ledger_s = _shortest(lambda: schedule(pipeline, iterations, drawn if ragged else None), 7)
     mismatches = sum(int((timed.finish[stage] != finish).sum()) for stage, finish in simulated.items())
     ratio = simulated_s / ledger_s
-    return Row(f"{name}, {events:,} events", ratio, "x", goal, iterations * turns, mismatches, simulated_s, ledger_s)
+    return Timed(
+        row=f"{name}, {events:,} events",
+        value=ratio,
+        unit="x",
+        goal=goal,
+        compared=iterations * turns,
+        mismatches=mismatches,
+        simulated_s=simulated_s,
+        ledger_s=ledger_s,
+    )
 
 
-def _smooth(pipeline: Pipeline) -> Row:
+def _smooth(pipeline: Pipeline) -> Timed:
     """Relative error of the differentiable makespan."""
     iterations = 10**12
     relaxed = Pipeline(
@@ -136,14 +144,15 @@ def _smooth(pipeline: Pipeline) -> Row:
     exact, exact_s = _shortest(lambda: makespan_cycles(pipeline, iterations), 3)
     smooth = float(makespan_cycles(relaxed, iterations))
     name = "chain at a port, 10^12 iterations, float32"
-    return Row(name, abs(smooth / exact - 1), "", None, 1, int(abs(smooth / exact - 1) > 1e-5), None, exact_s)
+    error = abs(smooth / exact - 1)
+    return Timed(row=name, value=error, unit="", compared=1, mismatches=int(error > 1e-5), ledger_s=exact_s)
 
 
-def _systolic() -> Row:
+def _systolic() -> Timed:
     """Cycles of one pass, against the published form."""
     shapes = [(r, c, k) for r in (1, 4, 16, 32) for c in (1, 6, 16) for k in (1, 64, 2048)]
     differ = sum(cycles(r, c, Extent(1, r, c, k), Fork(1, 1)) != k + r + c - 2 for r, c, k in shapes)
-    return Row("one systolic pass, cycles", float(differ), "", None, len(shapes), differ, None, None)
+    return Timed(row="one systolic pass, cycles", value=differ, unit="", compared=len(shapes), mismatches=differ)
 
 
 def product(a: rdu.Stream, b: rdu.Stream) -> rdu.Stream:
@@ -151,7 +160,7 @@ def product(a: rdu.Stream, b: rdu.Stream) -> rdu.Stream:
     return rdu.simd(lambda x, y: x * y, a, b)  # not emulated: this is what gets timed
 
 
-def _traces(events: int, goal: float | None) -> Iterator[Row]:
+def _traces(events: int, goal: float | None) -> Iterator[Timed]:
     """Seconds to time a program with so many turns of stages and to write its trace, in either format."""
     x = jax.ShapeDtypeStruct((events // 4, 64), jnp.bfloat16)
     program = rdu.kernel(tiles={"a": (1, 64), "b": (1, 64)})(product).program(x, x)
@@ -164,10 +173,11 @@ def _traces(events: int, goal: float | None) -> Iterator[Row]:
             timeline = program.timeline()
             drawn = sum(len(track.turns) for kernel in timeline.kernels for track in kernel.tracks)
             wrong = int(drawn != events) + int(timeline.cycles != cost.total_s * clock)
-            yield Row(f"trace of {events:,} turns of stages, {suffix}", seconds, "s", goal, drawn, wrong, None, None)
+            what = f"trace of {events:,} turns of stages, {suffix}"
+            yield Timed(row=what, value=seconds, unit="s", goal=goal, compared=drawn, mismatches=wrong)
 
 
-def rows(quick: bool) -> Iterator[Row]:
+def rows(quick: bool) -> Iterator[Timed]:
     """All comparisons; `quick` times a tenth of the events, for which there is no goal."""
     events, goal = (EVENTS // 10, None) if quick else (EVENTS, GOAL)
     for name, pipeline in (
@@ -183,22 +193,9 @@ def rows(quick: bool) -> Iterator[Row]:
 
 
 def main(arguments: list[str]) -> int:
-    """Prints a table, or one JSON object per row; 1 if anything mismatches."""
-    parser = argparse.ArgumentParser(
-        prog="./scripts/bench time", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--json", action="store_true", help="one JSON object per row on standard output")
-    parser.add_argument("--quick", action="store_true", help="a tenth of the events")
-    options = parser.parse_args(arguments)
-    if not options.json:
-        head = f"{'':<56} {'compared':>9} {'mismatch':>9} {'ratio':>10}    {'goal':>5} {'':<6}"
-        print(f"{head} {'SimPy ms':>11} {'ledger ms':>11}")
-    mismatches = 0
-    for row in rows(options.quick):
-        progress("")
-        mismatches += row.mismatches
-        print(row.as_json() if options.json else row.as_text(), flush=True)
-    return 1 if mismatches else 0
+    """Runs the benchmark; see `benchmarks._run.show`."""
+    options = parser("time", __doc__, quick="a tenth of the events").parse_args(arguments)
+    return show("time", options, COLUMNS, rows(options.quick))
 
 
 if __name__ == "__main__":

@@ -6,19 +6,29 @@ to hold against an earlier one of the same machine, not a claim about hardware.
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator
 
+from benchmarks._rows import Column, names
+from benchmarks._run import parser, show
 from benchmarks._timing import progress
 from benchmarks.units import agcu, d2d, host_link, memory, p2p, pcu, pmu, rdn, tln
 from benchmarks.units.row import Row
-from rdujax.base.errors import RduError, unknown
+from rdujax.base.errors import unknown
 
 BY_UNIT = {
     "pcu": pcu, "pmu": pmu, "rdn": rdn, "agcu": agcu, "tln": tln, "d2d": d2d, "p2p": p2p, "host_link": host_link,
     "memory": memory,
 }  # fmt: skip
+
+
+COLUMNS = (
+    Column("mismatch", "value", 9, ","),
+    Column("compared", "compared", 12, ","),
+    Column("", "of", 10, left=True),
+    Column("per second", "per_s", 10, ".3g"),
+    names("unit: what against what", 24),
+)
 
 
 def rows(units: list[str], quick: bool) -> Iterator[Row]:
@@ -28,54 +38,19 @@ def rows(units: list[str], quick: bool) -> Iterator[Row]:
         yield from BY_UNIT[name].rows(quick)
 
 
-def as_json(row: Row) -> str:
-    """The row as one JSON object: the value is the number of mismatches, the rest stands beside it."""
-    return json.dumps(
-        {
-            "benchmark": "units",
-            "row": f"{row.unit}: {row.checked}",
-            "value": row.mismatches,
-            "unit": "mismatches",
-            "published": None,
-            "ratio": None,
-            "kind": "measured",
-            "compared": row.compared,
-            "of": row.of,
-            "per_s": row.per_s,
-        }
-    )
-
-
-def as_text(row: Row) -> str:
-    """The row of a table."""
-    return f"{row.unit:<10} {row.compared:>12,} {row.of:<10} {row.mismatches:>9,} {row.per_s:>11.3g}/s  {row.checked}"
+def unit(name: str) -> str:
+    """The name of a unit, refused as argparse refuses."""
+    if name not in BY_UNIT:
+        raise argparse.ArgumentTypeError(str(unknown("unit", name, BY_UNIT)))
+    return name
 
 
 def main(arguments: list[str]) -> int:
-    """Prints a table, or with --json one object per row; 1 if anything mismatches, 2 for a unit that is not there."""
-    there = list(BY_UNIT)
-    parser = argparse.ArgumentParser(
-        prog="./scripts/bench units", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("unit", nargs="*", help=f"which (default all): {', '.join(there)}")
-    parser.add_argument("--json", action="store_true", help="one JSON object per row on standard output")
-    parser.add_argument("--quick", action="store_true", help="fewer vectors and cycles")
-    options = parser.parse_args(arguments)
-    try:
-        for name in options.unit:
-            if name not in there:
-                raise unknown("unit", name, there)
-    except RduError as error:
-        print(error, file=sys.stderr)
-        return 2
-    if not options.json:
-        print(f"{'unit':<10} {'compared':>12} {'':<10} {'mismatch':>9} {'emulated':>13}  what against what")
-    mismatches = 0
-    for row in rows(options.unit or there, options.quick):
-        progress("")
-        mismatches += row.mismatches
-        print(as_json(row) if options.json else as_text(row), flush=True)
-    return 1 if mismatches else 0
+    """Runs the benchmark; see `benchmarks._run.show`."""
+    asked = parser("units", __doc__, quick="fewer vectors and cycles")
+    asked.add_argument("unit", nargs="*", type=unit, help=f"which (default all): {', '.join(BY_UNIT)}")
+    options = asked.parse_args(arguments)
+    return show("units", options, COLUMNS, rows(options.unit or list(BY_UNIT), options.quick))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks._timing import compiled, race
-from benchmarks.units.row import Row
+from benchmarks.units.row import Row, row
 from rdujax.ledger.counts import Counts, total
 from rdujax.numerics.formats import FP32
 from rdujax.streams.layout import tiled
@@ -28,4 +28,4 @@ def moved_tiles(
     got, counts = run.run(jnp.asarray(data))
     wrong = int((np.asarray(got).view(np.uint32) != data.view(np.uint32)).sum()) + int(total(counts) != expected)
     seconds = race({unit: run}, 5)[unit]
-    return Row(unit, what, data.size, "elements", wrong, data.size / seconds)
+    return row(unit, what, data.size, "elements", wrong, data.size / seconds)

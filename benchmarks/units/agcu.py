@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks._timing import Contestant, compiled, race
-from benchmarks.units.row import Row
+from benchmarks.units.row import Row, row
 from rdujax.ledger.counts import total
 from rdujax.machines import sn40l
 from rdujax.numerics.formats import FP32
@@ -39,7 +39,7 @@ def _tiles(layout: Layout) -> Row:
         wrong += int((inside.view(np.uint32) != want.view(np.uint32)).sum()) + int((~np.isnan(tile)).sum() != want.size)
         compared += want.size
     seconds = race({"load": load}, 5)["load"]
-    return Row("agcu", "elements of loaded tiles against NumPy slices", compared, "elements", wrong, compared / seconds)
+    return row("agcu", "elements of loaded tiles against NumPy slices", compared, "elements", wrong, compared / seconds)
 
 
 def _requests(layout: Layout) -> Row:
@@ -62,4 +62,4 @@ def _requests(layout: Layout) -> Row:
         wrong, runs = wrong + (got != want), runs + window.shape[0]
     wrong += total(counts) != coalesce.predict_tensor(sizes, layout, 2, COUNTER, base)
     seconds = race({"tally": tally}, 5)["tally"]
-    return Row("agcu", "requests and bytes of tiles against a walk over bytes", runs, "runs", wrong, runs / seconds)
+    return row("agcu", "requests and bytes of tiles against a walk over bytes", runs, "runs", wrong, runs / seconds)

@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator
 
 from benchmarks.units._moving import moved_tiles
-from benchmarks.units.row import Row
+from benchmarks.units.row import Row, row
 from rdujax.ledger.counts import Counts
 from rdujax.machines import sn40l
 from rdujax.units import d2d
@@ -38,7 +38,7 @@ def _times(n: int) -> Row:
         seconds += time.perf_counter() - start
         wrong += sum(a != b for a, b in zip(got, across, strict=True))
         compared += n
-    return Row(
+    return row(
         "d2d", "ends of crossings against links cycle by cycle", compared, "crossings", wrong, compared / seconds
     )
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks._timing import compiled, race
-from benchmarks.units.row import Row
+from benchmarks.units.row import Row, row
 from rdujax.numerics.formats import BF16, FP32, Format
 from rdujax.units import host_link
 
@@ -31,7 +31,7 @@ def _round_trip(words: np.ndarray, dtype: jnp.dtype, fmt: Format, checked: str) 
     got = np.asarray(jax.lax.bitcast_convert_type(move.run(public), words.dtype))
     wrong = int((got != _entered(words, fmt)).sum())
     seconds = race({"move": move}, 5)["move"]
-    return Row("host_link", f"{checked}, against N11", words.size, "values", wrong, words.size / seconds)
+    return row("host_link", f"{checked}, against N11", words.size, "values", wrong, words.size / seconds)
 
 
 def _entered(words: np.ndarray, fmt: Format) -> np.ndarray:

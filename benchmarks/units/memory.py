@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks._timing import compiled, race
-from benchmarks.units.row import Row
+from benchmarks.units.row import Row, row
 from rdujax.ledger.counts import total
 from rdujax.machines import sn40l
 from rdujax.numerics.formats import BF16
@@ -39,7 +39,7 @@ def _switch(n: int) -> Row:
     got, counts = copy.run(jnp.asarray(words))
     wrong = int((np.asarray(got) != words).sum()) + (total(counts) != contents.predict_copy(ddr, hbm, names))
     seconds = race({"copy": copy}, 5)["copy"]
-    return Row("memory", "words copied from DDR to HBM against their source", n, "words", wrong, n / seconds)
+    return row("memory", "words copied from DDR to HBM against their source", n, "words", wrong, n / seconds)
 
 
 def _shared(turns: int) -> Row:
@@ -58,4 +58,4 @@ def _shared(turns: int) -> Row:
             want = (sum(amounts[:i]) + amount * (len(amounts) - i)) / width + latency
             wrong += done[str(i)] != want
         compared += len(amounts)
-    return Row("memory", "ends of shared streams against a closed form", compared, "streams", wrong, compared / seconds)
+    return row("memory", "ends of shared streams against a closed form", compared, "streams", wrong, compared / seconds)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks._timing import compiled, race
-from benchmarks.units.row import Row
+from benchmarks.units.row import Row, row
 from rdujax.ledger.counts import total
 from rdujax.machines import sn40l
 from rdujax.numerics.formats import FP32
@@ -36,7 +36,7 @@ def _sums(order: collectives.Order, by_hand: Callable[[np.ndarray], np.ndarray],
     wrong += total(counts) != predict(Collective("all_reduce", SOCKETS, size, 4, collectives.ROUTE_OF[order]))
     seconds = race({"reduce": reduce}, 5)["reduce"]
     checked = f"all-reduce over {SOCKETS} sockets, {order}, against NumPy"
-    return Row("p2p", checked, got.size, "elements", wrong, got.size / seconds)
+    return row("p2p", checked, got.size, "elements", wrong, got.size / seconds)
 
 
 def _chain(x: np.ndarray) -> np.ndarray:
@@ -84,6 +84,6 @@ def _times(sizes: int) -> Row:
         cycles != max(collective_times.finish_cycles(config, CLOCK_HZ, work, pieces))
         for (work, pieces), cycles in zip(cases, closed, strict=True)
     )
-    return Row(
+    return row(
         "p2p", "times in closed form against each message", len(cases), "collectives", wrong, len(cases) / seconds
     )

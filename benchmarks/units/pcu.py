@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.units.row import Row
+from benchmarks.units.row import Row, row
 from rdujax.numerics.formats import BF16, FP32
 from rdujax.streams import stream as streams
 from rdujax.streams.layout import tiled
@@ -70,7 +70,7 @@ def _row_sums(rows_: int, width: int) -> Row:
         half = want.shape[1] // 2
         want = want[:, :half] + want[:, half:]
     checked = f"row sums of {width} FP32 over {LANES} lanes, cut in tiles, against NumPy's additions in that order"
-    return Row("pcu", checked, x.size, "values", _differing(got, want[:, 0]), x.size / seconds)
+    return row("pcu", checked, x.size, "values", _differing(got, want[:, 0]), x.size / seconds)
 
 
 def _threefry(key: int, places: np.ndarray, draw: int) -> np.ndarray:
@@ -97,7 +97,7 @@ def _stochastic_rounding(rows_: int, columns: int) -> Row:
     noise = _threefry(7, np.arange(x.size).reshape(x.shape), 0) & 0xFFFF
     want = ((x.view(np.uint32).astype(np.uint64) + noise) & 0xFFFF0000).astype(np.uint32).view(np.float32)
     checked = "stochastic rounding of FP32 to BF16 with the words of a seed, against NumPy's integers"
-    return Row("pcu", checked, x.size, "values", _differing(got, want), x.size / seconds)
+    return row("pcu", checked, x.size, "values", _differing(got, want), x.size / seconds)
 
 
 def _random_words(size: int) -> Row:
@@ -106,7 +106,7 @@ def _random_words(size: int) -> Row:
 
     got, seconds = _measured(run, tail.generator(11))
     mismatches = _differing(got, _threefry(11, np.arange(size), 0).view(np.int32))
-    return Row("pcu", "random words, against Threefry-2x32-20 in NumPy", size, "words", mismatches, size / seconds)
+    return row("pcu", "random words, against Threefry-2x32-20 in NumPy", size, "words", mismatches, size / seconds)
 
 
 def _loop_nest(lengths: tuple[int, ...]) -> Row:
@@ -118,7 +118,7 @@ def _loop_nest(lengths: tuple[int, ...]) -> Row:
     done = [(indices[:, i:] == np.array(lengths[i:]) - 1).all(axis=1) for i in range(len(lengths))]
     wrong = (np.asarray(got.indices) != indices).any(axis=1) | (np.asarray(got.done) != np.stack(done, 1)).any(axis=1)
     wrong |= np.asarray(counts["pcu.events"]) != np.stack(done, 1).sum(axis=1)
-    return Row(
+    return row(
         "pcu", "counters and their events, against loops in Python", turns, "cycles", int(wrong.sum()), turns / seconds
     )
 
@@ -143,4 +143,4 @@ def _forked_contraction(size: int, k: int) -> Row:
         want = segment if want is None else want + segment
     assert want is not None
     checked = f"a contraction over K = {k} on 8 PCUs, K in 4 segments, against NumPy's sums in that order"
-    return Row("pcu", checked, size * size, "outputs", _differing(got, want), size * size / seconds)
+    return row("pcu", checked, size * size, "outputs", _differing(got, want), size * size / seconds)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks._timing import compiled, race
-from benchmarks.units.row import Row
+from benchmarks.units.row import Row, row
 from rdujax.ledger.counts import total
 from rdujax.machines import sn40l
 from rdujax.numerics.formats import BF16, FP32, Format
@@ -56,7 +56,7 @@ def transposed(rng: np.random.Generator, fmt: Format, size: int) -> Row:
     vectors = 2 * size * size // pad.lanes
     extra = total(counts)["pmu.bank_cycles"] - vectors
     checked = f"{size} x {size} {fmt} striped, written by rows and read by columns at full rate, against NumPy"
-    return Row("pmu", checked, vectors, "vectors", differing(got, x.T) + abs(int(extra)), vectors / seconds)
+    return row("pmu", checked, vectors, "vectors", differing(got, x.T) + abs(int(extra)), vectors / seconds)
 
 
 def in_four_pmus(rng: np.random.Generator, size: int) -> Row:
@@ -76,7 +76,7 @@ def in_four_pmus(rng: np.random.Generator, size: int) -> Row:
     waited = sum(int(total(each)["pmu.conflict_cycles"]) for each in counts)
     vectors = 2 * size * size // pad.lanes
     checked = f"{size} x {size} bf16 split over four PMUs and read transposed, against NumPy"
-    return Row("pmu", checked, vectors, "vectors", differing(got, x.T) + waited, vectors / seconds)
+    return row("pmu", checked, vectors, "vectors", differing(got, x.T) + waited, vectors / seconds)
 
 
 def scattered_and_gathered(rng: np.random.Generator, count: int) -> Row:
@@ -95,7 +95,7 @@ def scattered_and_gathered(rng: np.random.Generator, count: int) -> Row:
         for place, value in zip(places, values, strict=True):
             memory[place] = value
     wrong = differing(got, memory[at])
-    return Row(
+    return row(
         "pmu", "scatter and gather of random lanes, against NumPy", 2 * count, "vectors", wrong, 2 * count / seconds
     )
 
@@ -111,7 +111,7 @@ def conflicts(rng: np.random.Generator, count: int) -> Row:
         each = [word % pad.geometry.banks for word in set(vector)]
         want.append(max(map(each.count, each)))
     wrong = int((np.asarray(got) != want).sum())
-    return Row("pmu", "bank cycles of random vectors, against sets", count, "vectors", wrong, count / seconds)
+    return row("pmu", "bank cycles of random vectors, against sets", count, "vectors", wrong, count / seconds)
 
 
 def side_by_side(rng: np.random.Generator, turns: int) -> Row:
@@ -132,4 +132,4 @@ def side_by_side(rng: np.random.Generator, turns: int) -> Row:
     (got, counts), seconds = timed(run, x, held)
     slow = int((np.asarray(counts["pmu.bank_cycles"]) != 1).sum())
     wrong = differing(got, held.reshape(-1)[at]) + slow
-    return Row("pmu", "a read and a write stream in two halves, turn by turn", turns, "cycles", wrong, turns / seconds)
+    return row("pmu", "a read and a write stream in two halves, turn by turn", turns, "cycles", wrong, turns / seconds)

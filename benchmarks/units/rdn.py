@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks._timing import compiled, race
-from benchmarks.units.row import Row
+from benchmarks.units.row import Row, row
 from rdujax.ledger.counts import total
 from rdujax.machines import sn40l
 from rdujax.numerics.formats import FP32
@@ -64,7 +64,7 @@ def _copies(tiles: int) -> Row:
     wrong += total(counts) != packets.predict(CONFIG, route, layout, FP32)
     vectors = int(total(counts)["rdn.vector_packets"])
     seconds = race({"send": run}, 5)["send"]
-    return Row("rdn", "values of a multicast against those sent", vectors, "vectors", wrong, vectors / seconds)
+    return row("rdn", "values of a multicast against those sent", vectors, "vectors", wrong, vectors / seconds)
 
 
 def _order(count: int) -> Row:
@@ -74,7 +74,7 @@ def _order(count: int) -> Row:
     run = compiled(lambda x, at: packets.reorder(x, at, FP32), jnp.asarray(data[ids]), jnp.asarray(ids))
     wrong = _wrong(run.run(*run.arguments), data)
     seconds = race({"order": run}, 5)["order"]
-    return Row("rdn", "packets put in order by sequence id", count, "vectors", wrong, count / seconds)
+    return row("rdn", "packets put in order by sequence id", count, "vectors", wrong, count / seconds)
 
 
 def _loads(count: int) -> Row:
@@ -91,7 +91,7 @@ def _loads(count: int) -> Row:
     turned = [multicast(MESH, route.source, route.targets, "column") for route in routes]
     other = link_loads(MESH, starts, ends, carried, flow, "column")
     wrong += int((other != route_loads(MESH, turned, carried.tolist())).sum())
-    return Row("rdn", "link loads of flows against routes walked", count, "flows", wrong, count / seconds)
+    return row("rdn", "link loads of flows against routes walked", count, "flows", wrong, count / seconds)
 
 
 def _tables(count: int) -> Row:
@@ -101,7 +101,7 @@ def _tables(count: int) -> Row:
     tables = flow_tables(routes, count)
     seconds = time.perf_counter() - start
     wrong = sum(sorted(tables.walk(i)) != sorted(route.links) for i, route in enumerate(routes))
-    return Row("rdn", "flow tables followed against their routes", count, "flows", wrong, count / seconds)
+    return row("rdn", "flow tables followed against their routes", count, "flows", wrong, count / seconds)
 
 
 def _alone(count: int) -> Row:
@@ -114,7 +114,7 @@ def _alone(count: int) -> Row:
         end != rdn.transit_cycles(CONFIG, 1 + i % 100, route.hops)
         for i, (end, route) in enumerate(zip(ends, routes, strict=True))
     )
-    return Row("rdn", "lone flows, cycle by cycle, against the closed form", count, "flows", wrong, count / seconds)
+    return row("rdn", "lone flows, cycle by cycle, against the closed form", count, "flows", wrong, count / seconds)
 
 
 def _together(count: int, each: int) -> Row:
@@ -129,7 +129,7 @@ def _together(count: int, each: int) -> Row:
         loads[link.row, link.column, link.slot] = load
     wrong += int((loads != route_loads(MESH, routes, [each] * count)).sum())
     hops = sum(route.hops * each for route in routes)
-    return Row("rdn", "hops of traffic together, against routes and bounds", hops, "hops", wrong, hops / seconds)
+    return row("rdn", "hops of traffic together, against routes and bounds", hops, "hops", wrong, hops / seconds)
 
 
 def _misplaced(traffic: Traffic, number: int, route: Route, each: int) -> int:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator
 
 from benchmarks.units._moving import moved_tiles
-from benchmarks.units.row import Row
+from benchmarks.units.row import Row, row
 from rdujax.ledger.counts import Counts
 from rdujax.machines import tiny
 from rdujax.units import tln
@@ -33,4 +33,4 @@ def _times(n: int) -> Row:
         cycles != max((byte // width + 1 + latency for byte in range(amount)), default=0)
         for amount, cycles in enumerate(got)
     )
-    return Row("tln", "ends of transfers against the arrival of each byte", n, "transfers", wrong, n / seconds)
+    return row("tln", "ends of transfers against the arrival of each byte", n, "transfers", wrong, n / seconds)

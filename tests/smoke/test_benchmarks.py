@@ -1,0 +1,150 @@
+"""Benchmarks: asked in one way, rows of one shape; tables line up, JSON has the promised names, pictures are true."""
+
+import json
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from benchmarks import compile as compiling
+from benchmarks import execution, fusion, memory, placement, speed
+from benchmarks import time as timing
+from benchmarks._rows import Column, Row, as_json, as_text, goals, heading, milliseconds, names
+from benchmarks._run import parser, show
+from benchmarks.units import __main__ as units
+from benchmarks.units.row import row
+
+ALL = {
+    "compile": compiling, "execution": execution, "fusion": fusion, "memory": memory, "placement": placement,
+    "speed": speed, "time": timing, "units": units,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run(Row):
+    plain_s: float | None = None
+
+
+COLUMNS = (
+    names("case", 8),
+    Column("value", "value", 7, ".2f", group="both"),
+    Column("twice", lambda row: 2 * row.value, 7, ".1f", group="both"),
+    *goals(),
+    milliseconds("plain"),
+)
+GOOD, BAD = Run(row="good", value=1.5, unit="x", goal=2.0), Run(row="bad", value=2.5, unit="x", goal=2.0, plain_s=0.25)
+FREE = Run(row="free", value=9.0, unit="x", published=6.0, kind="test")
+
+
+def shown(capsys, *options: str, rows: tuple[Row, ...]) -> tuple[int, list[str]]:
+    status = show("fake", parser("fake", "Which?").parse_args(list(options)), COLUMNS, rows)
+    return status, capsys.readouterr().out.splitlines()
+
+
+def test_all_of_them_are_here():
+    folder = Path(compiling.__file__).parent
+    files, folders = folder.glob("[!_]*.py"), folder.glob("[!_]*/__main__.py")
+    assert set(ALL) == {path.stem for path in files} | {path.parent.name for path in folders}
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_each_tells_its_question_and_takes_the_common_options(name, capsys):
+    with pytest.raises(SystemExit) as done:
+        ALL[name].main(["--help"])
+    printed = capsys.readouterr().out
+    assert done.value.code == 0 and f"./scripts/bench {name}" in printed and "--json" in printed and "--plot" in printed
+    assert ALL[name].__doc__.partition("\n")[0] in printed
+
+
+def test_a_table_lines_up(capsys):
+    status, lines = shown(capsys, rows=(GOOD, BAD, FREE))
+    assert status == 1
+    assert lines == [
+        "              both                   milliseconds",
+        "case       value   twice goal              plain",
+        "good        1.50     3.0    2 met",
+        "bad         2.50     5.0    2 MISSED     250.000",
+        "free        9.00    18.0",
+    ]
+    assert heading(COLUMNS[3:5]) == "goal"  # groups have no line of their own where there are none
+
+
+def test_json_has_the_promised_names(capsys):
+    status, lines = shown(capsys, "--json", rows=(GOOD, FREE))
+    assert status == 0
+    assert [json.loads(line) for line in lines] == [
+        {"benchmark": "fake", "row": "good", "value": 1.5, "unit": "x", "published": None, "ratio": None,
+         "kind": "measured", "goal": 2.0, "plain_s": None, "met": True},
+        {"benchmark": "fake", "row": "free", "value": 9.0, "unit": "x", "published": 6.0, "ratio": 1.5,
+         "kind": "test", "goal": None, "plain_s": None, "met": None},
+    ]  # fmt: skip
+
+
+def test_a_goal_is_met_when_it_is_reached():
+    assert Row(row="", value=2.0, unit="s", goal=2.0).met is True
+    assert Row(row="", value=2.0000001, unit="s", goal=2.0).met is False
+
+
+def test_rows_are_printed_as_they_come(capsys):
+    def rows() -> Iterator[Row]:
+        yield GOOD
+        assert "good" in capsys.readouterr().out
+        yield FREE
+
+    assert shown(capsys, rows=rows()) == (0, [as_text(COLUMNS, FREE)])  # pyright: ignore[reportArgumentType]
+
+
+def test_a_number_that_json_does_not_have_is_refused():
+    with pytest.raises(ValueError, match="JSON"):
+        as_json("fake", Row(row="none", value=float("nan"), unit="x"))
+
+
+@pytest.mark.parametrize("suffix", [".svg", ".png"])
+def test_a_picture_is_drawn(suffix, tmp_path, capsys):
+    file = tmp_path / f"rows{suffix}"
+    shown(capsys, "--plot", str(file), rows=(GOOD, BAD, FREE))
+    assert file.read_bytes().startswith(b"<svg" if suffix == ".svg" else b"\x89PNG")
+
+
+def test_bars_are_as_long_as_the_values_say(tmp_path, capsys):
+    file = tmp_path / "rows.svg"
+    shown(capsys, "--plot", str(file), rows=(GOOD, BAD, FREE, Run(row="time", value=3.0, unit="s")))
+    drawing = ET.parse(file).getroot()
+    bars = {
+        title.text.partition(":")[0]: float(rectangle.get("width"))
+        for rectangle in drawing.findall(".//{*}rect")
+        if (title := rectangle.find("{*}title")) is not None
+    }
+    whole = bars["free"]
+    assert bars == pytest.approx({"good": whole / 6, "bad": whole / 3.6, "free": whole, "time": whole}, rel=1e-3)
+
+
+@pytest.mark.parametrize("given", ["rows.gif", "rows", "nowhere/rows.svg"])
+def test_a_picture_that_cannot_be_written_is_refused_before_anything_is_measured(given, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as done:
+        parser("fake", "Which?").parse_args(["--plot", given])
+    assert done.value.code == 2 and "--plot" in capsys.readouterr().err
+
+
+def test_a_unit_that_is_not_there_is_refused(capsys):
+    with pytest.raises(SystemExit) as done:
+        units.main(["tlm"])
+    assert done.value.code == 2 and "did you mean 'tln'?" in capsys.readouterr().err
+
+
+def test_a_mismatch_misses_the_goal():
+    assert timing.Timed(row="", value=200.0, unit="x", goal=100.0, compared=9, mismatches=0).met is True
+    assert timing.Timed(row="", value=99.0, unit="x", goal=100.0, compared=9, mismatches=0).met is False
+    assert timing.Timed(row="", value=200.0, unit="x", compared=9, mismatches=1).met is False
+    assert timing.Timed(row="", value=9.0, unit="s", goal=10.0, compared=9, mismatches=0).met is True
+    assert timing.Timed(row="", value=9.0, unit="", compared=9, mismatches=0).met is None
+    assert row("tln", "tiles", 9, "tiles", 1, 1.0).met is False
+
+
+def test_the_units_check_themselves(capsys):
+    assert units.main(["tln", "--quick", "--json"]) == 0
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [each["value"] for each in found] == [0, 0] and all(each["compared"] > 99 for each in found)
