@@ -40,6 +40,85 @@ def test_blocks_and_ranges(shape: tuple[int, int, int], limits: tuple[int, int],
     assert_same_bits(contract(raw(a), (b >> 16).astype(np.uint16), acc=raw(acc)), want, note="words")
 
 
+def _edges() -> dict[str, tuple[int, int, int]]:
+    """Shapes (m, k, n) on both sides of every limit at which `chain` takes another road.
+
+    The limits are read from where they are, so that shapes move with them. Lengths are those of one turn, of the fewest
+    turns that a loop has, and one beside.
+    """
+    few, many = (4, chain._FEW_SUMS // 4), (5, chain._FEW_SUMS // 5 + 1)
+    once, block, short = chain._ROWS_TO_WIDEN_ONCE, chain._BLOCK, chain._SHORT_VECTOR
+    shapes = {}
+    for rank, (m, n), size in ((chain._SHORT_RANK, few, "few"), (chain._RANK, many, "many")):
+        fewest = chain._MIN_TURNS * rank
+        for k in (1, rank - 1, rank, rank + 1, fewest - 1, fewest, fewest + 1):
+            shapes[f"{k} of turns of {rank}"] = (m, k, n)
+        for k in (chain._SHORT_LENGTH, chain._SHORT_LENGTH + 1):
+            shapes[f"length {k}, {size} sums"] = (m, k, n)
+    for m, n in ((once - 1, block + 1), (once, block), (once, block + 1), (block + 1, short), (block + 1, short - 1)):
+        shapes[f"rows and blocks {m} x {n}"] = (m, 3, n)
+    for m, n in ((block, block), (block + 1, block + 1)):
+        shapes[f"blocks {m} x {n}"] = (m, 1, n)
+    for m, n in ((short, short - 1), (short - 1, short - 1), (short - 1, short - 2), (short, short)):
+        shapes[f"vectors {m} x {n}"] = (m, 9, n)
+    enough = 2 * chain._WORK_TO_LOOK  # of a square face
+    for m in (enough - 1, enough):
+        shapes[f"work {m} x {enough}"] = (m, 2, enough)
+    return shapes
+
+
+EDGES = _edges()
+LATER = (
+    "length 65, few",
+    "length 64, many",
+    "3 of",
+    "4 of",
+    "8 of",
+    "16 of",
+    "31 of",
+    "32 of",
+    "x 15",
+    "x 512",
+    "127 x",
+)
+CHOSEN = [pytest.param(e, marks=pytest.mark.full if any(part in e for part in LATER) else ()) for e in EDGES]
+
+
+def test_edges_lie_on_both_sides_of_every_limit():
+    """What the roads are chosen by, written down again; a limit that none of the shapes straddles would go unseen."""
+    choices = {
+        "short turns": {k <= 64 and m * n <= 1024 for m, k, n in EDGES.values()},
+        "of few sums alone": {m * n <= 1024 for m, k, n in EDGES.values() if k <= 64},
+        "of a short length alone": {k <= 64 for m, k, n in EDGES.values() if m * n <= 1024},
+        "one turn, padded to two": {k <= 16 for m, k, n in EDGES.values() if m * n > 1024},
+        "one short turn, padded to two": {k <= 4 for m, k, n in EDGES.values() if m * n <= 1024},
+        "blocks": {m >= 24 and max(m, n) > 512 for m, k, n in EDGES.values()},
+        "blocks by rows alone": {m >= 24 for m, k, n in EDGES.values() if n > 512},
+        "turned around": {n < 16 and n < m for m, k, n in EDGES.values()},
+        "turned around by rows alone": {n < m for m, k, n in EDGES.values() if n == 15},
+        "looked at": {m * n >= 64 * (m + n) for m, k, n in EDGES.values()},
+    }
+    assert {name for name, sides in choices.items() if sides != {False, True}} == set()
+    assert any(m * n == 1024 for m, _, n in EDGES.values()) and any(m * n == 1025 for m, _, n in EDGES.values())
+    assert any(m * n == 64 * (m + n) for m, _, n in EDGES.values())
+
+
+@pytest.mark.parametrize("name", CHOSEN)
+def test_both_sides_of_every_limit(name: str, rng: np.random.Generator):
+    """Numbers near one, where every product counts, and tiny ones; carriers of FP32, words, and both as constants."""
+    m, k, n = EDGES[name]
+    carriers, words = jax.jit(contract), jax.jit(contract)
+    for limits in ((-3, 3), (-70, -58)):
+        a, b = _bf16(_patterns(rng, (m, k), *limits)), _bf16(_patterns(rng, (k, n), *limits))
+        assert_same_bits(words(raw(a), (b >> 16).astype(np.uint16)), sf.contract(a, b), note=f"words {limits}")
+        a, b = (x | rng.integers(0, 1 << 16, x.shape).astype(np.uint32) for x in (a, b))
+        want = sf.contract(a, b)
+        assert_same_bits(carriers(raw(a), raw(b)), want, note=f"carriers {limits}")
+    if k <= chain._RANK:
+        folded = jax.jit(lambda: contract(jnp.asarray(raw(a)), jnp.asarray(raw(b))))
+        assert_same_bits(folded(), want, note="constants")
+
+
 def test_products_of_fp32_are_never_fused(rng: np.random.Generator):
     a, b = _patterns(rng, (130, 20), -3, 3), _patterns(rng, (20, 140), -3, 3)
     assert_same_bits(contract(raw(a), raw(b)), sf.contract(a, b))

@@ -163,22 +163,25 @@ def _pooled_back(d: Draft) -> None:
 
 @recipe("fft", "rfft", "ifft")
 def _transform(d: Draft, name: str) -> None:
-    x = d.within(d.pick("F32", least=1, most=2), -MOST, MOST)
-    n, shape = x.shape[-1], x.shape
+    """Of the last axis, or of the last two."""
+    x = d.within(d.pick("F32", least=1, most=3), -MOST, MOST)
+    axes = 2 if len(x.shape) > 1 and d.chance(0.5) else 1
+    lengths, shape = x.shape[-axes:], x.shape
     operands, signal = [x], x.name
     if name != "rfft":
         y = d.within(d.like(x), -MOST, MOST)
         operands, signal = [x, y], f"lax.complex({x.name}, {y.name})"
         if d.chance(0.3):
             signal = f"jnp.conj({signal})"
-    shape = (*shape[:-1], n // 2 + 1) if name == "rfft" else shape
-    text = f"(lambda z: (jnp.real(z), jnp.imag(z)))(jnp.fft.{name}({signal}))"
-    # A product with one matrix of sines and cosines (of fewer than 64 points), each rounded once: n + 1 roundings on
-    # a way, and those of the sum of both parts, of the constant, of the scale. |cos| + |sin| is at most sqrt(2).
-    total = " + ".join(f"abs({v.name})" for v in operands)
-    scale = f" / {n}" if name == "ifft" else ""
-    bound = _sum_bound(n + 6, f"{sqrt(2)} * jnp.sum({total}, -1, keepdims=True){scale}")
-    most = sum(v.most for v in operands) * n
+    shape = (*shape[:-1], shape[-1] // 2 + 1) if name == "rfft" else shape
+    text = f"(lambda z: (jnp.real(z), jnp.imag(z)))(jnp.fft.{name}{'2' if axes == 2 else ''}({signal}))"
+    # Along each axis a product with one matrix of sines and cosines (of fewer than 64 points), each rounded once: n + 1
+    # roundings on a way, and those of the sum of both parts, the constant, the scale. |cos| + |sin| is at most sqrt(2).
+    total, points = " + ".join(f"abs({v.name})" for v in operands), prod(lengths)
+    scale = f" / {points}" if name == "ifft" else ""
+    most_of_sum = f"{sqrt(2) ** axes} * jnp.sum({total}, {tuple(range(-axes, 0))}, keepdims=True){scale}"
+    bound = _sum_bound(sum(lengths) + 6 * axes, most_of_sum)
+    most = sum(v.most for v in operands) * points
     d.add_all(text, operands, [(shape, "F32", -most, most)] * 2, bound)
 
 

@@ -65,10 +65,28 @@ def test_real_transforms_and_their_inverse(signals, points):
     assert np.allclose(np.asarray(back), np.asarray(x), atol=1e-5)
 
 
-def test_two_dimensions(signals):
-    x, y = signals(2, 3, 4)
-    got = rdu.compile(lambda x, y: parts(jnp.fft.fft2(x + 1j * y)), x, y)(x, y)
-    assert_near(got, np.fft.fft2(np.asarray(x, np.float64) + 1j * np.asarray(y, np.float64)), 12)
+PLANES = ((2, 3, 4), (66, 130))  # of one matrix along each axis, and of several
+
+
+@pytest.mark.parametrize(("name", "shape"), [("fft2", PLANES[1]), *in_full(("fft2", PLANES[0]), ("ifft2", PLANES[1]))])
+def test_two_dimensions(signals, name, shape):
+    x, y = signals(*shape)
+    got = rdu.compile(lambda x, y: parts(getattr(jnp.fft, name)(x + 1j * y)), x, y)(x, y)
+    want = getattr(np.fft, name)(np.asarray(x, np.float64) + 1j * np.asarray(y, np.float64))
+    assert_near(got, want, shape[-1] * shape[-2])
+
+
+@pytest.mark.parametrize("shape", [(5, 70), *in_full(((66, 9),), ((2, 67, 8),))])
+def test_real_planes_and_their_inverse(signals, shape):
+    """The half spectrum is that of the last axis; the others are whole, and so is their order on the way back."""
+    x, _ = signals(*shape)
+    axes = tuple(range(len(shape)))
+    got = rdu.compile(lambda x: parts(jnp.fft.rfftn(x)), x)(x)
+    want = np.fft.rfftn(np.asarray(x, np.float64))
+    assert_near(got, want, x.size)
+    half = [jnp.asarray(part, jnp.float32) for part in (want.real, want.imag)]
+    back = rdu.compile(lambda x, y: jnp.fft.irfftn(x + 1j * y, shape, axes), *half)(*half)
+    assert_near((back, np.zeros_like(back)), np.asarray(x, np.float64), x.size)
 
 
 def test_a_long_convolution_is_made_of_matrix_products(signals):
