@@ -72,3 +72,45 @@ def test_the_edges_of_packing():
     assert pack([0, 5], [1, 1]) == packing.Packing((0, 0), 5, 5)
     assert pack([4, 4], [1, 2]) == packing.Packing((0, 0), 4, 4)
     assert sorted(pack([4, 4], [3, 2]).offsets) == [0, 4]
+
+
+def first_fit(sizes: list[int], alive: list[int], order: list[int]) -> int:
+    """Bytes that places take which are put down in this order, each at the lowest address that is free."""
+    at: dict[int, int] = {}
+    for i in order:
+        meets = [j for j in at if alive[i] & alive[j]]
+        spots = sorted({0, *(at[j] + sizes[j] for j in meets)})
+        at[i] = next(s for s in spots if all(s + sizes[i] <= at[j] or at[j] + sizes[j] <= s for j in meets))
+    return max(at[i] + sizes[i] for i in at)
+
+
+def test_each_step_of_the_search_takes_fewer_bytes_than_the_one_before(monkeypatch):
+    """The first orders, then repairs of the best, then all orders: each is better somewhere, and worse nowhere."""
+    rng = np.random.default_rng(1)
+    cases = [drawn(rng, 6, 8) for _ in range(150)]
+    peaks = []
+    for searched, repairs in ((0, 0), (0, packing.REPAIRS), (packing.SEARCHED, 0)):
+        monkeypatch.setattr(packing, "SEARCHED", searched)
+        monkeypatch.setattr(packing, "REPAIRS", repairs)
+        peaks.append([check_packing(*case).peak_bytes for case in cases])
+    for sizes, alive, first, repaired, best in ((*case, *each) for case, *each in zip(cases, *peaks, strict=True)):
+        span, begin = [a.bit_count() for a in alive], [a & -a for a in alive]
+        other = [any(b & ~a for b in alive) for a in alive]  # not always alive
+        keys = [
+            lambda i, s=sizes, n=span, b=begin, o=other: (o[i], -s[i], -n[i], b[i]),
+            lambda i, s=sizes, n=span, b=begin, o=other: (o[i], -n[i], -s[i], b[i]),
+        ]
+        orders = [sorted(range(len(sizes)), key=key) for key in keys]
+        assert best <= repaired <= first <= min(first_fit(sizes, alive, order) for order in orders)
+    assert [sum(a > b for a, b in zip(*pair, strict=True)) > 0 for pair in (peaks[:2], peaks[1:])] == [True, True]
+
+
+def test_what_is_always_alive_lies_below_everything_else():
+    rng = np.random.default_rng(2)
+    for n, moments in ((6, 5), (30, 12)):
+        sizes, alive = drawn(rng, n, moments)
+        for i in range(0, n, 3):
+            alive[i] = (1 << moments) - 1
+        found = check_packing(sizes, alive)
+        below = sum(sizes[i] for i in range(0, n, 3))
+        assert all((at < below) == (i % 3 == 0) for i, at in enumerate(found.offsets))

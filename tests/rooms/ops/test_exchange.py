@@ -11,6 +11,7 @@ from rdujax.numerics.formats import BF16, BOOL, FP32, INT32, UINT32
 from rdujax.ops.exchange import Exchange
 from rdujax.ops.op import TensorType
 from rdujax.units import p2p
+from tests.oracles import sockets
 
 X = TensorType((8, 12), FP32)
 
@@ -48,6 +49,24 @@ def test_work_of_the_socket_that_makes_most():
     assert Exchange("all_reduce", "s", 3).flops(X) == 32 * 2
     assert Exchange("all_reduce", "s", 3).flops(TensorType((8, 12), INT32)) == 0
     assert Exchange("all_gather", "s", 3).flops(X) == 0
+
+
+@pytest.mark.parametrize("kind", ["all_reduce", "reduce_scatter", "all_gather"])
+def test_counts_are_those_of_sockets_that_write_down_what_they_send(kind, rng):
+    """96 elements on each of 4 sockets, sent directly: messages, bytes and sums of all of them together."""
+    parts, log = rng.integers(-9, 9, (4, 96)).astype(np.int32), sockets.Log()
+    if kind == "all_gather":
+        sockets.all_gather(list(parts), "direct", log)
+    if kind == "reduce_scatter":
+        add, same = sockets.WRAPPING["sum"], sockets.ROUND["int32"]
+        sockets.reduce_scatter([sockets.chunks(mine, 4) for mine in parts], add, "chain", same, log)
+    if kind == "all_reduce":
+        _, log, second = sockets.all_reduce(parts, wire="int32", out="int32")
+        log.messages += second.messages
+    counted = Exchange(kind, "s", 4).counts(X)
+    assert counted["p2p.messages"] == len(log.messages)
+    assert counted["p2p.sent_bytes"] == 4 * sum(elements for _, _, elements in log.messages)
+    assert counted["pcu.simd_operations"] == sum(log.combined.values())
 
 
 def test_what_a_node_does_not_have_is_refused():
