@@ -90,7 +90,14 @@ BROKEN: dict[str, tuple[str, Callable[[], Plan]]] = {
         lambda: tiling(replace(LOOP, members=frozenset(m for m in LOOP.members if m[0] != MUL.result))),
     ),
     "an axis walked twice": ("axes that two loops walk", lambda: tiling(LOOP, LOOP)),
-    "a pattern that mixes turns": ("a read across turns", lambda: stage(reads=(CHAINED, *MUL.reads[1:]))),
+    "a pattern that mixes turns": (
+        "a read across turns(.|\n)*made in the kernel",
+        lambda: stage(reads=(CHAINED, *MUL.reads[1:])),
+    ),
+    "a write that mixes turns": (
+        "a read across turns(.|\n)*made in the kernel",
+        lambda: kernel(writes=(replace(FIRST.kernel.writes[0], read=replace(CHAINED, value=MUL.result)),)),
+    ),
     "kept but not loaded": ("kept on chip that are not", lambda: tiling(LOOP, resident=frozenset({MUL.result}))),
     "a share too few": ("units for other stages", lambda: first(shares=FIRST.shares[:-1])),
     "a buffer too few": ("units for other stages", lambda: first(buffers=FIRST.buffers[1:])),
@@ -122,6 +129,44 @@ def test_what_a_product_sums_over_is_not_cut():
         wrong = replace(loop, members=loop.members | {(other, axis)})
         with pytest.raises(rdu.ArgumentError, match=f"a read across turns(.|\n)*loaded, cut along axis {axis}"):
             check(replace(plan, steps=(replace(planned, tiling=replace(planned.tiling, loops=(wrong,))),)))
+
+
+def test_slices_are_of_one_stage_and_one_load():
+    """Columns of weights that stream slice by slice into the product they are made for, and nothing else."""
+    kinds = [jax.ShapeDtypeStruct(shape, jnp.bfloat16) for shape in ((4, 16), (16, 64))]
+    plan = rdu.compile(lambda x, w: jnp.tanh(x @ w), *kinds, machine="tiny", fusion=rdu.cut_after()).plan
+    (planned,) = plan.steps
+    (loop,) = planned.tiling.inner
+    gemm, tanh = (each.result for each in planned.kernel.stages)
+    x, w = planned.kernel.loads
+    assert loop.members == {(gemm, 1), (w, 1)}
+    check(plan)
+    broken = {
+        "not of one stage and one load": [
+            {(gemm, 1), (w, 1), (tanh, 1)}, {(gemm, 1), (tanh, 1)}, {(x, 0), (w, 1)}, {(gemm, 1)}, {(w, 1)},
+        ],
+        "axes that are not 64 long": [{(gemm, 0), (w, 1)}, {(gemm, 1), (w, 0)}],
+    }  # fmt: skip
+    for message, nests in broken.items():
+        for members in nests:
+            wrong = replace(planned.tiling, inner=(replace(loop, members=frozenset(members)),))
+            with pytest.raises(rdu.ArgumentError, match=message):
+                check(replace(plan, steps=(replace(planned, tiling=wrong),)))
+
+
+def test_slices_are_not_cut_along_what_a_product_sums_over():
+    square = [jax.ShapeDtypeStruct((64, 64), jnp.bfloat16)] * 2
+    plan = rdu.compile(lambda x, w: jnp.tanh(x @ w), *square, machine="sn40l", fusion=rdu.cut_after()).plan
+    (planned,) = plan.steps
+    gemm, w = planned.kernel.stages[0].result, planned.kernel.loads[1]
+    for members, legal in (({(gemm, 1), (w, 1)}, True), ({(gemm, 1), (w, 0)}, False), ({(gemm, 0), (w, 1)}, False)):
+        tiling = replace(planned.tiling, loops=(), inner=(Loop(64, 16, frozenset(members)),))
+        sliced = replace(plan, steps=(replace(planned, tiling=tiling),))
+        if legal:
+            check(sliced)
+            continue
+        with pytest.raises(rdu.ArgumentError, match="a read across turns(.|\n)*loaded, cut along axis"):
+            check(sliced)
 
 
 def test_bodies_of_regions_are_checked():
