@@ -25,7 +25,7 @@ from benchmarks._rows import Column, Row, names
 from benchmarks._run import parser, show
 from benchmarks._timing import progress
 from benchmarks.models import decoder
-from benchmarks.models.calls import model_call, tables, tokens_of
+from benchmarks.models.calls import CACHE, model_call, tables, tokens_of
 
 POSITIONS = 4096
 TIERS = ("hbm", "ddr")
@@ -33,12 +33,13 @@ TIERS = ("hbm", "ddr")
 
 @dataclass(frozen=True)
 class Job:
-    """A function and its arguments as shapes; how it is fused."""
+    """A function and its arguments as shapes; how it is fused; which arguments are needed no more."""
 
     name: str
     fn: Callable[..., Any]
     args: tuple[Any, ...]
     fusion: str
+    given_away: int | tuple[int, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,8 +78,8 @@ COLUMNS = (
 def jobs(config: decoder.Config, fused_training: bool) -> Iterator[Job]:
     """The prompt, a token, a step of training."""
     for fusion in ("none", "streaming"):
-        yield Job("decode", *model_call(config, 1, POSITIONS), fusion)
-        yield Job("prefill", *model_call(config, POSITIONS, POSITIONS), fusion)
+        yield Job("decode", *model_call(config, 1, POSITIONS), fusion, CACHE)
+        yield Job("prefill", *model_call(config, POSITIONS, POSITIONS), fusion, CACHE)
     optimizer, params = optax.adamw(1e-4), decoder.shapes(config)
 
     def step(params: Any, state: Any, tables: Any, tokens: Any) -> Any:
@@ -88,7 +89,7 @@ def jobs(config: decoder.Config, fused_training: bool) -> Iterator[Job]:
 
     training = (params, jax.eval_shape(optimizer.init, params), tables(config), tokens_of(POSITIONS + 1))
     for fusion in ("none", "streaming")[: 1 + fused_training]:
-        yield Job("train", step, training, fusion)
+        yield Job("train", step, training, fusion, (0, 1))
 
 
 def rows(jobs: Iterator[Job]) -> Iterator[Held]:
@@ -96,7 +97,7 @@ def rows(jobs: Iterator[Job]) -> Iterator[Held]:
     for job in jobs:
         progress(f"{job.name}, {job.fusion}")
         begin = time.perf_counter()
-        memory = rdu.compile(job.fn, *job.args, fusion=job.fusion).plan.memory
+        memory = rdu.compile(job.fn, *job.args, fusion=job.fusion, donate_argnums=job.given_away).plan.memory
         planning_s = time.perf_counter() - begin
         for tier in TIERS:
             yield Held(

@@ -18,6 +18,7 @@ MODELS = {
     "BLOOM-176B": decoder.BLOOM_176B,
 }
 Call = tuple[Callable[..., Any], tuple[Any, ...]]
+CACHE = 3  # which argument is the cache, in the place of which the new one comes: given away
 START = jax.ShapeDtypeStruct((), jnp.int32)  # the position of the first token
 
 

@@ -89,7 +89,8 @@ def forms(job: Job, machine: Machine, orchestration: str) -> dict[str, Form]:
 
     def phase(count: int, fusion: str) -> Program:
         tokens = jax.ShapeDtypeStruct((1, count), jnp.int32)
-        return compile(model, tokens, cache, start, machine=machine, fusion=fusion, orchestration=orchestration)
+        choices = {"fusion": fusion, "orchestration": orchestration, "donate_argnums": 2}  # the cache
+        return compile(model, tokens, cache, start, machine=machine, **choices)
 
     return {name: Form(phase(job.prompt, fusion), phase(1, fusion)) for name, fusion in FUSIONS.items()}
 
@@ -102,7 +103,8 @@ def layer_kernels(job: Job, machine: Machine) -> dict[str, dict[str, int]]:
     def kernels(count: int, fusion: str) -> int:
         x = jax.ShapeDtypeStruct((1, count, c.d_model), jnp.bfloat16)
         angles = (jax.ShapeDtypeStruct((count, c.d_head // 2), jnp.float32),) * 2
-        return len(compile(layer, x, angles, cache, start, machine=machine, fusion=fusion).plan.kernels)
+        program = compile(layer, x, angles, cache, start, machine=machine, fusion=fusion, donate_argnums=3)
+        return len(program.plan.kernels)
 
     phases = {"prefill": job.prompt, "decode": 1}
     return {phase: {name: kernels(count, name) for name in GRANULARITIES} for phase, count in phases.items()}

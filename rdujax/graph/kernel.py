@@ -194,9 +194,11 @@ class Kernel:
 
     def stream_label(self, graph: Graph, value: int, is_store: bool) -> str:
         """What the stream of a value is called in reports and timelines."""
-        fetch = None if is_store else self.fetched.get(value)
-        part = "" if fetch is None else f"{graph.labels[fetch.read.value]}, "
-        return f"{'store' if is_store else 'load'} {part}{graph.labels[value]}"
+        if is_store:
+            over = self.overwritten.get(value)
+            return f"store {graph.labels[value]}" + ("" if over is None else f" in {graph.labels[over]}")
+        fetch = self.fetched.get(value)
+        return f"load {graph.labels[value]}" + ("" if fetch is None else f" of {graph.labels[fetch.read.value]}")
 
 
 def text(kernel: Kernel) -> str:

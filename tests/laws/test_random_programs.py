@@ -31,6 +31,7 @@ from tests.laws.programs.check import check_lines, values_of
 from tests.laws.programs.draft import FLOATS
 from tests.laws.programs.drawn import draw
 from tests.laws.programs.program import QUICK, Program
+from tests.rooms.compiler.flat_memory import Flat
 from tests.rooms.compiler.samples import assert_same, turns
 
 COUNT = 200
@@ -63,12 +64,15 @@ def _promoted():
 
 
 def fused(program: Program) -> rdu.Program:
-    """Compiled for a machine that forces tiles, or for a larger one where the program does not fit."""
+    """Compiled for a machine that forces tiles, or for a larger one where the program does not fit.
+
+    All arguments are given away, so that updates of them happen in place.
+    """
     fn, args = program.function.compiled(), program.args
     try:
-        return rdu.compile(fn, *args, machine=SMALL)
+        return rdu.compile(fn, *args, machine=SMALL, donate_argnums=range(len(args)))
     except CapacityError:
-        return rdu.compile(fn, *args, machine="tiny")
+        return rdu.compile(fn, *args, machine="tiny", donate_argnums=range(len(args)))
 
 
 def tile_by_tile(program: rdu.Program, args: tuple[Any, ...]) -> tuple[tuple[jax.Array, ...], Result]:
@@ -152,6 +156,14 @@ def primitives(jaxpr: Any) -> Iterator[str]:
             for each in parameter if isinstance(parameter, tuple | list) else (parameter,):
                 if hasattr(each, "eqns") or hasattr(each, "jaxpr"):
                     yield from primitives(each)
+
+
+@pytest.mark.parametrize("seed", [pytest.param(i, marks=() if i == 92 else pytest.mark.full) for i in range(COUNT)])
+def test_a_random_program_has_its_bits_on_flat_bytes(seed: int):
+    """What takes the place of something else, and what shares addresses, destroys nothing that is needed."""
+    program = draw(seed)
+    compiled = fused(program)
+    assert_same(Flat(compiled).run(*program.args), compiled(*program.args), f"seed {seed}")
 
 
 @pytest.mark.full

@@ -138,7 +138,7 @@ def test_places_walk_with_the_tiles_of_what_they_find():
         np.testing.assert_array_equal(small.execute(*args, executor=executor), program(*args))
     assert small.tally(*args) == small.predicted_counts()
     timeline = small.timeline()
-    assert "load table" in str(timeline) and "load table" in str(small.report())
+    assert " of table" in str(timeline) and " of table" in str(small.report())
 
 
 def test_a_load_waits_for_its_places():
