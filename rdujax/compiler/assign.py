@@ -162,6 +162,32 @@ def heat(loads: np.ndarray, capacity: float) -> np.ndarray:
     return HEAT * np.maximum(0, fullest - WARM)
 
 
+def branch_load(grid: Grid, every: Multicasts, places: np.ndarray, placed: np.ndarray) -> int:
+    """Packets on the busiest link of a column, if every multicast went along the row in the middle of its targets.
+
+    Of targets that have their place, wherever the sources are going to be: what no choice of the rows that multicasts
+    go along can take away from columns in which too many of them have targets.
+    """
+    mesh = grid.mesh
+    pins = placed[every.target]
+    owner, (tile, row, column) = every.owner[pins], places[every.target[pins]].T
+    if not owner.size:
+        return 0
+    parts, part = np.unique(owner * grid.tiles + tile, return_inverse=True)
+    branches, branch = np.unique(part * mesh.columns + column, return_inverse=True)
+    of, at = np.divmod(branches, mesh.columns)
+    top, bottom = _extent(branch, row, len(branches))
+    middle = _middles(part, row, len(parts))[of]
+    net, tile = np.divmod(parts[of], grid.tiles)
+    busiest = 0
+    for low, high in ((np.minimum(top, middle), middle), (middle, np.maximum(bottom, middle))):
+        steps = np.zeros((grid.tiles, mesh.columns, mesh.rows), np.int64)
+        np.add.at(steps, (tile, at, low), every.packets[net])
+        np.subtract.at(steps, (tile, at, high), every.packets[net])
+        busiest = max(busiest, int(np.cumsum(steps, 2).max()))
+    return busiest
+
+
 def least_cost(grid: Grid, every: Multicasts, units: np.ndarray, places: np.ndarray, placed: np.ndarray) -> int:
     """What the wires of some of `units` cost at least, whichever of them gets which place."""
     sources = np.bincount(every.source[every.owner], minlength=len(places))

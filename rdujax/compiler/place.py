@@ -3,11 +3,11 @@
     candidates for the PCUs --> the most promising, each with the best places for its PMUs and AGCUs --> the best
 
 Candidates are stages one after another along strips of the tiles (`layouts.py`), compared by what their wires cost at
-least. For the most promising of them, PMUs and AGCUs in turn get the places that make their wires shortest together
-(`assign.py`); the best of those do so once more, and keep away from full links. Of all these placements and the naive
-one, which counts units out along the curve, that with the least length of wires times the square of how much they slow
-the kernel down (`wires.py`) is taken, among those that are worse than the naive one in neither. So a kernel can be
-placed exactly if its units can be counted out (L6).
+least and by columns in which too many multicasts have targets. For the most promising of them, PMUs and AGCUs in turn
+get the places that make their wires shortest together (`assign.py`); the best of those do so once more, and keep away
+from full links. Of all these placements and the naive one, which counts units out along the curve, that with the least
+length of wires times the square of how much they slow the kernel down (`wires.py`) is taken, among those that are worse
+than the naive one in neither. So a kernel can be placed exactly if its units can be counted out (L6).
 """
 
 from collections import Counter
@@ -18,7 +18,7 @@ from itertools import islice
 import numpy as np
 
 from rdujax.base.errors import ArgumentError, CapacityError, describe, unknown
-from rdujax.compiler.assign import assign, heat, least_cost
+from rdujax.compiler.assign import assign, branch_load, heat, least_cost
 from rdujax.compiler.flows import Multicasts, Units, flows, multicasts
 from rdujax.compiler.grid import Grid, Place, Placement, grid_of
 from rdujax.compiler.layouts import layouts
@@ -102,11 +102,16 @@ class _Rated:
 
     @property
     def badness(self) -> float:
-        """What the best placement has least of: time matters more than wires."""
-        return self.length * self.slowdown**2
+        """What the best placement has least of."""
+        return _badness(self.length, self.slowdown)
 
     def is_no_worse_than(self, other: "_Rated") -> bool:
         return self.length <= other.length and self.slowdown <= other.slowdown
+
+
+def _badness(length: int, slowdown: float) -> float:
+    """Time matters more than wires."""
+    return length * slowdown**2
 
 
 def _best(graph: Graph, planned: PlannedKernel, machine: Machine, every: Multicasts, naive: np.ndarray) -> np.ndarray:
@@ -127,7 +132,7 @@ def _best(graph: Graph, planned: PlannedKernel, machine: Machine, every: Multica
         return rated(places)
 
     cold = np.zeros((grid.tiles, grid.mesh.rows, grid.mesh.columns))
-    first = [settled(places, cold, planned.pcus) for places in _promising(planned, grid, every)]
+    first = [settled(places, cold, planned.pcus) for places in _promising(planned, grid, every, capacity)]
     first = sorted(first, key=lambda each: each.badness)
     again = [settled(each.places, heat(each.loads, capacity), len(naive)) for each in first[:AGAIN]]
     naively = rated(naive)
@@ -141,14 +146,16 @@ def _movable(planned: PlannedKernel, grid: Grid) -> list[tuple[np.ndarray, tuple
     return [(np.arange(planned.pcus, pmus), grid.curve[: grid.pmus]), (np.arange(pmus, end), grid.agcu_places)]
 
 
-def _promising(planned: PlannedKernel, grid: Grid, every: Multicasts) -> list[np.ndarray]:
-    """The candidates whose wires cost least at least: int64 [units, 3] each, the places of the PCUs filled in."""
+def _promising(planned: PlannedKernel, grid: Grid, every: Multicasts, capacity: float) -> list[np.ndarray]:
+    """The candidates whose wires promise to be best: int64 [units, 3] each, the places of the PCUs filled in."""
     (pmus, _), _ = _movable(planned, grid)
     costs, found = [], []
     for candidate in layouts(planned, grid, _pmus_beside(planned)):
         places = np.zeros((len(every.units), 3), np.int64)
         places[: planned.pcus] = candidate
-        costs.append(least_cost(grid, every, pmus, places, np.arange(len(places)) < planned.pcus))
+        placed = np.arange(len(places)) < planned.pcus
+        slowdown = max(1.0, branch_load(grid, every, places, placed) / capacity)  # not emulated: sizes
+        costs.append(_badness(least_cost(grid, every, pmus, places, placed), slowdown))
         found.append(places)
     return [found[i] for i in np.argsort(costs, kind="stable")[:PROMISING]]
 

@@ -2,7 +2,7 @@
 
     tile 0   source . > edge                 a tree that leaves its tile ends at the nearer edge of the source's row
                  . > target                  too, and begins anew in each other tile: at the better edge, in the row of
-    tile 1             edge > . > target     one of the middle half of its targets there, multicasts one after another
+    tile 1             edge > . > target     one of the middle half of its targets there, far from that of the last one
 
 A tree goes along the row first and branches into columns, or, where all its targets are in the east of its origin, may
 go along the column first and branch into rows: whichever is shorter, the row of two equals. Either way every path is as
@@ -26,6 +26,7 @@ from rdujax.units.rdn.mesh import Endpoint, Mesh, Port
 from rdujax.units.rdn.routing import Along, Route, multicast
 
 ROUNDS = 8  # of turning trees
+GOLDEN = 2654435769  # 2^32 over the golden ratio: its multiples, cut to 32 bits, are spread evenly however few they are
 PRESSURE = 4.0  # what the busiest link costs, in links that carry nothing
 POWER = 4  # how steeply that falls with the load
 
@@ -77,6 +78,20 @@ class Trees:
         """Packets times links between switches, of all trees; `turned` says which go along the column first."""
         lengths = np.where(turned, self.column_first.lengths, self.row_first.lengths)
         return int((lengths * self.packets).sum(dtype=np.int64))
+
+    def links(self, turned: np.ndarray) -> np.ndarray:
+        """int64 [tiles, rows, columns, 4]: packets per link between switches, by the port that they leave through."""
+        found = np.zeros((self.tiles, *self.mesh.shape[:2], 4), np.int64)
+        rows = ~turned, self.row_first, self.column, self.row, (Port.EAST, Port.WEST, Port.SOUTH, Port.NORTH)
+        columns = turned, self.column_first, self.row, self.column, (Port.SOUTH, Port.NORTH, Port.EAST, Port.WEST)
+        for swapped, (chosen, spans, origin, line, ports) in enumerate((rows, columns)):
+            loads = found.swapaxes(1, 2) if swapped else found  # [tiles, lines, places of a line, ports]
+            carried, own = np.where(chosen, self.packets, 0), spans.owner
+            trunk = self.tile, line, spans.trunk_low, origin, spans.trunk_high, carried
+            branch = self.tile[own], spans.at, spans.low, line[own], spans.high, carried[own]
+            _add_spans(loads, *trunk, *ports[:2])
+            _add_spans(loads.swapaxes(1, 2), *branch, *ports[2:])
+        return found
 
     def loads(self, turned: np.ndarray) -> np.ndarray:
         """int64 [tiles, rows, columns, slots]: packets per link (see `units.rdn.mesh.Link.slot`)."""
@@ -144,6 +159,31 @@ def _spans(
     return Spans(low, high, trees, at, first, last)
 
 
+def _add_spans(
+    loads: np.ndarray,
+    tile: np.ndarray,
+    line: np.ndarray,
+    low: np.ndarray,
+    origin: np.ndarray,
+    high: np.ndarray,
+    packets: np.ndarray,
+    ahead: Port,
+    back: Port,
+) -> None:
+    """Adds what goes from `origin` to both ends of lines. loads: [tiles, lines, places, ports]."""
+    tiles, lines, length, _ = loads.shape
+    first = (tile * lines + line) * (length + 1)
+    for begin, end, port in ((origin, high, ahead), (low, origin, back)):
+        steps = np.zeros(tiles * lines * (length + 1), np.int64)  # packets that begin to go from a place to the next
+        np.add.at(steps, first + begin, packets)
+        np.subtract.at(steps, first + end, packets)
+        carried = np.cumsum(steps.reshape(tiles, lines, length + 1), 2)[:, :, :-1]
+        if port is ahead:
+            loads[..., port] += carried
+        else:
+            loads[:, :, 1:, port] += carried[:, :, :-1]
+
+
 def _summed(owner: np.ndarray, amounts: np.ndarray, count: int) -> np.ndarray:
     total = np.zeros(count, amounts.dtype)
     np.add.at(total, owner, amounts)
@@ -167,7 +207,8 @@ def trees(mesh: Mesh, tiles: int, every: Multicasts, places: np.ndarray) -> Tree
     net, tile = np.divmod(keys[begins], tiles)
     owner = np.repeat(np.arange(len(begins)), counts)
     entered = tile != start[net, 0]
-    middle = (counts - 1) // 4 + net % ((counts + 1) // 2)  # one of the middle half, another one for each multicast
+    # One of the middle half, and for each multicast one far from that of the last.
+    middle = (counts - 1) // 4 + (net * GOLDEN % 2**32 * ((counts + 1) // 2) >> 32)
     row = np.where(entered, target[begins + middle, 0], start[net, 1])
     column = np.where(entered, _entry(mesh, target[:, 1], begins, start[net, 2]), start[net, 2])
     port = np.where(entered, int(Port.AGCU), source_port[net])
@@ -196,24 +237,20 @@ def routed(every: Trees, capacity: float) -> tuple[np.ndarray, np.ndarray]:
     capacity: packets that a link can carry in all. Shortest first; trees turn only while a link is over capacity.
     """
     turned = every.shorter_in_columns
-    best = turned, (loads := every.loads(turned))
+    best = turned, (loads := every.links(turned))
     for turn in range(ROUNDS if every.may_turn.any() else 0):
-        peak = _peak(loads)
+        peak = int(loads.max(initial=0))
         if peak <= capacity:
             break
-        price = 1 + PRESSURE * (loads[..., : Port.PCU] * (1 / peak)) ** POWER
+        price = 1 + PRESSURE * (loads * (1 / peak)) ** POWER
         rows, columns = (_priced(every, price, way) for way in ("row", "column"))
         # Half of the trees at a time, or all would leave a link for the same other one.
         chosen = every.may_turn & (np.arange(len(turned)) % 2 == turn % 2)
         turned = np.where(chosen, columns < rows, turned)
-        loads = every.loads(turned)
-        if (_peak(loads), every.hops(turned)) < (_peak(best[1]), every.hops(best[0])):
+        loads = every.links(turned)
+        if (loads.max(initial=0), every.hops(turned)) < (best[1].max(initial=0), every.hops(best[0])):
             best = turned, loads
-    return best
-
-
-def _peak(loads: np.ndarray) -> int:
-    return int(loads[..., : Port.PCU].max(initial=0))
+    return best[0], every.loads(best[0])
 
 
 def _priced(every: Trees, price: np.ndarray, along: Along) -> np.ndarray:

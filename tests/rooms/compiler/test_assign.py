@@ -1,11 +1,12 @@
 """Linear assignment of units to places: costs equal those of trees drawn anew, and no assignment is cheaper."""
 
-from itertools import permutations
+from collections import Counter
+from itertools import permutations, product
 
 import numpy as np
 import pytest
 
-from rdujax.compiler.assign import Costs, assign, heat, least_cost
+from rdujax.compiler.assign import Costs, assign, branch_load, heat, least_cost
 from rdujax.compiler.flows import Flow, multicasts
 from rdujax.compiler.grid import Grid
 from rdujax.compiler.routes import trees
@@ -50,6 +51,43 @@ def test_costs_are_what_trees_drawn_anew_cost(seed):
         assert (costs[unit] - costs[unit, 0] == np.array(found) - found[0]).all()
     at = [GRID.curve.index(tuple(place)) for place in places[:MOVED].tolist()]
     assert costs[np.arange(MOVED), at].sum() == hops(every, places)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_load_of_branches_is_that_of_ways_from_the_middle_row(seed):
+    grid = Grid(2, Mesh(6, 3), 36, 36, 0)
+    rng = np.random.default_rng(seed)
+    spots, steps = rng.permutation(36), Counter()
+    places = np.array([grid.curve[i] for i in spots[:20]])
+    groups = tuple(
+        tuple(rng.choice(np.arange(2, 20), int(rng.integers(1, 5)), replace=False).tolist()) for _ in range(20)
+    )
+    flow = Flow("", (0, 1), Port.PMU, groups, Port.PCU, 7)
+    placed = np.arange(20) < 16
+    for group, sent in zip(groups, flow.sent, strict=True):
+        for packets, tile in product(sent.tolist(), range(2)):
+            inside = [tuple(places[i].tolist()) for i in group if placed[i] and places[i][0] == tile]
+            middle = sorted(row for _, row, _ in inside)[(len(inside) - 1) // 2] if inside else 0
+            ways = {(column, middle, at, 1) for _, row, column in inside for at in range(middle, row)}
+            ways |= {(column, middle, at, -1) for _, row, column in inside for at in range(row, middle)}
+            for column, _, at, way in ways:
+                steps[tile, column, at, way] += packets
+    assert branch_load(grid, multicasts([flow], range(20)), places, placed) == max(steps.values(), default=0) > 0
+
+
+@pytest.mark.parametrize(("up", "down", "last"), [(7, 9, 3), (9, 7, 5)])
+def test_branches_load_a_column_downwards_and_upwards_apart(up: int, down: int, last: int):
+    """In column 0 one goes up from row 4 to 0, another one down from row 0: each has a direction of its own."""
+    grid = Grid(1, Mesh(6, 3), 18, 18, 0)
+    spots = [(0, 5, 2), (0, 0, 0), (0, 4, 1), (0, 4, 2), (0, 0, 1), (0, 0, 2), (0, last, 0)]
+    groups = {(1, 2, 3): up, (4, 5, 6): down}
+    flows = [Flow("", (0,), Port.PMU, (group,), Port.PCU, packets) for group, packets in groups.items()]
+    assert branch_load(grid, multicasts(flows, range(7)), np.array(spots), np.arange(7) > 0) == 9
+
+
+def test_nothing_that_is_placed_loads_no_branch():
+    every, places = network(0)
+    assert branch_load(GRID, every, places, np.zeros(9, bool)) == 0
 
 
 @pytest.mark.parametrize("seed", range(6))

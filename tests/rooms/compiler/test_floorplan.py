@@ -230,11 +230,17 @@ def test_wires_carry_the_packets_that_the_loads_say():
         assert (f"tile {tile}: {rates}" if out or home else f"tile {tile}") in words
 
 
+def crowded():
+    """A program that has too few links for its kernel: of half the width."""
+    narrow = rdu.machines.sn40l().replace({"rdn.vector_bytes": 32})
+    return fused(narrow, monarch, ((128, 1024), (1024, 128), (1024, 1024), (128, 1024)))
+
+
 def test_a_wire_that_is_too_full_is_red():
     def red(plan):
         return sum(a.get("stroke") == "#d7191c" and bool(title) for _, a, title, _ in elements(plan.drawing().svg()))
 
-    program = fused(fn=monarch, shapes=((128, 1024), (1024, 128), (1024, 1024), (128, 1024)))
+    program = crowded()
     plan = program.floorplan()
     assert plan.busiest_packets_per_cycle > plan.capacity == 1 and red(plan) > 0
     roomy = program.replace(machine=program.machine.replace({"rdn.packets_per_cycle": 4})).floorplan()
@@ -242,7 +248,7 @@ def test_a_wire_that_is_too_full_is_red():
 
 
 def test_a_kernel_is_slowed_down_by_wires_that_need_more_cycles_than_it_is_priced_at():
-    plan = fused(fn=monarch, shapes=((128, 1024), (1024, 128), (1024, 1024), (128, 1024))).floorplan()
+    plan = crowded().floorplan()
     assert plan.wire_cycles["link"] == plan.wires.busiest == plan.slowed_cycles > plan.cycles
     said = f"that link slows it down to {plan.slowed_cycles:,} cycles"
     assert said in str(plan) and any(said in text for _, _, _, text in elements(plan.drawing().svg()))

@@ -154,6 +154,15 @@ def test_wires_are_half_as_long_as_counted_out(name):
     assert near[0] < 0.6 * counted[0] and near[1] < counted[1]
 
 
+def test_multicasts_to_rows_of_a_fork_share_no_columns():
+    """The MLP of Llama2-7B's prefill: two rows of 167 PCUs, each fed 0.8 packets per cycle, fill half of the socket."""
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        program = placement.layer(*placement.MODELS["Llama2-7B"], "prefill")
+    kernel = program.plan.kernels[-1]
+    assert [str(share) for share in kernel.shares].count("fork 2x167x1") == 2
+    assert quality(program, kernel, "counted")[2] > 1.5 and quality(program, kernel, "near")[2] == 1
+
+
 @pytest.mark.parametrize(
     "model, phase",
     [

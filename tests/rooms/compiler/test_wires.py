@@ -49,7 +49,7 @@ def parts(grid, every):
                     nearer = 0 if source.column <= last / 2 else last
                     column = nearer if west == east else 0 if west < east else last
                     middle = targets[(len(targets) - 1) // 4 :][: (len(targets) + 1) // 2]
-                    row_of_entry = middle[number % len(middle)].row
+                    row_of_entry = middle[int(number * (5**0.5 - 1) / 2 % 1 * len(middle))].row
                     found.append((Place(tile, row_of_entry, column), targets, packets))
                     crossings[source.tile, tile] += packets
                 for die in {tile // 2 for tile in away} - {source.tile // 2}:
@@ -129,6 +129,16 @@ def test_loads_equal_those_of_packets_walked_step_by_step(seed):
     assert got.hops == sum(loads.values()) and got.busiest == max(loads.values())
 
 
+def test_multicasts_to_the_same_units_of_another_tile_enter_in_different_rows():
+    grid = Grid(2, Mesh(9, 4), 72, 72, 0)
+    targets = tuple(Place(1, row, column) for row in range(9) for column in range(4))
+    sources = places(*((0, row, 1) for row in range(4)))
+    every = [Flow("", sources, Port.PMU, (targets,), Port.PCU, 40)]
+    loads = loads_of(grid, every).loads[1]
+    assert loads[:, :-1, Port.EAST].max() == 10  # of each row that one enters in, all of the way: none has two
+    assert (loads[:, 0, Port.EAST] > 0).sum() == 4
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_routes_are_trees_that_carry_the_loads_and_never_deadlock(seed):
     every = trees_of(GRID, random_flows(seed))
@@ -140,6 +150,7 @@ def test_routes_are_trees_that_carry_the_loads_and_never_deadlock(seed):
     ):
         routes, loads = every.routes(turned), every.loads(turned)
         assert every.hops(turned) == loads[..., : Port.PCU].sum()
+        assert (every.links(turned) == loads[..., : Port.PCU]).all()
         for tile in range(GRID.tiles):
             here = [(route, packets) for at, route, packets in routes if at == tile]
             for route, _ in here:
