@@ -155,7 +155,7 @@ def measured(name: str, program: rdu.Program) -> Compared:
 
 
 def rows(quick: bool) -> Iterator[Compared]:
-    """All layers; `quick` leaves out the one whose compilation takes longest."""
+    """All layers; `quick` leaves out the one with most kernels."""
     for model, (config, positions) in MODELS.items():
         for phase in PHASES:
             name = f"{model} {phase}"

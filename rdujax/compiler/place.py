@@ -4,14 +4,14 @@
 
 Candidates are stages one after another along strips of the tiles (`layouts.py`), compared by what their wires cost at
 least and by columns in which too many multicasts have targets. For the most promising of them, PMUs and AGCUs in turn
-get the places that make their wires shortest together (`assign.py`); the best of those do so once more, and keep away
-from full links. Of all these placements and the naive one, which counts units out along the curve, that with the least
+get the places that make their wires shortest together (`assign.py`); the best of those do so again, and keep away from
+full links. Of all these placements and the naive one, which counts units out along the curve, that with the least
 length of wires times the square of how much they slow the kernel down (`wires.py`) is taken, among those that are worse
 than the naive one in neither. So a kernel can be placed exactly if its units can be counted out (L6).
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -32,6 +32,7 @@ from rdujax.machines.machine import Machine
 ORDERS = ("near", "counted")
 PROMISING = 4  # candidates that are worked out
 AGAIN = 2  # of them, that are worked out again
+COOLED = 2  # times that each of these is, while links are over capacity
 
 
 def place(graph: Graph, planned: PlannedKernel, machine: Machine, order: str = "near") -> Placement:
@@ -134,7 +135,17 @@ def _best(graph: Graph, planned: PlannedKernel, machine: Machine, every: Multica
     cold = np.zeros((grid.tiles, grid.mesh.rows, grid.mesh.columns))
     first = [settled(places, cold, planned.pcus) for places in _promising(planned, grid, every, capacity)]
     first = sorted(first, key=lambda each: each.badness)
-    again = [settled(each.places, heat(each.loads, capacity), len(naive)) for each in first[:AGAIN]]
+
+    def away_from_heat(each: _Rated) -> Iterator[_Rated]:
+        hot = cold
+        for _ in range(COOLED):
+            hot = hot + heat(each.loads, capacity)  # what was hot once stays so, or all would move back there
+            each = settled(each.places, hot, len(naive))
+            yield each
+            if each.slowdown == 1:
+                return
+
+    again = [better for each in first[:AGAIN] for better in away_from_heat(each)]
     naively = rated(naive)
     found = [each for each in (naively, *first, *again) if each.is_no_worse_than(naively)]
     return min(found, key=lambda each: each.badness).places

@@ -1,11 +1,14 @@
 """Placement: every unit once and on the grid, exactly when the counts fit, always the same, never worse than naive."""
 
+from functools import cache
+
 import jax
 import jax.numpy as jnp
 import pytest
 
 import rdujax as rdu
 from benchmarks import placement
+from rdujax.compiler import place as place_
 from rdujax.compiler.flows import Units
 from rdujax.compiler.grid import Grid, Place, Placement, grid_of
 from rdujax.compiler.layouts import layouts
@@ -154,13 +157,26 @@ def test_wires_are_half_as_long_as_counted_out(name):
     assert near[0] < 0.6 * counted[0] and near[1] < counted[1]
 
 
-def test_multicasts_to_rows_of_a_fork_share_no_columns():
-    """The MLP of Llama2-7B's prefill: two rows of 167 PCUs, each fed 0.8 packets per cycle, fill half of the socket."""
+@cache
+def prefill():
+    """A decoder layer of Llama2-7B, 2,048 positions at once."""
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        program = placement.layer(*placement.MODELS["Llama2-7B"], "prefill")
-    kernel = program.plan.kernels[-1]
+        return placement.layer(*placement.MODELS["Llama2-7B"], "prefill")
+
+
+def test_multicasts_to_rows_of_a_fork_share_no_columns():
+    """The MLP: two rows of 167 PCUs in each of two forks, every row fed 0.8 packets per cycle."""
+    kernel = prefill().plan.kernels[-1]
     assert [str(share) for share in kernel.shares].count("fork 2x167x1") == 2
-    assert quality(program, kernel, "counted")[2] > 1.5 and quality(program, kernel, "near")[2] == 1
+    assert quality(prefill(), kernel, "counted")[2] > 1.5 and quality(prefill(), kernel, "near")[2] == 1
+
+
+def test_what_was_hot_once_is_kept_away_from(monkeypatch):
+    """Attention, in which no placement fits: the second time, PMUs would go back to where the first time was hot."""
+    kernel = prefill().plan.kernels[2]
+    twice = quality(prefill(), kernel, "near")[2]
+    monkeypatch.setattr(place_, "COOLED", 1)
+    assert 1 < twice < 0.9 * quality(prefill(), kernel, "near")[2]
 
 
 @pytest.mark.parametrize(
