@@ -18,7 +18,7 @@ FORMATS: Registry["Format"] = Registry("number format")
 
 @dataclass(frozen=True)
 class Format:
-    """One number format; everything else about it is derived from these fields.
+    """One number format, of which there is one object; everything else about it is derived from these fields.
 
     exponent_bits and mantissa_bits are 0 for integers; the sign takes one bit in all formats.
     """
@@ -52,6 +52,10 @@ class Format:
 
     def __str__(self) -> str:
         return self.name
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        """Copies and what is unpickled are the registered format itself: formats are told apart by identity."""
+        return lookup, (self.name,)
 
 
 BF16 = FORMATS.add("bf16", Format("bf16", 8, 7, 16, "bfloat16", "float32"))

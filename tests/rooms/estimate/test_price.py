@@ -1,5 +1,7 @@
 """What programs cost: launches, sums, critical paths, and pipelines against discrete-event simulation."""
 
+import copy
+import pickle
 from fractions import Fraction
 
 import jax
@@ -8,7 +10,8 @@ import pytest
 
 import rdujax as rdu
 from rdujax.estimate.pipeline import pipeline_of
-from rdujax.estimate.price import kernel_cycles
+from rdujax.estimate.price import kernel_cycles, price
+from rdujax.graph.launches import Course
 from rdujax.ledger import finish_times
 from tests.oracles.pipeline_simulation import simulate
 from tests.rooms.compiler.samples import Sample, middle, random_sample, samples, small, turns
@@ -165,3 +168,14 @@ def test_loads_of_two_tiers_stream_side_by_side(far):
     assert kernel_cycles(program.graph, kernel, program.machine) <= cost.cost.cycles
     size_bytes = {name: s.size * 2 for name, s in zip("axw", shapes, strict=True)}
     assert cost.cost.cycles >= program.machine.transfer_cycles("ddr", size_bytes[far])
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda plan: pickle.loads(pickle.dumps(plan))])
+def test_a_copy_of_a_plan_has_the_price_of_the_plan(copied):
+    """Formats are told apart by identity, which a copy must keep."""
+    x = jax.ShapeDtypeStruct((64, 64), jnp.bfloat16)
+    program = rdu.compile(lambda x, w: jnp.tanh(x @ w), x, x, machine="tiny")
+    again = copied(program.plan)
+    assert again == program.plan and again is not program.plan
+    assert all(again.graph.types[v].fmt is kind.fmt for v, kind in program.graph.types.items())
+    assert price(again, program.machine, Course(again.graph)) == program.cost()
