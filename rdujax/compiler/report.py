@@ -99,17 +99,17 @@ class Report:
 
 def _attribution_text(d: dict[str, Any]) -> list[str]:
     rows = sorted(d["attribution"], key=lambda row: -row["cycles"])
-    shown = [[row["name"], row["kind"], _cycles(row["cycles"]), f"{row['share']:.1%}"] for row in rows[:ROWS]]
+    shown = [[row["name"], row["kind"], _cycles(row["cycles"]), percent(row["share"])] for row in rows[:ROWS]]
     if rest := rows[ROWS:]:
         cycles, share = sum(row["cycles"] for row in rest), sum(row["share"] for row in rest)
-        shown.append([f"{len(rest)} more", "", _cycles(cycles), f"{share:.1%}"])
+        shown.append([f"{len(rest)} more", "", _cycles(cycles), percent(share)])
     shown.append(["all", "", _cycles(d["total"]["cycles_with_launches"]), "100.0%"])
     return [table(["where the cycles go", "kind", "cycles", "share"], shown, indent="", right=True)]
 
 
 def _memory_text(m: dict[str, Any]) -> list[str]:
     lines = [
-        f"memory {name}: {t['peak_bytes']:,} of {t['capacity_bytes']:,} bytes ({t['share']:.1%}) for "
+        f"memory {name}: {t['peak_bytes']:,} of {t['capacity_bytes']:,} bytes ({percent(t['share'])}) for "
         f"{counted(t['symbols'], 'symbol')} of {t['sum_bytes']:,} bytes, {t['read_only_bytes']:,} of them read only; "
         f"{t['bound_bytes']:,} alive at once"
         for name, t in m["tiers"].items()
@@ -127,6 +127,11 @@ def _memory_text(m: dict[str, Any]) -> list[str]:
     return [*lines, table(["symbol", "tier", "address", "bytes", "moved", "in use"], rows)]
 
 
+def percent(share: float) -> str:
+    """A share in words; little is not nothing."""
+    return "<0.1%" if 0 < share < 0.0005 else f"{share:.1%}"
+
+
 def _cycles(cycles: Exact) -> str:
     return f"{cycles:,}" if isinstance(cycles, int) else f"{float(cycles):,.3f}"
 
@@ -134,7 +139,7 @@ def _cycles(cycles: Exact) -> str:
 def _kernel_text(k: dict[str, Any]) -> list[str]:
     loops = ", ".join(f"{length} in tiles of {tile}" for length, tile in k["loops"]) or "uncut"
     pcus, pmus, agcus = (
-        f"{counted(k[f'{unit}s'], unit.upper())} ({k[f'{unit}_share']:.1%})" for unit in ("pcu", "pmu", "agcu")
+        f"{counted(k[f'{unit}s'], unit.upper())} ({percent(k[f'{unit}_share'])})" for unit in ("pcu", "pmu", "agcu")
     )
     launched = [f"  launched {counted(k['launches'], 'time')}: {'; '.join(k['inside'])}"] if k["inside"] else []
     lines = [
@@ -142,7 +147,8 @@ def _kernel_text(k: dict[str, Any]) -> list[str]:
         *launched,
         f"  {counted(k['turns'], 'turn')} ({loops})  {k['cycles']:,} cycles  {k['run_us']:,.3f} us  "
         f"most critical: {k['critical']}",
-        f"  {pcus}  {pmus}  {agcus}  {k['sram_bytes']:,} bytes of stage buffers  {k['peak_share']:.1%} of peak FLOP/s",
+        f"  {pcus}  {pmus}  {agcus}  {k['sram_bytes']:,} bytes of stage buffers  "
+        f"{percent(k['peak_share'])} of peak FLOP/s",
         table(
             ["stage", "units", "first turn", "cycles/turn", "busy", "critical", "of peak", "what"],
             [_stage_text(s) for s in k["stages"]],
@@ -158,10 +164,10 @@ def _kernel_text(k: dict[str, Any]) -> list[str]:
 def _stage_text(s: dict[str, Any]) -> list[str]:
     counts = ((s["pcus"], "PCU"), (s["agcus"], "AGCU"))
     units = next((counted(number, thing) for number, thing in counts if number), "PMUs")  # those of its buffers
-    peak = "" if s["peak_share"] is None else f"{s['peak_share']:.1%}"
+    peak = "" if s["peak_share"] is None else percent(s["peak_share"])
     times = f" x {s['slices']}" if s["slices"] > 1 else ""
     turns = f"{s['first_cycles']:,}", f"{s['cycles']:,}{times}"
-    return [s["label"], units, *turns, f"{s['busy']:.1%}", f"{s['critical_cycles']:,}", peak, s["what"]]
+    return [s["label"], units, *turns, percent(s["busy"]), f"{s['critical_cycles']:,}", peak, s["what"]]
 
 
 def counted(number: int, thing: str) -> str:

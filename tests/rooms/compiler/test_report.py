@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import pytest
 
 import rdujax as rdu
-from rdujax.compiler.report import ROWS, counted, worked_cycles
+from rdujax.compiler.report import ROWS, counted, percent, worked_cycles
 from rdujax.estimate.pipeline import pipeline_of
 from rdujax.ledger.timetable import schedule
 from tests.rooms.compiler.samples import samples, small
@@ -16,6 +16,14 @@ from tests.rooms.compiler.samples import samples, small
 
 def compiled(sample, fusion="streaming", machine=None, **choices):
     return rdu.compile(sample.fn, *sample.args, machine=machine or small(), fusion=fusion, **choices)
+
+
+@pytest.mark.parametrize(
+    ("share", "said"),
+    [(0, "0.0%"), (1e-9, "<0.1%"), (0.00049, "<0.1%"), (0.00051, "0.1%"), (0.5, "50.0%"), (1, "100.0%")],
+)
+def test_a_little_is_not_nothing(share, said):
+    assert percent(share) == said
 
 
 @pytest.mark.parametrize("clock_hz", [1_000_000, 1_234_567])
@@ -91,11 +99,11 @@ def test_the_text_has_units_utilisation_and_owners():
             [line] = [
                 x
                 for x in text.splitlines()
-                if x.split("  ")[2:3] == [stage["label"]] and units in x and f"{stage['busy']:.1%}" in x
+                if x.split("  ")[2:3] == [stage["label"]] and units in x and percent(stage["busy"]) in x
             ][:1]
             cells = line.split(units)[1].split()
             assert cells[:4] == [
-                f"{stage['first_cycles']:,}", f"{stage['cycles']:,}", f"{stage['busy']:.1%}",
+                f"{stage['first_cycles']:,}", f"{stage['cycles']:,}", percent(stage["busy"]),
                 f"{stage['critical_cycles']:,}",
             ]  # fmt: skip
         assert f"most critical: {kernel['critical']}" in text
@@ -103,7 +111,7 @@ def test_the_text_has_units_utilisation_and_owners():
         assert cycles[kernel["critical"]] == max(cycles.values())
     for row in data["attribution"]:
         assert any(
-            row["name"] in line and f"{row['cycles']:,}" in line and f"{row['share']:.1%}" in line
+            row["name"] in line and f"{row['cycles']:,}" in line and percent(row["share"]) in line
             for line in text.splitlines()
         )
     assert text.splitlines()[-1].split() == ["all", f"{data['total']['cycles_with_launches']:,}", "100.0%"]
