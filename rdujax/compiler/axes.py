@@ -15,6 +15,7 @@ from rdujax.graph.kernel import Fetch, Kernel, Read, Stage, Write
 from rdujax.streams.access import Axes, chain_axes
 
 Axis = tuple[int, int]  # (value, axis)
+Axes = tuple[int, frozenset[Axis]]  # a class: its length, its members
 # The axes of a written value are kept apart from those of what it is read from: it may be read under a pattern.
 
 
@@ -40,7 +41,7 @@ class _Classes:
         self.blocked.add(axis)
 
 
-def streamable(graph: Graph, kernel: Kernel) -> tuple[tuple[int, frozenset[Axis]], ...]:
+def streamable(graph: Graph, kernel: Kernel) -> tuple[Axes, ...]:
     """The classes along which the kernel can be cut: (length, members), longest first.
 
     Of equal length, in the order in which the stages come to them: the same for kernels that do the same.

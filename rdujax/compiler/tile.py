@@ -11,7 +11,7 @@ from itertools import permutations
 
 from rdujax.base.errors import CapacityError, ShapeError, describe
 from rdujax.compiler.allocate import Allocator
-from rdujax.compiler.axes import streamable
+from rdujax.compiler.axes import Axes, streamable
 from rdujax.estimate.price import kernel_cycles
 from rdujax.graph.graph import Graph
 from rdujax.graph.kernel import Kernel, Stage
@@ -19,8 +19,7 @@ from rdujax.graph.plan import Loop, PlannedKernel, Tiling
 from rdujax.machines.machine import Machine
 from rdujax.streams.access import chain_axes
 
-Axes = tuple[int, frozenset[tuple[int, int]]]
-SLICES = (4, 16, 64)  # lengths of slices, in rows of an array
+SLICES = (1, 2, 4, 8, 16, 32, 64)  # lengths of slices, in rows of an array
 MOST_SLICES = 64  # of one tile: more only make the first one come sooner
 SMALL_LOAD = 256  # a load streams by if it is more than one part in so many of all that is loaded
 
@@ -87,7 +86,7 @@ def _tilings(graph: Graph, kernel: Kernel, loops: tuple[Loop, ...], machine: Mac
     Everything that would be moved again is kept on chip, or nothing more than must be, or large loads stream by.
     """
     bare = Tiling(loops, frozenset())
-    must = frozenset(v for v in kernel.loads if bare.turns > 1 and not any(bare.walks(v)))
+    must = must_stay(kernel, bare)
     again = frozenset(v for v in kernel.loads if bare.sweeps(v) > 1)
     once = bare.turns == 1
     yield once, Tiling(loops, must | again)
@@ -95,16 +94,21 @@ def _tilings(graph: Graph, kernel: Kernel, loops: tuple[Loop, ...], machine: Mac
         yield False, Tiling(loops, must)
     tried = set()
     for slices in SLICES:
-        inner = _streaming_by(graph, kernel, bare, slices * int(machine.pcu.systolic_rows.value))
+        inner = streaming_by(graph, kernel, loops, slices * int(machine.pcu.systolic_rows.value))
         if inner and inner not in tried:
             tried.add(inner)
             by = {v for loop in inner for v, _ in loop.members}
             yield True, Tiling(loops, (must | again) - by, inner)
 
 
-def _streaming_by(graph: Graph, kernel: Kernel, bare: Tiling, length: int) -> tuple[Loop, ...]:
+def must_stay(kernel: Kernel, bare: Tiling) -> frozenset[int]:
+    """Loads that every turn of the loops needs whole: no tiling of these loops has them anywhere but on chip."""
+    return frozenset(v for v in kernel.loads if bare.turns > 1 and not any(bare.walks(v)))
+
+
+def streaming_by(graph: Graph, kernel: Kernel, loops: tuple[Loop, ...], length: int) -> tuple[Loop, ...]:
     """One inner loop for every stage through which a large load can stream, in slices of about `length`."""
-    types = graph.types
+    types, bare = graph.types, Tiling(loops, frozenset())
     reads = [read.value for stage in kernel.stages for read in stage.reads] + [w.read.value for w in kernel.writes]
     reads += [place.value for each in (*kernel.fetches, *kernel.writes) for place in each.places]
     uncut = {fetch.value for fetch in kernel.fetches if fetch.slice_bytes}

@@ -60,11 +60,11 @@ def check_kernels(seeds: range) -> Counter[str]:
 
 
 def test_every_slice_of_every_turn_ends_as_it_does_in_a_simulation():
-    seen = check_kernels(range(5))
+    seen = check_kernels(range(4))
     assert len(seen) == 5 and min(seen.values()) > 15, seen
 
 
 @pytest.mark.full
 def test_many_more_kernels_end_as_they_do_in_a_simulation():
-    seen = check_kernels(range(5, 60))
+    seen = check_kernels(range(4, 60))
     assert len(seen) == 5 and min(seen.values()) > 200, seen

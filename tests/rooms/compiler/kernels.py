@@ -2,7 +2,6 @@
 
 import random
 from collections.abc import Iterator
-from unittest import mock
 
 import rdujax as rdu
 from rdujax.base.errors import CapacityError
@@ -15,7 +14,6 @@ from rdujax.graph.plan import Kernel, PlannedKernel, Tiling
 from rdujax.machines.machine import Machine
 from tests.rooms.compiler.samples import random_sample, small
 
-SHORT_SLICES = (1, 4, 16)  # in rows of an array: random programs are small
 KERNELS_OF_A_PROGRAM = 6
 
 
@@ -57,10 +55,9 @@ def _kernel(graph: Graph, first: int, end: int) -> Kernel:
 
 def _tilings(graph: Graph, kernel: Kernel, machine: Machine) -> list[Tiling]:
     axes = streamable(graph, kernel)
-    with mock.patch.object(tile, "SLICES", SHORT_SLICES):
-        return [
-            tiling
-            for depth in (1, 2)
-            for loops in tile._nests(axes, depth, machine)
-            for _, tiling in tile._tilings(graph, kernel, loops, machine)
-        ]
+    return [
+        tiling
+        for depth in (1, 2)
+        for loops in tile._nests(axes, depth, machine)
+        for _, tiling in tile._tilings(graph, kernel, loops, machine)
+    ]

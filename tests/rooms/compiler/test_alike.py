@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -10,14 +9,13 @@ import pytest
 
 import rdujax as rdu
 from rdujax.base.errors import CapacityError
-from rdujax.compiler import tile
 from rdujax.compiler.alike import Alike
 from rdujax.compiler.driver import Choices
 from rdujax.compiler.planner import Planner
 from rdujax.graph.graph import Graph
 from rdujax.graph.plan import PlannedKernel
 from rdujax.machines.machine import Machine
-from tests.rooms.compiler.kernels import SHORT_SLICES, machines
+from tests.rooms.compiler.kernels import machines
 
 LAYERS = 3
 LONGEST = 6  # nodes of a kernel
@@ -86,9 +84,8 @@ def test_a_copy_is_what_planning_it_anew_gives(name: str, fusion: str):
     seen: Counter[str] = Counter()
     for machine in machines()[:2]:
         graph = layered(name, machine, fusion)
-        with mock.patch.object(tile, "SLICES", SHORT_SLICES):
-            for copy, anew in copies(graph, machine, fusion):
-                assert copy == anew
-                seen["cut"] += bool(copy.tiling.loops)
-                seen["by slices"] += bool(copy.tiling.inner)
+        for copy, anew in copies(graph, machine, fusion):
+            assert copy == anew
+            seen["cut"] += bool(copy.tiling.loops)
+            seen["by slices"] += bool(copy.tiling.inner)
     assert seen["cut"] > 5 and seen["by slices"] > 5, seen
