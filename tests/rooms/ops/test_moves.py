@@ -19,6 +19,7 @@ from rdujax.ops.put import Put
 from rdujax.ops.take import Places, Take, dimension_numbers
 from rdujax.units.pcu.simd import Chain
 from tests.oracles import softfloat as sf
+from tests.rooms.ops.works import assert_walks
 
 PCU = rdu.machines.tiny().pcu
 VECTOR_BYTES = int(PCU.lanes_bf16.value) * 2
@@ -64,18 +65,6 @@ def test_takes_of_every_form(drawn, mode):
     assert op.infer(*kinds(shape, index.shape, fmt=INT32)).shape == want.shape
     assert np.array_equal(op.tile(INT32, jnp.asarray(x), jnp.asarray(index)), want)
     assert_walks(op, (x, index), want)
-
-
-def assert_walks(op, operands, want):
-    """A tile of the result is made of the tiles of the operands that `walks` names, for every axis that can be cut."""
-    walks, tile = op.walks(*(o.shape for o in operands)), jax.jit(lambda *xs: op.tile(INT32, *xs))
-    for axis in {a for axes in walks for a in axes if a is not None}:
-        length = want.shape[axis]
-        for at in range(length):
-            parts = [o[tuple(slice(at, at + 1) if a == axis else slice(None) for a in axes)]
-                     for o, axes in zip(operands, walks, strict=True)]  # fmt: skip
-            whole = tuple(slice(at, at + 1) if a == axis else slice(None) for a in range(want.ndim))
-            assert np.array_equal(tile(*parts), want[whole])
 
 
 SCATTERS = {"set": jax.lax.scatter, "add": jax.lax.scatter_add, "sub": jax.lax.scatter_sub,

@@ -10,7 +10,7 @@ import numpy as np
 
 from rdujax.ledger.counts import Counts, total
 from rdujax.machines import tiny
-from rdujax.numerics.formats import Format
+from rdujax.numerics.formats import INT32, Format
 from rdujax.ops.op import TensorType, Work, operand_tiles
 from rdujax.streams import layout as layouts
 from rdujax.streams.lift import Executor
@@ -74,3 +74,15 @@ def check_price(op: Work, *types: TensorType) -> None:
         assert all(rate > 0 for rate in rates) and len(rates) == len(types) and written > 0
     assert op.shares(config, 0, *types) == ()
     assert jnp.isfinite(op.cycles(config, stairs[0][1], *types))
+
+
+def assert_walks(op: Any, operands: Sequence[np.ndarray], want: np.ndarray) -> None:
+    """A tile of the result is made of the tiles of the operands that `walks` names, for every axis that can be cut."""
+    walks, tile = op.walks(*(o.shape for o in operands)), jax.jit(lambda *xs: op.tile(INT32, *xs))
+    for axis in {a for axes in walks for a in axes if a is not None}:
+        length = want.shape[axis]
+        for at in range(length):
+            parts = [o[tuple(slice(at, at + 1) if a == axis else slice(None) for a in axes)]
+                     for o, axes in zip(operands, walks, strict=True)]  # fmt: skip
+            whole = tuple(slice(at, at + 1) if a == axis else slice(None) for a in range(want.ndim))
+            assert np.array_equal(tile(*parts), want[whole])
