@@ -73,6 +73,7 @@ def test_an_update_is_moved_until_it_lies_within(shape, axes, sizes, rng):
     ("op", "operands", "error", "text"),
     [
         (DynamicSlice((0,), (4,)), [TensorType((3,), BF16), PLACE], ShapeError, "a slice that does not fit"),
+        (DynamicSlice((0,), (4,)), [TensorType((3, 2), BF16), PLACE], ShapeError, "a slice that does not fit"),
         (DynamicSlice((0,), (0,)), [TensorType((3,), BF16), PLACE], ShapeError, "a slice that does not fit"),
         (DynamicSlice((0, 1), (1, 1)), [TensorType((3, 3), BF16), PLACE], FormatError, "2 scalars of int32"),
         (DynamicSlice((0,), (1,)), [TensorType((3,), BF16), TensorType((), FP32)], FormatError, "places of a slice"),
