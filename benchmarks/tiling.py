@@ -9,11 +9,9 @@ longer than the best so far is not priced: no estimate is above the price. The r
 kernels take than the best ones; its goal is 1.3 for every kernel.
 """
 
-import argparse
-import json
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from itertools import combinations, permutations
 
@@ -22,9 +20,12 @@ import jax.numpy as jnp
 import numpy as np
 
 import rdujax as rdu
-from benchmarks import fusion
+from benchmarks._rows import Column, Row, goals, names
+from benchmarks._run import parser, show
 from benchmarks._timing import progress
-from benchmarks.models import fftconv, vision
+from benchmarks.fusion import CONTEXT, TOKENS
+from benchmarks.models import calls, fftconv, vision
+from benchmarks.models.decoder import Config
 from rdujax.base.errors import CapacityError
 from rdujax.compiler.allocate import Allocator
 from rdujax.compiler.axes import Axes, streamable
@@ -102,42 +103,49 @@ PARTS: dict[str, Made] = {
     "attention prefill": lambda: rdu.compile(attention, HEADS, HEADS, HEADS),
     "Monarch 32 x 32 x 32": partial(long_convolution, (32, 32, 32), 4, 64),
 }
+
+
+def layer(config: Config, tokens: int) -> rdu.Program:
+    """One decoder layer."""
+    fn, args = calls.layer_call(config, tokens, CONTEXT)
+    return rdu.compile(fn, *args, donate_argnums=calls.CACHE)
+
+
 LAYERS: dict[str, Made] = {
-    f"{model} {phase}": partial(fusion.layer, config, phase, "streaming")
-    for phase in fusion.TOKENS
-    for model, config in fusion.MODELS.items()
+    f"{model} {phase}": partial(layer, config, tokens)
+    for phase, tokens in TOKENS.items()
+    for model, config in calls.MODELS.items()
 }
 
 
-@dataclass(frozen=True)
-class Row:
-    """One program: cycles of its kernels as compiled and in their best tilings, and how many tilings were allocated.
+@dataclass(frozen=True, kw_only=True)
+class Tiled(Row):
+    """One program. value: how much longer the worst of its kernels takes than in its best tiling.
 
-    worst: the largest ratio of one of its kernels.
+    default_cycles, best_cycles: of all kernels, as compiled and in their best tilings. tilings: how many were tried.
     """
 
-    row: str
     kernels: int
     tilings: int
     default_cycles: int
     best_cycles: int
-    worst: float
-    goal: float = field(default=GOAL, init=False)
 
     @property
-    def ratio(self) -> float:
-        """How much longer the kernels take than the best ones."""
+    def in_all(self) -> float:
+        """How much longer all kernels take than the best ones."""
         return self.default_cycles / self.best_cycles
 
-    def as_json(self) -> str:
-        """One JSON object."""
-        return json.dumps({"benchmark": "tiling", "unit": "1", "value": self.ratio, "kind": "measured", **asdict(self)})
 
-    def as_text(self) -> str:
-        """One line of the table."""
-        met = "" if self.worst <= self.goal else "  missed"
-        counts = f"{self.kernels:>7} {self.tilings:>9,}  {self.default_cycles:>12,} {self.best_cycles:>12,}"
-        return f"{self.row:<24} {counts}  {self.ratio:>7.3f} {self.worst:>7.3f} {self.goal:>6.2f}{met}"
+COLUMNS = (
+    names("program", 24),
+    Column("kernels", "kernels", 7),
+    Column("tilings", "tilings", 9, ","),
+    Column("compiled", "default_cycles", 12, ",", group="cycles of all kernels"),
+    Column("best", "best_cycles", 12, ",", group="cycles of all kernels"),
+    Column("all", "in_all", 6, ".3f", group="compiled / best"),
+    Column("worst", "value", 6, ".3f", group="compiled / best"),
+    *goals(),
+)
 
 
 class Search:
@@ -230,7 +238,7 @@ def _by_trips(length: int) -> set[int]:
     return {-(-length // trips) for trips in range(2, min(length, MOST_TRIPS) + 1)}
 
 
-def measured(name: str, made: Made, machine: Machine) -> Row:
+def measured(name: str, made: Made, machine: Machine) -> Tiled:
     """The row of a program."""
     progress(f"compile {name}")
     with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
@@ -239,12 +247,19 @@ def measured(name: str, made: Made, machine: Machine) -> Row:
     for plan, planned in program.plan.placed():
         progress(f"search {name}: kernel {planned.kernel.name}")
         found.append(Search(plan, planned, machine).run())
-    default, best = (sum(getattr(each, what) for each in found) for what in ("default_cycles", "cycles"))
-    worst = max(each.default_cycles / each.cycles for each in found)
-    return Row(name, len(found), sum(each.tilings for each in found), default, best, worst)
+    return Tiled(
+        row=name,
+        value=max(each.default_cycles / each.cycles for each in found),
+        unit="x",
+        goal=GOAL,
+        kernels=len(found),
+        tilings=sum(each.tilings for each in found),
+        default_cycles=sum(each.default_cycles for each in found),
+        best_cycles=sum(each.cycles for each in found),
+    )
 
 
-def rows(quick: bool) -> Iterator[Row]:
+def rows(quick: bool) -> Iterator[Tiled]:
     """All programs; `quick` keeps the small ones."""
     machine = rdu.machines.sn40l()
     for name, made in (SMALL if quick else SMALL | PARTS | LAYERS).items():
@@ -252,21 +267,9 @@ def rows(quick: bool) -> Iterator[Row]:
 
 
 def main(arguments: list[str]) -> int:
-    """Prints a table, or one JSON object per row."""
-    parser = argparse.ArgumentParser(
-        prog="./scripts/bench tiling", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--json", action="store_true", help="one JSON object per row on standard output")
-    parser.add_argument("--quick", action="store_true", help="small programs only")
-    options = parser.parse_args(arguments)
-    if not options.json:
-        print(f"{'':<24} {'':>7} {'':>9}  {'cycles of all kernels':>25}  {'compiled / best':>15} {'':>6}")
-        cycles = f"{'compiled':>12} {'best':>12}"
-        print(f"{'program':<24} {'kernels':>7} {'tilings':>9}  {cycles}  {'all':>7} {'worst':>7} {'goal':>6}")
-    for row in rows(options.quick):
-        progress("")
-        print(row.as_json() if options.json else row.as_text(), flush=True)
-    return 0
+    """Runs the benchmark; see `benchmarks._run.show`."""
+    options = parser("tiling", __doc__, quick="small programs only").parse_args(arguments)
+    return show("tiling", options, COLUMNS, rows(options.quick))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 
 from rdujax.graph.graph import Graph
 from rdujax.graph.kernel import Fetch, Kernel, Read, Stage, Write
-from rdujax.streams.access import Axes, chain_axes
+from rdujax.streams.access import Axes as Walked
+from rdujax.streams.access import chain_axes
 
 Axis = tuple[int, int]  # (value, axis)
 Axes = tuple[int, frozenset[Axis]]  # a class: its length, its members
@@ -117,7 +118,7 @@ def _relate_update(graph: Graph, classes: _Classes, write: Write) -> None:
                 classes.block(axis)
 
 
-def _join(graph: Graph, classes: _Classes, result: int, reads: Sequence[Read], walks: Sequence[Axes]) -> None:
+def _join(graph: Graph, classes: _Classes, result: int, reads: Sequence[Read], walks: Sequence[Walked]) -> None:
     """Joins the axes of what is read with those of the result that they walk along; blocks the others."""
     for i in range(len(graph.types[result].shape)):
         classes.find((result, i))

@@ -111,12 +111,12 @@ def streaming_by(graph: Graph, kernel: Kernel, loops: tuple[Loop, ...], length: 
     types, bare = graph.types, Tiling(loops, frozenset())
     reads = [read.value for stage in kernel.stages for read in stage.reads] + [w.read.value for w in kernel.writes]
     reads += [place.value for each in (*kernel.fetches, *kernel.writes) for place in each.places]
-    uncut = {fetch.value for fetch in kernel.fetches if fetch.slice_bytes}
+    small = {fetch.value for fetch in kernel.fetches if fetch.slice_bytes}
     total = sum(types[v].size_bytes for v in kernel.loads)
     large = {
         v for v in kernel.loads
         if types[v].size_bytes * SMALL_LOAD > total and reads.count(v) == 1 and not any(bare.walks(v))
-    } - uncut  # fmt: skip
+    } - small  # fmt: skip
     found = []
     for stage in kernel.stages:
         axes = _sliceable(graph, stage, large) if stage.pins.tile is None else []

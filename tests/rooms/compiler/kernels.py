@@ -38,7 +38,7 @@ def planned_kernels(seed: int, machine: Machine) -> Iterator[tuple[Graph, Planne
         first = rng.randrange(len(graph.nodes))
         end = rng.randrange(first + 1, len(graph.nodes) + 1)
         tiers = {value: rng.choice(("hbm", "ddr")) if i % 2 else "hbm" for value in graph.types}
-        kernel, allocator = _kernel(graph, first, end), Allocator(graph, machine, tiers)
+        kernel, allocator = _kernel(graph, first, end, machine), Allocator(graph, machine, tiers)
         for tiling in _tilings(graph, kernel, machine):
             try:
                 yield graph, allocator.allocate(kernel, tiling, frozenset())
@@ -46,11 +46,11 @@ def planned_kernels(seed: int, machine: Machine) -> Iterator[tuple[Graph, Planne
                 continue
 
 
-def _kernel(graph: Graph, first: int, end: int) -> Kernel:
+def _kernel(graph: Graph, first: int, end: int, machine: Machine) -> Kernel:
     nodes = graph.nodes[first:end]
     inside = {node.result for node in nodes}
     needed = {v for node in graph.nodes if node.result not in inside for v in node.operands} | set(graph.outputs)
-    return form(graph, nodes, "kernel", frozenset(inside & needed))
+    return form(graph, nodes, "kernel", frozenset(inside & needed), machine.agcu)
 
 
 def _tilings(graph: Graph, kernel: Kernel, machine: Machine) -> list[Tiling]:

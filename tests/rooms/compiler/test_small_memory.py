@@ -81,7 +81,7 @@ def test_cuts_that_flee_from_ddr_come_to_an_end(length: int):
     def make(tiers, cuts):
         near = [node for node in chain if tiers[node.result] == "hbm"] or chain[-1:]
         choices = driver.Choices(fusion=rdu.cut_after(near[0].label))
-        made.append(driver._planned(graph, machine, choices, tiers, count(), cuts))
+        made.append(driver._planned(graph, machine, choices, tiers, frozenset(), count(), cuts))
         return made[-1]
 
     machine = program.machine.replace({"hbm.capacity_bytes": 262_144 + 100})
@@ -102,7 +102,9 @@ def test_a_plan_that_nothing_holds_gives_way_to_one_with_less_in_memory():
 
     def make(tiers, cuts):
         at = large if tiers[large.result] == "hbm" else small
-        return driver._planned(graph, machine, driver.Choices(fusion=rdu.cut_after(at.label)), tiers, count(), cuts)
+        return driver._planned(
+            graph, machine, driver.Choices(fusion=rdu.cut_after(at.label)), tiers, frozenset(), count(), cuts
+        )
 
     machine = program.machine.replace({"hbm.capacity_bytes": 262_144 + 4, "ddr.capacity_bytes": 2 * 512 * 8 + 4})
     plan = planned(graph, machine, "auto", {}, make)
