@@ -90,11 +90,13 @@ class Program:
         return sum((total(c) for c in counted), Counts())
 
     def captured(self, *args: Any) -> Result:
-        """A run that keeps every stage's result as carriers; in a loop, those of every trip."""
+        """A run that keeps every stage's result as carriers; in a loop, those of every trip.
+
+        Stage by stage, each compiled once for all that are equal, and not as one function.
+        """
         flat = self._checked(args)
         mode = Mode(capture=True, longest=self._longest(flat))
-        units = self.traced.sockets.mapped(lambda xs: run(self.plan, self.machine, self._operands(xs), mode))
-        return jax.jit(units, keep_unused=True)(flat)
+        return self.traced.sockets.mapped(lambda xs: run(self.plan, self.machine, self._operands(xs), mode))(flat)
 
     def predicted_counts(self, *, trips: Numbers = None, branches: Numbers = None) -> Counts:
         """What the units will count, from shapes alone. trips, branches: as for `cost`."""

@@ -246,7 +246,7 @@ class _Comparison:
         if isinstance(node.op, Move):
             return (), inherited
         assert isinstance(node.op, Work)
-        fmts = [graph.types[v].fmt for v in node.operands]
+        fmts = tuple(graph.types[v].fmt for v in node.operands)
         is_wide, splits = node.result in self.wide, node.op.config.k_splits if isinstance(node.op, Contract) else 1
 
         def bits(trip: Trip, split: bool, wide: bool) -> np.ndarray:

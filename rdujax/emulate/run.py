@@ -6,12 +6,14 @@ bit; "whole" takes each tensor as one tile, the others use the tiles of the plan
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import product
 
 import jax
 import numpy as np
 
 from rdujax.emulate.exchanges import run_exchange
+from rdujax.emulate.node import StageRun, addressed, run_stage
 from rdujax.emulate.regions import Mode, Result, run_region
 from rdujax.graph.graph import Graph
 from rdujax.graph.kernel import Fetch, Read, Stage, Write
@@ -24,7 +26,7 @@ from rdujax.ops.exchange import Exchange
 from rdujax.ops.op import operand_tiles
 from rdujax.ops.op import visits as grid_visits
 from rdujax.streams import layout as layouts
-from rdujax.streams.access import chain_read
+from rdujax.streams.access import Access, chain_read
 from rdujax.streams.layout import Layout
 from rdujax.streams.lift import Executor
 from rdujax.streams.stream import Stream, untile
@@ -44,11 +46,11 @@ def run(plan: Plan, machine: Machine, operands: Mapping[int, jax.Array], mode: M
     turned: dict[str, jax.Array] = {}
     for step in plan.steps:
         if isinstance(step, PlannedKernel):
-            kernel = _Kernel(plan, step, machine, mode.how, mode.tally)
+            kernel = _Kernel(plan, step, machine, mode)
             with jax.named_scope(f"kernel_{step.kernel.name.split(':')[0]}"):
                 memory |= kernel.run(memory)
             counts += kernel.counted
-            captured |= kernel.results if mode.capture else {}
+            captured |= kernel.results
             continue
         if isinstance(step.op, Exchange):
             with jax.named_scope(step.node.label.replace("/", ".")):
@@ -66,12 +68,12 @@ def run(plan: Plan, machine: Machine, operands: Mapping[int, jax.Array], mode: M
 
 
 class _Kernel:
-    """One launch: the streams that are alive while it runs."""
+    """One launch: the streams that are alive while it runs. results: of every stage, where they are captured."""
 
-    def __init__(self, plan: Plan, planned: PlannedKernel, machine: Machine, how: Executor, tally: bool):
-        self.graph, self.plan, self.planned, self.tally = plan.graph, plan, planned, tally
-        self.agcu = machine.agcu
-        self.how: Executor = how
+    def __init__(self, plan: Plan, planned: PlannedKernel, machine: Machine, mode: Mode):
+        self.graph, self.plan, self.planned, self.agcu = plan.graph, plan, planned, machine.agcu
+        self.how: Executor = mode.how
+        self.tally, self.capture = mode.tally, mode.capture
         self.streams: dict[int, Stream] = {}
         self.results: dict[int, jax.Array] = {}
         self.counted: list[Counts] = []
@@ -110,7 +112,7 @@ class _Kernel:
             places.append(untile(self._read(place, whole, self.graph.types[place.value].fmt)))
             self._count_read(place.value, whole)
         fmt, over = self.graph.types[write.value].fmt, memory[write.update.over]
-        return write.update.op.tile(fmt, *write.operands(over, moved, places))  # type: ignore[attr-defined]
+        return addressed(write.update.op, fmt, *write.operands(over, moved, places))
 
     def _count_read(self, value: int, layout: Layout) -> None:
         """Counts the bytes of a buffer that AGCUs read, once."""
@@ -131,9 +133,10 @@ class _Kernel:
         whole = chain_read(fetch.read.chain, memory[fetch.read.value])
         if fetch.op is not None:
             places = [untile(place) for place in self._places(fetch)]
-            whole = fetch.op.tile(self.graph.types[fetch.value].fmt, whole, *places)  # type: ignore[attr-defined]
+            whole = addressed(fetch.op, self.graph.types[fetch.value].fmt, whole, *places)
         self._load(fetch.value, whole, fetch.slice_bytes)
-        self.results[fetch.value] = whole
+        if self.capture:
+            self.results[fetch.value] = whole
 
     def _places(self, fetch: Fetch) -> list[Stream]:
         """What says where a load lies, cut like the load; read once for each of its tiles that is asked for."""
@@ -153,28 +156,30 @@ class _Kernel:
     def _stage(self, stage: Stage) -> None:
         layout = self._layout(stage.result)
         output = self.planned.held(self.graph, stage.result)
-        held = [self.planned.held(self.graph, read.value) for read in stage.reads]
-        operands = self._operands(stage, held, layout)
-        stream, counts = stage.op.run(operands, layout, output, held, self.how, self.tally)
-        self._count(counts)
-        if self.tally:
-            self._count(pmu.written(layout, output, self.how))
+        held = tuple(self.planned.held(self.graph, read.value) for read in stage.reads)
+        reads = self._reads(stage, held, layout)
+        setup = StageRun(stage.op, reads, held, layout, output, self.how, self.tally, self.capture)
+        stream, counted, result = run_stage(setup, *(self.streams[read.value] for read in stage.reads))
+        self.counted += counted
         self.streams[stage.result] = stream
-        self.results[stage.result] = untile(stream)
+        if result is not None:
+            self.results[stage.result] = result
 
-    def _operands(self, stage: Stage, held: Sequence[Format], result: Layout) -> list[Stream]:
-        """The operands cut like the result along the axes that they walk, whole along the others."""
+    def _reads(
+        self, stage: Stage, held: Sequence[Format], result: Layout
+    ) -> tuple[tuple[tuple[Access, ...], Layout, Format], ...]:
+        """How operands are read: cut like the result along the axes that they walk, whole along the others."""
         shapes = [read.shape(self.graph) for read in stage.reads]
         tiles = operand_tiles(stage.op, shapes, result.tile)
         walks = stage.op.walks(*shapes)
-        operands = []
+        found = []
         for read, shape, tile, axes, fmt in zip(stage.reads, shapes, tiles, walks, held, strict=True):
             place = {axis: i for i, axis in enumerate(axes) if axis is not None}
             order = [i for i, axis in enumerate(axes) if axis is None] + [place[a] for a in result.order if a in place]
             declared = self.graph.types[read.value].fmt
             layout = layouts.tiled(shape, tile, tuple(order))
-            operands.append(self._read(read, layout, fmt if stage.op.reads_wide else declared))
-        return operands
+            found.append((read.chain, layout, fmt if stage.op.reads_wide else declared))
+        return tuple(found)
 
     def _read(self, read: Read, layout: Layout, fmt: Format) -> Stream:
         return pmu.buffer(self.streams[read.value], read.chain, layout, fmt)
@@ -213,7 +218,12 @@ def visits(tiling: Tiling, value: int, layout: Layout) -> np.ndarray:
 
 def enter(graph: Graph, values: Sequence[int], arrays: Sequence[jax.Array]) -> dict[int, jax.Array]:
     """Public arrays to carriers: entering the machine flushes denormals and makes every NaN the one NaN (N11)."""
-    return {v: convert.enter(x, graph.types[v].fmt) for v, x in zip(values, arrays, strict=True)}
+    return {v: _entered(graph.types[v].fmt, x) for v, x in zip(values, arrays, strict=True)}
+
+
+@partial(jax.jit, static_argnums=0)
+def _entered(fmt: Format, x: jax.Array) -> jax.Array:
+    return convert.enter(x, fmt)
 
 
 def leave(graph: Graph, value: int, carriers: jax.Array) -> jax.Array:

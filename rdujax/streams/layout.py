@@ -61,6 +61,11 @@ class Layout:
         return tuple(g * t for g, t in zip(self.grid, self.tile, strict=True))
 
     @property
+    def is_whole(self) -> bool:
+        """True where the tensor is one tile."""
+        return self.tile == self.shape
+
+    @property
     def is_ragged(self) -> bool:
         """True where a last tile reaches past the tensor."""
         return self.padded != self.shape

@@ -72,6 +72,8 @@ def cut(x: jax.Array, layout: Layout, fmt: Format) -> jax.Array:
     """[*shape] -> [n_tiles, *tile]: the data of a stream, poison beyond the tensor."""
     if x.shape != layout.shape:
         raise ShapeError(describe("the layout is of another tensor", given=f"array {x.shape}, layout {layout}"))
+    if layout.is_whole:
+        return x[None]
     if layout.is_ragged:
         poison = POISON_WORD if x.dtype == jnp.uint16 else POISON[fmt]
         tails = [(0, p - s) for p, s in zip(layout.padded, layout.shape, strict=True)]
@@ -85,6 +87,8 @@ def cut(x: jax.Array, layout: Layout, fmt: Format) -> jax.Array:
 def untile(stream: Stream) -> jax.Array:
     """The tensor [*shape] of a stream: the inverse of `tile`."""
     layout = stream.layout
+    if layout.is_whole:
+        return stream.data[0]
     rank, grid = len(layout.shape), layout.grid
     arrival, inner = " ".join(f"g{i}" for i in layout.order), " ".join(f"t{i}" for i in range(rank))
     pattern = " ".join(f"(g{i} t{i})" for i in range(rank))
