@@ -42,7 +42,7 @@ class _Run:
         for node in graph.nodes:
             if isinstance(node.op, Move) and node.result not in self.values and node.operands[0] in self.values:
                 source = self.values[node.operands[0]]
-                self.values[node.result] = {trip: node.op.access.read(source[trip]) for trip in trips}
+                self.values[node.result] = {trip: np.asarray(node.op.access.read(source[trip])) for trip in trips}
         for node in graph.nodes:
             if isinstance(node.op, Loop):
                 self._loop(node, node.op, trips)

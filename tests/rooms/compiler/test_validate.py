@@ -151,3 +151,17 @@ def test_a_kernel_by_hand_is_validated_too():
     kernel = rdu.kernel(machine="sn40l")(split)
     for each in (kernel, kernel.program(w0, x)):
         assert causes(rdu.validate(each, w0, x)) == {"gemm": ((SPLIT,), ())}
+
+
+def test_a_view_of_a_scalar_is_held_against_float64():
+    """NumPy gives a number for an array without axes, of which JAX would make a view: its errors would be FP32's."""
+    x = jnp.asarray([1.0, 2.0**-12, 0.0, 0.0], jnp.float32)
+
+    def fn(x):
+        return jnp.full((3,), x.sum() * x.sum() + 1.0) - x[:3] * 0.0
+
+    exact = np.float64((1 + 2.0**-12) ** 2 + 1)
+    program = rdu.compile(fn, x, machine="tiny")
+    found = {d.label: d for d in rdu.validate(program, x).nodes}
+    error = abs(np.float64(np.asarray(program(x))[0]) - exact)
+    assert error > 0 and {found[name].error for name in ("add", "broadcast", "sub")} == {error}
