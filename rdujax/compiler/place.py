@@ -32,7 +32,7 @@ from rdujax.machines.machine import Machine
 ORDERS = ("near", "counted")
 PROMISING = 4  # candidates that are worked out
 AGAIN = 2  # of them, that are worked out again
-COOLED = 2  # times that each of these is, while links are over capacity
+COOLED = 3  # times that each of these is, while links are over capacity
 
 
 def place(graph: Graph, planned: PlannedKernel, machine: Machine, order: str = "near") -> Placement:

@@ -7,7 +7,7 @@ Everything here is a value: it compares, prints, and is read alike by the execut
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -273,7 +273,11 @@ class Plan:
 
 
 def stored(graph: Graph, tiling: Tiling, write: Write) -> Layout:
-    """What a store moves and in which tiles: all of a value, or what an update writes, as its buffer delivers it."""
+    """What a store moves and in which tiles: all of a value, or what an update writes, as its buffer delivers it.
+
+    It waits for all slices of a tile, and moves them together.
+    """
+    tiling = replace(tiling, inner=())
     if write.update is None:
         return layout_of(tiling, write.value, graph.types[write.value].shape)
     source = layout_of(tiling, write.read.value, graph.types[write.read.value].shape)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import compile as compiling
-from benchmarks import execution, fusion, memory, placement, speed
+from benchmarks import execution, fusion, memory, placement, speed, tiling
 from benchmarks import time as timing
 from benchmarks._rows import Column, Row, as_json, as_text, goals, heading, milliseconds, names
 from benchmarks._run import parser, show
@@ -18,7 +18,7 @@ from benchmarks.units.row import row
 
 ALL = {
     "compile": compiling, "execution": execution, "fusion": fusion, "memory": memory, "placement": placement,
-    "speed": speed, "time": timing, "units": units,
+    "speed": speed, "tiling": tiling, "time": timing, "units": units,
 }  # fmt: skip
 
 
