@@ -26,8 +26,10 @@ from rdujax.numerics.bits import canonicalize, from_bits, isolate, magnitude, to
 # Fewer updates per turn make XLA fuse the slicing of the operands into the kernel, which then reads them one by one;
 # more do not fit the registers.
 _RANK = 16
-# Little work takes longer to compile than it ever runs: then a turn is short, and the turns are few enough.
-_SHORT_RANK = 4
+# Little work takes longer to compile than it ever runs: then a turn is short, and the turns are few enough. Not four
+# updates: XLA 0.10.2 for CPUs, where it shares rows out over devices, then reads the slices of one operand where those
+# of the other lie (`tests/oracles/test_chain.py` tells; without `xla_cpu_use_fusion_emitters` it does not).
+_SHORT_RANK = 2
 _SHORT_LENGTH = 64
 _FEW_SUMS = 1024
 # A loop of one turn is inlined, and constants are then folded by rules other than those of the machine.

@@ -1,5 +1,10 @@
 """The roads inside `contract` that shapes, ranges and hardware choose between: all of them the same bits (N8)."""
 
+import json
+import os
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +14,7 @@ from rdujax.numerics import chain
 from rdujax.numerics.contract import contract
 from tests.oracles import softfloat as sf
 from tests.oracles.harness import assert_same_bits, raw
+from tests.storeys.source import ROOT
 
 # Larger than a block in both output axes, in one, ragged or not; a short last axis; enough work to look at ranges.
 SHAPES = [(520, 17, 513), (600, 21, 530), (1030, 5, 513), (513, 40, 40), (20, 17, 1100), (700, 3, 8), (129, 70, 128)]
@@ -182,3 +188,18 @@ def test_vmap_keeps_the_fast_road_a_branch():
     a, b = jnp.ones((4, 64, 32), jnp.float32), jnp.ones((32, 256), jnp.float32)
     text = jax.jit(jax.vmap(contract, (0, None))).lower(a, b).compile().as_text()
     assert "conditional(" in text
+
+
+# Rows and columns for each of four devices: short turns, in one direction or the other, longer ones, several blocks.
+SHARED_OUT = ("1x8x16", "2x12x8", "8x64x4", "32x8x1", "1x64x16", "3x70x16", "20x33x40")
+MORE = ("1x3x4", "1x8x128", "2x64x16", "8x12x8", "33x5x4", "4x100x4", "140x20x130")
+
+
+@pytest.mark.parametrize("sizes", [SHARED_OUT, pytest.param(MORE, marks=pytest.mark.full)], ids=["few", "more"])
+def test_what_the_compiler_shares_out_over_devices_has_the_same_bits(sizes):
+    flags = "--xla_force_host_platform_device_count=4"
+    environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "tests.oracles.chain_on_devices", *sizes]
+    ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    assert json.loads(ran.stdout.splitlines()[-1]) == {}
