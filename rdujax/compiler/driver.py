@@ -50,7 +50,7 @@ class Choices:
     k_splits: int | Mapping[str, int] = 1
     tier: str = memory.AUTO
     tiers: Mapping[str, str] = field(default_factory=dict)
-    donate_argnums: tuple[int, ...] = ()
+    donate_argnums: int | Sequence[int] = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.fusion, fuse.Cuts) and self.fusion not in fuse.FUSIONS:
@@ -59,6 +59,10 @@ class Choices:
             raise ArgumentError(
                 describe("k_splits", given=repr(self.k_splits), allowed="an integer, or integers by label")
             )
+        donated = self.donate_argnums
+        if isinstance(donated, bool | str) or not isinstance(donated, int | Sequence):
+            raise ArgumentError(describe("donate_argnums", given=repr(donated), allowed="an integer, or several"))
+        object.__setattr__(self, "donate_argnums", (donated,) if isinstance(donated, int) else tuple(donated))
         for kind, given, allowed in (
             ("orchestration", self.orchestration, ORCHESTRATIONS),
             ("stage_buffer_format", self.stage_buffer_format, BUFFER_FORMATS),

@@ -271,8 +271,7 @@ def compile(  # noqa: A001  (the name that the field uses)
     Raises UnsupportedError for a primitive without a rule, FormatError, ShapeError, CapacityError, UnknownNameError.
     """
     machine = named(machine)
-    given = donate_argnums if isinstance(donate_argnums, Sequence) else (donate_argnums,)
-    choices = Choices(fusion, orchestration, stage_buffer_format, k_splits, tier, dict(tiers or {}), tuple(given))
+    choices = Choices(fusion, orchestration, stage_buffer_format, k_splits, tier, dict(tiers or {}), donate_argnums)
     if isinstance(fn, Program | Kernel):
         raise ArgumentError(
             describe("a program to be compiled again", given=fn.name, do="program.replace(...) compiles it otherwise")
@@ -283,7 +282,8 @@ def compile(  # noqa: A001  (the name that the field uses)
 
 def _planned(traced: Traced, machine: Machine, choices: Choices, name: str) -> Program:
     inputs = traced.graph.inputs
-    given_away = frozenset(inputs[i] for i in leaves_of(traced.in_tree, choices.donate_argnums, name))
+    numbers = tuple(choices.donate_argnums)  # type: ignore[arg-type]  (several, once the record is made)
+    given_away = frozenset(inputs[i] for i in leaves_of(traced.in_tree, numbers, name))
     return Program(traced, driver.plan(traced.graph, machine, choices, given_away), machine, choices, name)
 
 

@@ -252,6 +252,13 @@ def test_arguments_that_do_not_exist_cannot_be_given_away(number):
         rdu.compile(written, *ARGS, machine="tiny", donate_argnums=(number,))
 
 
+@pytest.mark.parametrize("given", [True, None, "0", 0.0, {0: 1}])
+def test_what_is_given_away_is_said_by_numbers(given):
+    with pytest.raises(rdu.ArgumentError, match=r"donate_argnums(.|\n)*an integer, or several"):
+        compiled(written).replace(donate_argnums=given)
+    assert compiled(written, donate=()).replace(donate_argnums=0).plan == compiled(written, donate=[0]).plan
+
+
 def test_updates_compose_with_the_transformations():
     program = compiled(read)
     assert_same(jax.jit(program)(*ARGS), program(*ARGS))
