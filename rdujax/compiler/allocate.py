@@ -38,6 +38,7 @@ class Allocator:
         self.agcus = int(machine.agcu.count.value)
         self._stairs: dict[tuple, Stairs] = {}
         self.choices: dict[tuple, np.ndarray] = {}
+        self.rates: dict[tuple, dict[Share, tuple[list[int], int]]] = {}
 
     def stairs(self, stage: Stage, tiles: tuple[TensorType, ...]) -> Stairs:
         """The useful shares of a stage, the fastest first; raises CapacityError where it may not have enough PCUs."""
@@ -76,7 +77,6 @@ class _Tiled:
         self._check_capacity()
         self.staircases = [to.stairs(stage, turn(to.graph, tiling, stage)) for stage in kernel.stages]
         self.flows = self._flows()
-        self._rates: dict[tuple[int, int], tuple[list[int], int]] = {}
 
     def _check_capacity(self) -> None:
         """Refuses, before anything is asked of the stages, buffers that no number of PMUs below the limit holds."""
@@ -259,12 +259,19 @@ class _Tiled:
 
     def _rates_of(self, i: int, step: int) -> tuple[list[int], int]:
         """Bytes per cycle that a running stage reads of each operand, and that it writes."""
-        if (i, step) not in self._rates:
-            stage, share = self.kernel.stages[i], self.staircases[i][step][1]
+        stage, share = self.kernel.stages[i], self.staircases[i][step][1]
+        known = self._known_rates[i]
+        if share not in known:
             *kept, output = self._held(stage)
-            operands = stage.operands(self.graph)
-            self._rates[i, step] = stage.op.feeds(self.machine.pcu, share, operands, kept, output)
-        return self._rates[i, step]
+            known[share] = stage.op.feeds(self.machine.pcu, share, stage.operands(self.graph), kept, output)
+        return known[share]
+
+    @cached_property
+    def _known_rates(self) -> list[dict[Share, tuple[list[int], int]]]:
+        """For every stage what is known of its rates, by share; all that are alike share it, whatever their tiles."""
+        rates, graph = self.to.rates, self.graph
+        alike = ((stage.op, stage.operands(graph), self._held(stage)) for stage in self.kernel.stages)
+        return [rates.setdefault(key, {}) for key in alike]
 
     @cached_property
     def _stored(self) -> list[tuple[int, int, int]]:
