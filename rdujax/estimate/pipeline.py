@@ -9,6 +9,7 @@ loaded at full bandwidth. Where everything is loaded slice by slice within one t
 order in which the stages need them, each as far ahead as its buffer allows, and then the stores.
 """
 
+from collections import deque
 from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Any
@@ -155,7 +156,15 @@ def _one_after_another(planned: PlannedKernel) -> list[timing.Edge]:
 
 
 def queues(planned: PlannedKernel) -> dict[str, list[MemoryStream]]:
-    """For every tier its streams in the order of their turns: loads as they are needed first, and then the stores.
+    """For every tier its streams in the order of their turns: loads as they are needed first, and then the stores."""
+    found: dict[str, list[MemoryStream]] = {}
+    for stream in _in_order(planned):
+        found.setdefault(stream.tier, []).append(stream)
+    return found
+
+
+def _in_order(planned: PlannedKernel) -> list[MemoryStream]:
+    """All streams in the order in which those of one tier take turns.
 
     Of the loads of one stage, that which streams by comes last: before it, the stage has everything else; and what says
     where another one lies comes before that.
@@ -168,10 +177,7 @@ def queues(planned: PlannedKernel) -> dict[str, list[MemoryStream]]:
             return True, made[stream.value], False, 0
         return False, needed[stream.value], planned.tiling.slices(stream.value) > 1, order[stream.value]
 
-    found: dict[str, list[MemoryStream]] = {}
-    for stream in sorted(planned.streams, key=place):
-        found.setdefault(stream.tier, []).append(stream)
-    return found
+    return sorted(planned.streams, key=place)
 
 
 def _when_made(planned: PlannedKernel) -> dict[int, int]:
@@ -257,22 +263,26 @@ def _in_turn_cycles(graph: Graph, planned: PlannedKernel, machine: Machine, dept
     """
     tiling, needed = planned.tiling, _first_readers(planned)
     depths = {b.value: b.depth for b in planned.buffers}
-    waiting = {tier: [s for s in streams if not s.is_store] for tier, streams in queues(planned).items()}
-    free: dict[str, Any] = dict.fromkeys(waiting, 0)  # when the tier has moved all that was asked for
+    todo = deque(s for s in _in_order(planned) if not s.is_store)
+    free: dict[str, Any] = {s.tier: 0 for s in planned.streams}  # when the tier has moved all that was asked for
     ends: dict[int, Any] = {}
     places = {f.value: [place.value for place in f.places] for f in planned.kernel.fetches if f.places}
 
     def load(position: int) -> MemoryStream | None:
         """Loads all that the stage needs, of every tier; returns the one that streams by."""
-        by = None
-        for tier, streams in waiting.items():
-            while streams and needed[streams[0].value] <= position:
-                stream = streams.pop(0)
-                free[tier] = maximum(free[tier], *(ends[place] for place in places.get(stream.value, ())))
-                if tiling.slices(stream.value) > 1:
-                    by = stream
-                    break
+        by, behind = None, []
+        while todo and needed[todo[0].value] <= position:
+            stream = todo.popleft()
+            tier = stream.tier
+            if by is not None and by.tier == tier:
+                behind.append(stream)
+                continue
+            free[tier] = maximum(free[tier], *(ends[place] for place in places.get(stream.value, ())))
+            if tiling.slices(stream.value) > 1:
+                by = stream
+            else:
                 ends[stream.value] = free[tier] = free[tier] + _alone(stream, 1, machine)
+        todo.extendleft(reversed(behind))
         return by
 
     works = _computing(graph, planned, machine)

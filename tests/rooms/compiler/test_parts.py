@@ -9,9 +9,10 @@ import pytest
 from jax import lax
 
 import rdujax as rdu
-from rdujax.estimate.pipeline import pipeline_of
+from rdujax.estimate.pipeline import estimated_cycles, pipeline_of
 from rdujax.graph.kernel import Fetch, Read
 from rdujax.graph.legality import check
+from rdujax.ledger.makespan import makespan_cycles
 from rdujax.ledger.timetable import schedule
 
 KEYS = jax.random.split(jax.random.key(3), 4)
@@ -150,6 +151,25 @@ def test_a_load_waits_for_its_places():
     load = planned.kernel.stream_label(program.graph, fetch.value, False)
     [add] = [s.label for s in planned.kernel.stages if s.result == fetch.places[0].value]
     assert times.start[load][0] >= times.finish[add][0] > 0
+
+
+@pytest.mark.parametrize("tiers", [{"w": "ddr", "table": "ddr"}, {"rows": "ddr"}, {"w": "ddr"}, {}], ids=str)
+def test_places_may_rest_in_another_tier_than_what_they_find(tiers):
+    """Loads slice by slice within one turn, in which each tier has its own order: the price is that of the pipeline."""
+    numbers = lax.GatherDimensionNumbers(offset_dims=(1,), collapsed_slice_dims=(0,), start_index_map=(0,))
+
+    def fn(x, w, table, rows, v):
+        return (jnp.tanh(x @ w) + lax.gather(table, rows, numbers, (1, 8192), mode="clip")) @ v
+
+    shapes = ((256, 4096), (4096, 8192), (5000, 8192), (8192, 4096))
+    x, w, table, v = (jax.ShapeDtypeStruct(shape, jnp.bfloat16) for shape in shapes)
+    rows = jax.ShapeDtypeStruct((256, 1), jnp.int32)
+    program = rdu.compile(fn, x, w, table, rows, v, machine="sn40l", fusion=rdu.cut_after(), tiers=tiers)
+    [planned] = program.plan.kernels
+    [fetch] = planned.kernel.fetches
+    assert planned.tiling.in_turn and fetch.places[0].value in planned.kernel.loads
+    exact = makespan_cycles(pipeline_of(program.graph, planned, program.machine), 1)
+    assert estimated_cycles(program.graph, planned, program.machine) == exact
 
 
 def test_the_gradient_of_rows_is_that_of_the_table():
