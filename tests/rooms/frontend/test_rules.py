@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as Spec
 
 import rdujax as rdu
@@ -40,6 +40,7 @@ def alone(f):
 
 
 NWC = ("NWC", "OIW", "NCW")
+EXPLICIT = NamedSharding(jax.make_mesh((1,), ("s",), axis_types=(AxisType.Explicit,)), Spec("s"))
 LAYOUT = NamedSharding(Mesh(np.array(jax.devices()[:1]), ("d",)), Spec("d"))
 
 
@@ -172,6 +173,7 @@ EXAMPLES = {
     "name": (lambda x: checkpoint_name(x, "x") * 2.0, (X,)),
     "device_put": (lambda x: jax.device_put(x) * 2.0, (X,)),
     "sharding_constraint": (lambda x: lax.with_sharding_constraint(x, LAYOUT) * 2.0, (X,)),
+    "reshard": (lambda x: jax.reshard(x, EXPLICIT) * 2.0, (X,)),
     "one_minus_square": (lambda x: jax.vjp(jnp.tanh, x)[1](jnp.ones_like(x))[0], (X,)),
 }
 # Primitives that only newer versions of JAX have; older ones write the same function with others.
