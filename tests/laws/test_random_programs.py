@@ -32,11 +32,11 @@ from tests.laws.programs.draft import FLOATS
 from tests.laws.programs.drawn import draw
 from tests.laws.programs.program import QUICK, Program
 from tests.rooms.compiler.flat_memory import Flat
-from tests.rooms.compiler.samples import assert_same
+from tests.rooms.compiler.samples import assert_same, turns
 
 COUNT = 200
 IN_QUICK = (9, 92, 101, 103, 106)  # special numbers, an update, a loop, a branch, a product
-SMALL = rdu.machines.tiny().replace({"pmu.count": 12, "pmu.capacity_bytes": 64, "name": "cramped"})
+SMALL = rdu.machines.tiny().replace({"pmu.count": 8, "pmu.capacity_bytes": 64, "name": "cramped"})
 SEEDS = [pytest.param(i, marks=() if i in IN_QUICK else pytest.mark.full) for i in range(COUNT)]
 # What has no recipe: it needs several sockets, has an oracle of its own, or marks values and does nothing.
 SOCKETS = {
@@ -179,7 +179,4 @@ def test_every_primitive_with_a_rule_is_drawn():
 
 @pytest.mark.full
 def test_the_small_machine_cuts_most_programs_into_tiles():
-    """Into tiles, or into slices within a turn."""
-    tilings = [[kernel.tiling for kernel in fused(draw(seed)).plan.kernels] for seed in range(40)]
-    assert sum(any(each.turns > 1 for each in own) for own in tilings) >= 12
-    assert sum(any(each.turns > 1 or each.inner for each in own) for own in tilings) >= 20
+    assert sum(max(turns(fused(draw(seed)).plan)) > 1 for seed in range(40)) >= 20

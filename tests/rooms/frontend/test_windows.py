@@ -32,13 +32,13 @@ def test_windows(rng, name):
 
 
 def test_pooling_is_cut_into_tiles(rng):
-    x = jnp.asarray(rng.integers(-9, 9, (2, 6, 6, 16)), jnp.int32)
+    x = jnp.asarray(rng.integers(-9, 9, (4, 6, 6, 16)), jnp.int32)
     fn = lambda x: jax.lax.reduce_window(x, 0, jax.lax.add, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")  # noqa: E731
     fused = rdu.compile(fn, x, machine=small())
     for executor in ("whole", "vmap", "scan"):
         assert_same(fused.execute(x, executor=executor), fn(x), executor)
     assert fused.tally(x) == fused.predicted_counts()
-    assert max(turns(fused.plan)) > 1 or any(k.tiling.inner for k in fused.plan.kernels)  # tiles, or slices of one
+    assert max(turns(fused.plan)) > 1
 
 
 @pytest.mark.parametrize("function", [jax.lax.max, jax.lax.min])
