@@ -115,11 +115,12 @@ class _Parts:
         whole = set(graph.outputs)  # of which somebody needs all
         base = {}  # of a view, the value in memory that it shows
         for node in graph.nodes:
-            is_view = isinstance(node.op, Move) and isinstance(node.op.access, VIEWS)
+            access = node.op.access if isinstance(node.op, Move) else None
+            is_view = isinstance(access, VIEWS)
             takes = isinstance(node.op, OnBuffers) and node.op.slice_bytes(*graph.types_of(node.operands)) is not None
             for at, value in enumerate(node.operands):
                 of = base.get(value, value)
-                if at == 0 and takes or (is_view and isinstance(node.op.access, Slice)):  # type: ignore[union-attr]
+                if at == 0 and (takes or isinstance(access, Slice)):
                     taken[of].append(node.result)
                 elif not is_view:
                     whole.add(of)

@@ -13,6 +13,7 @@ import jax
 
 from rdujax.ledger.counts import Counts
 from rdujax.numerics.formats import BF16, FP32, Format
+from rdujax.ops.on_buffers import OnBuffers
 from rdujax.ops.op import TensorType, Work
 from rdujax.streams import layout as layouts
 from rdujax.streams.access import Access
@@ -53,9 +54,9 @@ def run_stage(setup: StageRun, *buffers: Stream) -> tuple[Stream, tuple[Counts, 
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def addressed(op: Work, fmt: Format, *operands: jax.Array) -> jax.Array:
+def addressed(op: OnBuffers, fmt: Format, *operands: jax.Array) -> jax.Array:
     """What lies at the places that are among the operands, or what is in memory once something was written there."""
-    return op.tile(fmt, *operands)  # type: ignore[attr-defined]
+    return op.tile(fmt, *operands)
 
 
 @partial(jax.jit, static_argnums=(0, 2), static_argnames="wide")

@@ -27,17 +27,6 @@ def overwritten(graph: Graph, given_away: frozenset[int]) -> dict[int, int]:
 
     given_away: the inputs that nobody needs afterwards.
     """
-    return _overwritten(graph, given_away)
-
-
-def end(overwritten: Mapping[int, int], value: int) -> int:
-    """The value in whose place, or the place of which it took, and so on, a value lies."""
-    while value in overwritten:
-        value = overwritten[value]
-    return value
-
-
-def _overwritten(graph: Graph, given_away: frozenset[int]) -> dict[int, int]:
     read = Counter(v for node in graph.nodes for v in node.operands)
     read.update(graph.outputs)
     free = set(given_away)  # may be overwritten by its only reader
@@ -53,7 +42,7 @@ def _overwritten(graph: Graph, given_away: frozenset[int]) -> dict[int, int]:
             continue
         if isinstance(op, Region):
             for body in op.bodies:
-                found |= _overwritten(body, frozenset())
+                found |= overwritten(body, frozenset())
         elif isinstance(op, OnBuffers) and op.update_at(len(node.operands)) is not None:
             old = node.operands[0]
             if old in free and read[old] == 1:
@@ -61,6 +50,13 @@ def _overwritten(graph: Graph, given_away: frozenset[int]) -> dict[int, int]:
         if not isinstance(op, Move):  # a view lies where another value does
             free |= set(node.results)
     return found
+
+
+def end(overwritten: Mapping[int, int], value: int) -> int:
+    """The value that was the first where a value lies: it took the place of another, that one of another, and so on."""
+    while value in overwritten:
+        value = overwritten[value]
+    return value
 
 
 def _of_loop(
@@ -71,12 +67,12 @@ def _of_loop(
     may: the operands that may be overwritten.
     """
     body = loop.body
-    asked = {} if loop.condition is None else _overwritten(loop.condition, frozenset())
+    asked = {} if loop.condition is None else overwritten(loop.condition, frozenset())
     ends = dict(zip(body.inputs, loop.given(operands)[0], strict=True))  # what each input is of
     carried = loop.carried(body)
     given = {v for v in (*carried, *body.inputs[loop.n_consts + loop.n_carry :]) if ends[v] in may}
     while True:
-        inside = _overwritten(body, frozenset(given))
+        inside = overwritten(body, frozenset(given))
         returned = {v: at for at, v in enumerate(body.outputs) if v in inside}
         begins = {end(inside, v): at for v, at in returned.items()}
         # A carry has to come back as itself; what becomes of a slice of an x has to be a slice of a y, or no output.

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from rdujax.graph.graph import NO_PINS, Graph, Node, Pins, T
+from rdujax.ops.on_buffers import OnBuffers
 from rdujax.ops.op import TensorType, Work
 from rdujax.streams.access import Access, Axes, chain_shape
 
@@ -55,7 +56,7 @@ class Fetch:
 
     value: int
     read: Read
-    op: Work | None = None
+    op: OnBuffers | None = None
     places: tuple[Read, ...] = ()
     slice_bytes: int = 0
 
@@ -81,7 +82,7 @@ class Update:
     """
 
     over: int
-    op: Work
+    op: OnBuffers
     places: tuple[Read, ...] = ()
     slice_bytes: int = 0
 
@@ -123,7 +124,7 @@ class Write:
             return False
         over, places = graph.types[self.update.over].shape, [place.shape(graph) for place in self.places]
         shapes = self.operands(over, self.read.shape(graph), places)
-        slices, _ = self.update.op.update_at(len(shapes))  # type: ignore[attr-defined]
+        slices, _ = _update_at(self.update.op, len(shapes))
         in_order = any(places) and self.update.op.walks(*shapes)[slices][axis] is None
         return bool(self.update.slice_bytes) or in_order
 
@@ -131,7 +132,7 @@ class Write:
         """What the operation of an update takes, in its order."""
         assert self.update is not None
         count = 2 + len(places)
-        slices, where = self.update.op.update_at(count)  # type: ignore[attr-defined]
+        slices, where = _update_at(self.update.op, count)
         found = {0: over, slices: written} | dict(zip(where, places, strict=True))
         return [found[i] for i in range(count)]
 
@@ -140,6 +141,12 @@ class Write:
             return f"%{self.value} <- {self.read}"
         places = "".join(f", {place}" for place in self.places)
         return f"%{self.value} <- {self.read} over a part of %{self.update.over}, {self.update.op}{places}"
+
+
+def _update_at(op: OnBuffers, count: int) -> tuple[int, tuple[int, ...]]:
+    found = op.update_at(count)
+    assert found is not None
+    return found
 
 
 @dataclass(frozen=True)
