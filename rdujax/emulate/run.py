@@ -23,7 +23,6 @@ from rdujax.machines.machine import Machine
 from rdujax.numerics import convert
 from rdujax.numerics.formats import Format
 from rdujax.ops.exchange import Exchange
-from rdujax.ops.op import operand_tiles
 from rdujax.ops.op import visits as grid_visits
 from rdujax.streams import layout as layouts
 from rdujax.streams.access import Access, chain_read
@@ -144,8 +143,7 @@ class _Kernel:
         result = self._layout(fetch.value)
         found = []
         for place, shape, axes in zip(fetch.places, shapes, fetch.walks(self.graph), strict=True):
-            tile = tuple(n if axis is None else result.tile[axis] for n, axis in zip(shape, axes, strict=True))
-            layout = layouts.tiled(shape, tile)
+            layout = result.of_walking(shape, axes)
             fmt = self.planned.held(self.graph, place.value)
             found.append(self._read(place, layout, self.graph.types[place.value].fmt))
             if self.tally:
@@ -170,15 +168,10 @@ class _Kernel:
     ) -> tuple[tuple[tuple[Access, ...], Layout, Format], ...]:
         """How operands are read: cut like the result along the axes that they walk, whole along the others."""
         shapes = [read.shape(self.graph) for read in stage.reads]
-        tiles = operand_tiles(stage.op, shapes, result.tile)
-        walks = stage.op.walks(*shapes)
         found = []
-        for read, shape, tile, axes, fmt in zip(stage.reads, shapes, tiles, walks, held, strict=True):
-            place = {axis: i for i, axis in enumerate(axes) if axis is not None}
-            order = [i for i, axis in enumerate(axes) if axis is None] + [place[a] for a in result.order if a in place]
+        for read, shape, axes, fmt in zip(stage.reads, shapes, stage.op.walks(*shapes), held, strict=True):
             declared = self.graph.types[read.value].fmt
-            layout = layouts.tiled(shape, tile, tuple(order))
-            found.append((read.chain, layout, fmt if stage.op.reads_wide else declared))
+            found.append((read.chain, result.of_walking(shape, axes), fmt if stage.op.reads_wide else declared))
         return tuple(found)
 
     def _read(self, read: Read, layout: Layout, fmt: Format) -> Stream:

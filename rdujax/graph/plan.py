@@ -282,11 +282,7 @@ def stored(graph: Graph, tiling: Tiling, write: Write) -> Layout:
         return layout_of(tiling, write.value, graph.types[write.value].shape)
     source = layout_of(tiling, write.read.value, graph.types[write.read.value].shape)
     axes, _ = chain_axes(write.read.chain, source.shape)
-    shape = write.read.shape(graph)
-    tile = tuple(n if axis is None else source.tile[axis] for n, axis in zip(shape, axes, strict=True))
-    place = {axis: i for i, axis in enumerate(axes) if axis is not None}
-    order = [i for i, axis in enumerate(axes) if axis is None] + [place[a] for a in source.order if a in place]
-    return Layout(shape, tile, tuple(order))
+    return source.of_walking(write.read.shape(graph), axes)
 
 
 def layout_of(tiling: Tiling, value: int, shape: tuple[int, ...]) -> Layout:

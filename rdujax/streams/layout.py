@@ -7,6 +7,7 @@
 A layout is static: it knows no values.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -93,6 +94,16 @@ class Layout:
         """int32 [n_tiles, rank]: how many elements of each tile belong to the tensor, along each axis."""
         left = np.asarray(self.shape, np.int32) - self.arrivals * np.asarray(self.tile, np.int32)
         return np.minimum(left, np.asarray(self.tile, np.int32))
+
+    def of_walking(self, shape: tuple[int, ...], axes: Sequence[int | None]) -> "Layout":
+        """The layout of a tensor that walks along `axes` of this one: cut like it there, whole where None.
+
+        Its tiles arrive in the order in which those of this one need them.
+        """
+        tile = tuple(n if axis is None else self.tile[axis] for n, axis in zip(shape, axes, strict=True))
+        place = {axis: i for i, axis in enumerate(axes) if axis is not None}
+        order = [i for i, axis in enumerate(axes) if axis is None] + [place[a] for a in self.order if a in place]
+        return Layout(shape, tile, tuple(order))
 
     def __str__(self) -> str:
         return f"{_by(self.shape)}/{_by(self.tile)}@{''.join(map(str, self.order))}"

@@ -69,3 +69,12 @@ def test_raggedness_can_be_refused():
         ShapeError, match=r"may not be ragged\n  given:   tile \(4, 2\), tensor \(6, 4\)\n(.|\n)*ragged=True"
     ):
         tiled((6, 4), (4, 2), ragged=False)
+
+
+def test_what_walks_along_a_layout_is_cut_like_it_and_comes_when_it_is_needed():
+    """Axis 0 walks along axis 2 of the result, axis 2 along its axis 0; the others are whole."""
+    result = tiled((6, 5, 9), (2, 5, 4), (1, 2, 0))
+    own = result.of_walking((9, 7, 6, 3), (2, None, 0, None))
+    assert own == Layout((9, 7, 6, 3), (4, 7, 2, 3), (1, 3, 0, 2))
+    needed = [tuple(grid[[2, 0]]) for grid in result.arrivals]
+    assert [tuple(grid[[0, 2]]) for grid in own.arrivals] == list(dict.fromkeys(needed))
