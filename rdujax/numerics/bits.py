@@ -101,6 +101,12 @@ def commit_bf16(x: jax.Array) -> jax.Array:
     return from_bits(round_bits_to_bf16(to_bits(x)))
 
 
+def high_half(x: jax.Array) -> jax.Array:
+    """The upper 16 bits of float32 `x`: of a BF16 carrier, its word at rest. No derivative."""
+    words = jax.lax.bitcast_convert_type(x, jnp.uint32) >> np.uint32(16)
+    return words.astype(jnp.uint16)
+
+
 def order_key(x: jax.Array) -> jax.Array:
     """int32 keys in the order of the numbers (N5): -inf < ... < -0 < +0 < ... < +inf < NaN. Any float32 in."""
     bits = commit_bits(to_bits(x))

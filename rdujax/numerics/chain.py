@@ -1,17 +1,20 @@
 """The loop behind `contract`: acc + a[0] b[0] + a[1] b[1] + ..., each product and each sum one FP32 result (N8).
 
-One turn of the loop is 16 rank-1 updates (4 where there is little work), which XLA fuses into a single kernel that
+One turn of the loop is 16 rank-1 updates (2 where there is little work), which XLA fuses into a single kernel that
 reads and writes the accumulators once. An integer minimum between product and sum keeps XLA from contracting them into
 a fused multiply-add. Large outputs are computed in blocks that stay in the cache.
 
 Where every nonzero operand is a BF16 value between 2**-56 and 2**63, products are exact and can neither overflow nor be
 tiny, and every sum is a multiple of 2**-126: then fused or not, flushed or not, the bits are the same, and the minimum
-is left out. That is looked up at run time, where looking is cheap beside the work.
+is left out. For words of BF16, which also take half the bytes, that is looked up at run time, where looking is cheap
+beside the work.
 
-None of this changes a bit, so a batch axis of only `a` is folded into the rows.
+None of this changes a bit, so a batch axis of only `a` is folded into the rows. What is compiled counts, too: XLA
+compiles equal kernels once, and each other one takes it about 10 ms. So turns read their slices from where the operands
+lie, and what is not a slice is alike for all lengths.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from math import prod
 
@@ -21,7 +24,7 @@ import numpy as np
 
 from rdujax.base import compat
 from rdujax.numerics import registers
-from rdujax.numerics.bits import canonicalize, from_bits, isolate, magnitude, to_bits
+from rdujax.numerics.bits import canonicalize, from_bits, isolate
 
 # Fewer updates per turn make XLA fuse the slicing of the operands into the kernel, which then reads them one by one;
 # more do not fit the registers.
@@ -36,17 +39,24 @@ _FEW_SUMS = 1024
 _MIN_TURNS = 2
 # 16 rows of 512 values of `b` fill a first-level cache, and 512 x 512 accumulators a second-level one.
 _BLOCK = 512
-# With fewer rows, words of `b` are widened where they are used; with more, once per turn.
-_ROWS_TO_WIDEN_ONCE = 24
+# Fewer rows stay in the cache however many columns there are.
+_FEWEST_ROWS = 24
 # Looking at an operand costs as much as about 64 updates with it save.
 _WORK_TO_LOOK = 64
 # Vectors shorter than this leave most lanes empty: the longer of the two output axes is then run along instead.
 _SHORT_VECTOR = 16
 
-_FAST_MIN_BITS = np.int32((127 - 56) << 23)
-_FAST_MAX_BITS = np.int32(((127 + 63) << 23) - 1)
+# Rows and columns of words that are looked at together.
+_LOOKED_AT = (32, 512)
+# Products of magnitudes from 2**-56 on and below 2**63, as words of BF16, have one result: the last bit of the smallest
+# is not below 2**-126, so that every sum is a multiple of that, and the largest does not overflow.
+_MODERATE_FROM = np.uint16((127 - 56) << 7)
+_MODERATE_TO = np.uint16((127 + 63) << 7)
 
 Step = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+Loop = Callable[[jax.Array, jax.Array, jax.Array, Sequence[int | jax.Array]], jax.Array]
+
+_sliced = partial(jax.lax.dynamic_slice, allow_negative_indices=False)
 
 
 def widen(x: jax.Array) -> jax.Array:
@@ -66,8 +76,8 @@ def padded(x: jax.Array, axis: int, length: int, sign: float) -> jax.Array:
 
 
 @jax.custom_batching.custom_vmap
-def chain(a: jax.Array, b: jax.Array, acc: jax.Array) -> jax.Array:
-    """acc [..., M, N] continued over the last axis of a [..., M, K] and the last but one of b [..., K, N].
+def chain(a: jax.Array, b: jax.Array, acc: jax.Array | None) -> jax.Array:
+    """acc [..., M, N] (None: +0) continued over the last axis of a [..., M, K] and the last but one of b [..., K, N].
 
     a, b: float32 carriers or uint16 words; acc: FP32 carrier. FP32 carrier out.
     """
@@ -79,61 +89,69 @@ def _chain_of_batch(axis_size, in_batched, a, b, acc):
     if not in_batched[1] and in_batched[0]:
         return _folded(axis_size, in_batched[2], a, b, acc), True
     operands = [
-        x if batched else jnp.broadcast_to(x, (axis_size, *x.shape))
+        x if batched or x is None else jnp.broadcast_to(x, (axis_size, *x.shape))
         for x, batched in zip((a, b, acc), in_batched, strict=True)
     ]
     return chain(*operands), True
 
 
-def _folded(axis_size: int, acc_batched: bool, a: jax.Array, b: jax.Array, acc: jax.Array) -> jax.Array:
+def _folded(axis_size: int, acc_batched: bool | None, a: jax.Array, b: jax.Array, acc: jax.Array | None) -> jax.Array:
     """A batch of `a` against one `b`: the batch axis joins the rows."""
-    if not acc_batched:
-        acc = jnp.broadcast_to(acc, (axis_size, *acc.shape))
-    rows = a.shape[-2]
-    a, acc = (jnp.moveaxis(x, 0, -3) for x in (a, acc))
-    a, acc = (x.reshape(*x.shape[:-3], axis_size * rows, x.shape[-1]) for x in (a, acc))
-    out = chain(a, b, acc)
-    return jnp.moveaxis(out.reshape(*out.shape[:-2], axis_size, rows, out.shape[-1]), -3, 0)
+    if acc is not None:
+        acc = _rows_joined(acc if acc_batched else jnp.broadcast_to(acc, (axis_size, *acc.shape)))
+    out = chain(_rows_joined(a), b, acc)
+    return jnp.moveaxis(out.reshape(*out.shape[:-2], axis_size, a.shape[-2], out.shape[-1]), -3, 0)
 
 
-def _oriented(a: jax.Array, b: jax.Array, acc: jax.Array) -> jax.Array:
+def _rows_joined(x: jax.Array) -> jax.Array:
+    """[B, ..., M, N] as [..., B M, N]."""
+    x = jnp.moveaxis(x, 0, -3)
+    return x.reshape(*x.shape[:-3], -1, x.shape[-1])
+
+
+def _oriented(a: jax.Array, b: jax.Array, acc: jax.Array | None) -> jax.Array:
     """Runs along the longer output axis if the last one is short: products commute."""
-    rows, columns = acc.shape[-2:]
+    rows, columns = a.shape[-2], b.shape[-1]
     if columns >= _SHORT_VECTOR or columns >= rows:
         return _with_padding(a, b, acc)
-    a, b, acc = (jnp.swapaxes(x, -1, -2) for x in (b, a, acc))
-    return jnp.swapaxes(_with_padding(a, b, acc), -1, -2)
+    a, b = jnp.swapaxes(b, -1, -2), jnp.swapaxes(a, -1, -2)
+    return jnp.swapaxes(_with_padding(a, b, None if acc is None else jnp.swapaxes(acc, -1, -2)), -1, -2)
 
 
-def _with_padding(a: jax.Array, b: jax.Array, acc: jax.Array) -> jax.Array:
+def _with_padding(a: jax.Array, b: jax.Array, acc: jax.Array | None) -> jax.Array:
     # The product of the padding, -0 times +0, leaves every accumulator as it is.
-    rank = _rank(a.shape[-1], prod(acc.shape))
+    shape = (*a.shape[:-1], b.shape[-1])
+    a, b = (x.reshape(-1, *x.shape[-2:]) for x in (a, b))
+    acc = None if acc is None else acc.reshape(-1, *acc.shape[-2:])
+    rank = _rank(a, b)
     length = max(-(-a.shape[-1] // rank), _MIN_TURNS) * rank
-    a, b = padded(a, a.ndim - 1, length, -1.0), padded(b, b.ndim - 2, length, 1.0)
-    return jax.lax.platform_dependent(a, b, acc, cpu=_on_cpu, default=_anywhere)
+    a, b = padded(a, 2, length, -1.0), padded(b, 1, length, 1.0)
+    return jax.lax.platform_dependent(a, b, acc, cpu=_on_cpu, default=_anywhere).reshape(shape)
 
 
-def _rank(length: int, sums: int) -> int:
-    """Updates per turn of a loop over K = `length`; what is cut from it takes as many, or a divisor."""
-    return _SHORT_RANK if length <= _SHORT_LENGTH and sums <= _FEW_SUMS else _RANK
+def _rank(a: jax.Array, b: jax.Array) -> int:
+    """Updates per turn of the loop over K; what is padded takes as many as before, or a divisor."""
+    is_little = a.shape[2] <= _SHORT_LENGTH and prod(a.shape[:2]) * b.shape[2] <= _FEW_SUMS
+    return _SHORT_RANK if is_little else _RANK
 
 
-def _on_cpu(a: jax.Array, b: jax.Array, acc: jax.Array) -> jax.Array:
+def _on_cpu(a: jax.Array, b: jax.Array, acc: jax.Array | None) -> jax.Array:
     """For hardware that flushes by itself, after rounding, as XLA sets up x86."""
     if compat.fast_math():
         return _blocked(a, b, acc, partial(_loop, step=_licensed_step))
     isolated, free = partial(_loop, step=_isolated_step), partial(_loop, step=_free_step)
-    rows, columns = acc.shape[-2:]
-    if rows * columns < _WORK_TO_LOOK * (rows + columns):
+    rows, columns = a.shape[-2], b.shape[-1]
+    if {a.dtype, b.dtype} != {jnp.dtype(jnp.uint16)} or rows * columns < _WORK_TO_LOOK * (rows + columns):
         return _blocked(a, b, acc, isolated)
-    moderate = _is_moderate(a) & _is_moderate(b)
+    moderate = _are_moderate(a, b)
     # The choice is made in every block anew: around them it would have them all compiled twice.
     return _blocked(a, b, acc, lambda *operands: jax.lax.cond(moderate, free, isolated, *operands))
 
 
-def _anywhere(a: jax.Array, b: jax.Array, acc: jax.Array) -> jax.Array:
+def _anywhere(a: jax.Array, b: jax.Array, acc: jax.Array | None) -> jax.Array:
     """For any hardware with correctly rounded products and sums: every step is explicit."""
-    return _loop(canonicalize(widen(a)), canonicalize(widen(b)), acc, _explicit_step)
+    a, b = canonicalize(widen(a)), canonicalize(widen(b))
+    return _loop(a, b, _sums(acc, (*a.shape[:-1], b.shape[-1])), (0, 0, 0), _explicit_step)
 
 
 # Traced once for each shape, and not once for each update; the text stays the same.
@@ -158,54 +176,80 @@ def _licensed_step(acc, x, y):
 
 @_in_line
 def _explicit_step(acc, x, y):
-    x, y = jnp.broadcast_arrays(x, y)
     return registers.add(acc, registers.mul(x, y))
 
 
-def _is_moderate(x: jax.Array) -> jax.Array:
-    """True if every value is zero, or a BF16 value of the range where fused and unfused steps agree."""
-    bits = to_bits(widen(x))
-    size = magnitude(bits)
-    fits = (size == 0) | ((size >= _FAST_MIN_BITS) & (size <= _FAST_MAX_BITS))
-    return jnp.all(fits & ((bits & np.int32(0xFFFF)) == 0))
+def _are_moderate(*operands: jax.Array) -> jax.Array:
+    """True if every word is of a zero, or of a value of the range where fused and unfused steps agree."""
+    return ~jnp.any(jnp.stack([jnp.any(_strays(words)) for words in operands]))
 
 
-def _blocked(a: jax.Array, b: jax.Array, acc: jax.Array, loop: Step) -> jax.Array:
-    """The loop over k for one block of outputs after the other; the last blocks overlap those before them."""
-    rows, columns = acc.shape[-2:]
-    if rows < _ROWS_TO_WIDEN_ONCE or (rows <= _BLOCK and columns <= _BLOCK):
-        return loop(a, b, acc)
-    height, width = min(rows, _BLOCK), min(columns, _BLOCK)
-    down, across = -(-rows // height), -(-columns // width)
-    a, b, out = (x.reshape(-1, *x.shape[-2:]) for x in (a, b, acc))
-    depth = a.shape[-1]
+def _strays(words: jax.Array) -> jax.Array:
+    """bool, of one block: True somewhere if there is a word outside of the range, in any block of words [B, M, N]."""
+    block, counts = _cut(words.shape, _LOOKED_AT)
+
+    def look(i, found):
+        part = _sliced(words, _corner(i, counts, words.shape, block), block) & np.uint16(0x7FFF)
+        return found | ((part != 0) & ((part < _MODERATE_FROM) | (part >= _MODERATE_TO)))
+
+    return jax.lax.fori_loop(0, prod(counts), look, jnp.zeros(block, bool))
+
+
+def _cut(shape: tuple[int, ...], block: tuple[int, int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Blocks of [B, M, N], of one batch and no larger than `block`: the shape of each, and how many along each axis."""
+    size = (1, min(shape[1], block[0]), min(shape[2], block[1]))
+    return size, tuple(-(-length // part) for length, part in zip(shape, size, strict=True))
+
+
+def _corner(i: jax.Array, counts: tuple[int, ...], shape: tuple[int, ...], block: tuple[int, ...]) -> list[jax.Array]:
+    """Where block number i begins; the last ones overlap those before them."""
+    line, column = jax.lax.div(i, counts[2]), jax.lax.rem(i, counts[2])
+    places = jax.lax.div(line, counts[1]), jax.lax.rem(line, counts[1]), column
+    each = zip(places, shape, block, strict=True)
+    return [jnp.minimum(place * part, length - part) for place, length, part in each]
+
+
+def _sums(acc: jax.Array | None, shape: tuple[int, ...]) -> jax.Array:
+    """What a chain begins with."""
+    # Behind a barrier, or the first addition to +0 would be removed and leave -0.
+    return jax.lax.optimization_barrier(jnp.zeros(shape, jnp.float32)) if acc is None else acc
+
+
+def _blocked(a: jax.Array, b: jax.Array, acc: jax.Array | None, loop: Loop) -> jax.Array:
+    """The loop over k, for one block of outputs [B, M, N] after the other where there are many of them."""
+    shape = (*a.shape[:-1], b.shape[-1])
+    if shape[1] < _FEWEST_ROWS or max(shape[1:]) <= _BLOCK:
+        return loop(a, b, _sums(acc, shape), (0, 0, 0))
+    size, counts = _cut(shape, (_BLOCK, _BLOCK))
 
     def block(i, out):
-        batch, row, column = i // (down * across), i // across % down, i % across
-        row, column = jnp.minimum(row * height, rows - height), jnp.minimum(column * width, columns - width)
-        part_a = jax.lax.dynamic_slice(a, (batch, row, 0), (1, height, depth))
-        part_b = jax.lax.dynamic_slice(b, (batch, 0, column), (1, depth, width))
-        start = jax.lax.dynamic_slice(first, (batch, row, column), (1, height, width))
-        return jax.lax.dynamic_update_slice(out, loop(part_a, part_b, start), (batch, row, column))
+        at = _corner(i, counts, shape, size)
+        # Overlapping blocks begin again from the accumulators as they were given.
+        done = loop(a, b, _sums(None if acc is None else _sliced(acc, at, size), size), at)
+        return jax.lax.dynamic_update_slice(out, done, at, allow_negative_indices=False)
 
-    first = out  # overlapping blocks begin again from the accumulators as they were given
-    out = jax.lax.fori_loop(0, a.shape[0] * down * across, block, jnp.zeros_like(out))
-    return out.reshape(acc.shape)
+    return jax.lax.fori_loop(0, prod(counts), block, jnp.zeros(shape, jnp.float32))
 
 
-def _loop(a: jax.Array, b: jax.Array, acc: jax.Array, step: Step) -> jax.Array:
-    """A few updates a turn, in increasing k."""
-    rank = _rank(a.shape[-1], prod(acc.shape))
-    once = prod(acc.shape[:-1]) >= _ROWS_TO_WIDEN_ONCE
+def _spread(x: jax.Array, k: int, axis: int, shape: tuple[int, ...]) -> jax.Array:
+    """Slice k along `axis`, for every output; said in as few steps as can be, for XLA takes each of them in turn."""
+    one = jax.lax.slice_in_dim(x, k, k + 1, axis=axis)
+    return jax.lax.broadcast_in_dim(one, shape, tuple(range(len(shape))))
+
+
+def _loop(a: jax.Array, b: jax.Array, acc: jax.Array, at: Sequence[int | jax.Array], step: Step) -> jax.Array:
+    """A few updates a turn, in increasing k, of the outputs from `at` (batch, row, column) on."""
+    rank = _rank(a, b)
+    batch, row, column = at
+    batches, height, width = acc.shape
 
     def turn(i, acc):
-        columns = jax.lax.dynamic_slice_in_dim(a, i * rank, rank, axis=a.ndim - 1)
-        rows = jax.lax.dynamic_slice_in_dim(b, i * rank, rank, axis=b.ndim - 2)
-        if once:
-            # The barrier keeps the widening of words out of the kernel, which would repeat it for every row.
-            columns, rows = widen(columns), jax.lax.optimization_barrier(widen(rows))
+        columns = _sliced(a, (batch, row, i * rank), (batches, height, rank))
+        rows = _sliced(b, (batch, i * rank, column), (batches, rank, width))
+        # The barrier keeps the widening of words out of the kernel, which would repeat it for every row.
+        columns, rows = widen(columns), jax.lax.optimization_barrier(widen(rows))
         for k in range(rank):
-            acc = step(acc, widen(columns[..., :, k, None]), widen(rows[..., None, k, :]))
+            acc = step(acc, _spread(columns, k, -1, acc.shape), _spread(rows, k, -2, acc.shape))
         return acc
 
     return jax.lax.fori_loop(0, a.shape[-1] // rank, turn, acc)

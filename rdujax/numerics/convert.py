@@ -27,6 +27,7 @@ from rdujax.numerics.bits import (
     commit_bf16,
     flush_bits,
     from_bits,
+    high_half,
     magnitude,
     to_bits,
 )
@@ -146,7 +147,7 @@ def reinterpret(x: jax.Array, source: Format | str, target: Format | str) -> jax
 @jax.jit
 def pack(x: jax.Array) -> jax.Array:
     """A BF16 carrier as uint16 words at rest; exact. No derivative: words are not numbers."""
-    return _high_half(x)
+    return high_half(x)
 
 
 @jax.jit
@@ -168,11 +169,6 @@ def _public_format(array: jax.Array, fmt: Format | None) -> Format:
     )  # fmt: skip
 
 
-def _high_half(x: jax.Array) -> jax.Array:
-    words = jax.lax.bitcast_convert_type(x, jnp.uint32) >> np.uint32(16)
-    return words.astype(jnp.uint16)
-
-
 @jax.custom_jvp
 def _widen(x):
     words = jax.lax.bitcast_convert_type(x, jnp.uint16)
@@ -186,7 +182,7 @@ def _widen_jvp(primals, tangents):
 
 @jax.custom_jvp
 def _narrow(x):
-    return jax.lax.bitcast_convert_type(_high_half(x), jnp.bfloat16)
+    return jax.lax.bitcast_convert_type(high_half(x), jnp.bfloat16)
 
 
 @_narrow.defjvp

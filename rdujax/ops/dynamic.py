@@ -55,7 +55,7 @@ class DynamicSlice(OnBuffers):
         """See `TileWork`."""
         x, *starts = operands
         for axis, size, start in zip(self.axes, self.sizes, starts, strict=True):
-            x = jax.lax.dynamic_slice_in_dim(x, _within(start, x.shape[axis], size), size, axis)
+            x = jax.lax.dynamic_slice_in_dim(x, start, size, axis, allow_negative_indices=False)
         return x
 
     def slice_bytes(self, *operands: TensorType) -> int:
@@ -115,9 +115,9 @@ class DynamicUpdate(OnBuffers):
     def tile(self, output: Format, *operands: jax.Array) -> jax.Array:
         """See `TileWork`."""
         x, update, *starts = operands
-        each = zip(self.axes, starts, strict=True)
-        at = {axis: _within(start, x.shape[axis], update.shape[axis]) for axis, start in each}
-        return jax.lax.dynamic_update_slice(x, update, [at.get(axis, np.int32(0)) for axis in range(x.ndim)])
+        each = dict(zip(self.axes, starts, strict=True))
+        at = [each.get(axis, np.int32(0)) for axis in range(x.ndim)]
+        return jax.lax.dynamic_update_slice(x, update, at, allow_negative_indices=False)
 
     def update_at(self, count: int) -> tuple[int, tuple[int, ...]]:
         """See `OnBuffers`."""
@@ -129,11 +129,6 @@ class DynamicUpdate(OnBuffers):
 
     def __str__(self) -> str:
         return f"dynamic_update_slice[{','.join(map(str, self.axes))}]"
-
-
-def _within(start: jax.Array, length: int, size: int) -> jax.Array:
-    """The place moved into the tensor, for JAX's functions count a negative one from the end."""
-    return jax.lax.clamp(np.int32(0), start, np.int32(length - size))  # not emulated: a place
 
 
 def _check_starts(name: str, starts: list[TensorType], axes: tuple[int, ...]) -> None:

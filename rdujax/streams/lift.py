@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 from jax import lax
 
 from rdujax.base.errors import ArgumentError, describe, unknown
@@ -33,6 +34,16 @@ def over_tiles(step: Callable[..., Any], how: Executor, *arrays: Any) -> Any:
     if how == "scan":
         return lax.map(lambda each: step(*each), arrays)
     return jax.vmap(step)(*arrays)
+
+
+def taken(tiles: jax.Array, places: jax.Array) -> jax.Array:
+    """The tile [*tile] at one place, or those [n, *tile] at n places, of `tiles` [n_tiles, *tile].
+
+    places: int32 below n_tiles, as layouts give them; they are not looked at again, nor at all where there is one tile.
+    """
+    if tiles.shape[0] == 1:
+        return jnp.broadcast_to(tiles[0], (*places.shape, *tiles.shape[1:]))
+    return tiles.at[places].get(mode="promise_in_bounds")
 
 
 def must_fit_int32(amount: int, what: str) -> None:

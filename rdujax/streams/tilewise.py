@@ -21,7 +21,7 @@ from rdujax.numerics.formats import Format
 from rdujax.streams import stream as streams
 from rdujax.streams.access import Axes
 from rdujax.streams.layout import Layout
-from rdujax.streams.lift import Executor, must_fit_int32, over_tiles
+from rdujax.streams.lift import Executor, must_fit_int32, over_tiles, taken
 from rdujax.streams.stream import Stream, poisoned
 
 
@@ -80,7 +80,7 @@ def _run(
     def tile_step(
         at: tuple[jax.Array, ...], extents: tuple[jax.Array, ...], extent: jax.Array
     ) -> tuple[jax.Array, Counts]:
-        tiles = [whole[place] for whole, place in zip(data, at, strict=True)]
+        tiles = [taken(whole, place) for whole, place in zip(data, at, strict=True)]
         value = poisoned(work.tile(output, *tiles), extent, layout, output)
         counted = extent if each_of is None else extents[each_of]
         return value, _tally(extents, counted, widths, each) if tally else Counts()

@@ -37,7 +37,7 @@ from rdujax.numerics.formats import FP32, INT32, Format
 from rdujax.numerics.reductions import REDUCTIONS, Form, Tree
 from rdujax.streams import stream as streams
 from rdujax.streams.layout import Layout
-from rdujax.streams.lift import Executor, must_fit_int32, over_tiles
+from rdujax.streams.lift import Executor, must_fit_int32, over_tiles, taken
 from rdujax.streams.stream import Stream, poisoned
 from rdujax.units import pcu, pmu  # noqa: F401  (pmu declares what a stage reads)
 
@@ -207,7 +207,7 @@ def _run(
 
     def tile_step(of: jax.Array) -> tuple[jax.Array, Counts]:
         def body(state: State, at: jax.Array) -> tuple[State, Counts]:
-            return step(config, state, stream.data[at], extents[at])
+            return step(config, state, taken(stream.data, at), extents[at])
 
         state, counts = jax.lax.scan(body, init(config, stream.layout.tile[:-1], stream.fmt), of)
         rows = extents[of[0]]

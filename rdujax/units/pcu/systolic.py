@@ -41,7 +41,7 @@ from rdujax.numerics import convert, integer
 from rdujax.numerics.contract import contract
 from rdujax.numerics.formats import BF16, FP32, INT32, Format
 from rdujax.streams.layout import Layout
-from rdujax.streams.lift import Executor, must_fit_int32, over_tiles
+from rdujax.streams.lift import Executor, must_fit_int32, over_tiles, taken
 from rdujax.streams.stream import Stream, poisoned
 from rdujax.units import pcu, pmu  # noqa: F401  (they declare what is counted)
 
@@ -172,8 +172,8 @@ def step(config: Contraction, a: jax.Array, b: jax.Array, acc: jax.Array | None,
         total = integer.contract(left, right)
         return (total if acc is None else integer.add(acc, total)).reshape(shape)
     if acc is None:
-        return contract(left, right, k_splits=config.k_splits).reshape(shape)
-    return contract(left, right, acc=acc).reshape(shape)
+        return contract(left, right, k_splits=config.k_splits, fmt=fmt).reshape(shape)
+    return contract(left, right, acc=acc, fmt=fmt).reshape(shape)
 
 
 def _matrices(x: jax.Array, batch: tuple[int, ...], rows: tuple[int, ...], columns: tuple[int, ...]) -> jax.Array:
@@ -244,7 +244,7 @@ def _without_poison(
     kept_a = (*config.lhs_batch, *free_a)
     kept_b = (*config.rhs_batch, *free_b)
     places_b = (*range(n_batch), *range(len(kept_a), len(kept_a) + len(free_b)))
-    left, right = a.data[of_a], b.data[of_b]
+    left, right = taken(a.data, of_a), taken(b.data, of_b)
     for axis, place in zip(kept_a, range(len(kept_a)), strict=True):
         if a.layout.shape[axis] % a.layout.tile[axis]:
             left = _mask(left, axis + 1, extent[place], 0.0)
