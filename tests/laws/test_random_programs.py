@@ -52,7 +52,11 @@ SOCKETS = {
 }
 ELSEWHERE = {"conv_general_dilated", "ragged_dot_general", "select_and_gather_add", "reduce"}  # rooms/frontend
 MARKS = {"device_put", "name", "pvary", "reshard", "sharding_constraint"}
-NEWER = {"one_minus_square"}  # what only newer versions of JAX write, by a recipe that older ones write otherwise
+NEWER = {
+    "log2",
+    "one_minus_square",
+    "polynomial",
+}  # what only newer versions of JAX write, by a recipe that older ones write otherwise
 LONGEST = 9  # no loop that is drawn turns more often
 
 

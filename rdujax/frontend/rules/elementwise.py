@@ -3,10 +3,12 @@
 from dataclasses import replace
 from typing import Any
 
+import jax
 import numpy as np
+from jax import lax
 from jax.lax import RoundingMethod
 
-from rdujax.frontend.rule import Scalar, Site, rule
+from rdujax.frontend.rule import Scalar, Site, expanded, rule
 from rdujax.numerics.convert import WORDS
 from rdujax.numerics.formats import BF16, INT32, UINT32, Format, format_of
 from rdujax.numerics.functions import FUNCTIONS
@@ -83,6 +85,29 @@ def _one_minus_square(site: Site) -> tuple[int, ...]:
     return (site.add(Map(Expression((fmt,), steps)), site.value(0)),)
 
 
+@rule("log2")
+def _log2(site: Site) -> tuple[int, ...]:
+    """As versions of JAX write it that have no primitive for it: two results, the logarithm and the quotient."""
+    return expanded(site, lambda x: lax.log(x) / float(np.log(2.0)), site.value(0))
+
+
+@rule("polynomial")
+def _polynomial(site: Site) -> tuple[int, ...]:
+    """Coefficients from the lowest on. Horner's scheme, as newer versions of JAX lower it; each step is two results."""
+    given = [i for i, operand in enumerate(site.operands) if not isinstance(operand, Scalar)] or [0]
+
+    def horner(*values: jax.Array) -> jax.Array:
+        of: dict[int, Any] = {i: o.value for i, o in enumerate(site.operands) if isinstance(o, Scalar)}
+        of |= dict(zip(given, values, strict=True))
+        x, *coefficients = (of[i] for i in range(len(of)))
+        total = coefficients[-1]
+        for coefficient in reversed(coefficients[:-1]):
+            total = total * x + coefficient
+        return total
+
+    return expanded(site, horner, *(site.value(i) for i in given))
+
+
 @rule("select_n")
 def _select(site: Site) -> tuple[int, ...]:
     if len(site.operands) == 2:
@@ -106,8 +131,11 @@ def _one_of_many(site: Site) -> int:
 
 
 @rule("convert_element_type")
-def _convert(site: Site) -> tuple[int, ...]:
-    return (converted(site, site.value(0), format_of(site.parameters["new_dtype"], where=site.source)),)
+def _convert(site: Site) -> tuple[Any, ...]:
+    target, operand = format_of(site.parameters["new_dtype"], where=site.source), site.operands[0]
+    if isinstance(operand, Scalar) and target.is_float:  # stays a number of the text; by way of FP32 (N6)
+        return (Scalar(np.float32(operand.number).astype(target.dtype), target.dtype),)
+    return (converted(site, site.value(0), target),)
 
 
 @rule("bitcast_convert_type")

@@ -260,7 +260,7 @@ def test_numbers_that_compare_equal_but_are_not_the_same_stay_apart():
 
     def fn(x):
         mine = [jnp.maximum(x, -0.0), jnp.maximum(x, 0.0), jnp.pad(x, 1), jnp.pad(x, 1, constant_values=-0.0)]
-        return mine, [x * z for z in zeros], x + ones[0], lax.convert_element_type(ones[1], jnp.float32) - x
+        return mine, [x * z for z in zeros], x + ones[0], lax.convert_element_type(x, jnp.int32) + ones[1]
 
     before, after = traced(fn, X)
     assert len(before.constants) - len(after.constants) == 1

@@ -91,7 +91,10 @@ def weights(rng: np.random.Generator) -> dict[str, jax.Array]:
 def differences(names: Sequence[str]) -> dict[str, int]:
     """Differing elements, by function and what is compared; of the layers always."""
     rng = np.random.default_rng(3)
-    devices, abstract = Mesh(np.array(jax.devices()[:SOCKETS]), ("s",)), AbstractMesh((SOCKETS,), ("s",))
+    devices, abstract = (
+        Mesh(np.array(jax.devices()[:SOCKETS]), ("s",), axis_types=(AxisType.Auto,)),
+        AbstractMesh((SOCKETS,), ("s",), axis_types=(AxisType.Auto,)),
+    )
     found: dict[str, int] = {}
     for name in names:
         case, x = CASES[name], operand(rng)

@@ -61,6 +61,19 @@ def place(f):
     return lambda x, i, u: (f(x, 1), f(i, 0), f(x.ravel()), f(u, 1))
 
 
+def polynomials(x, y):
+    """Of numbers, of arrays, of a row, and of a number; written out where JAX has no function for it."""
+
+    def written_out(x, coefficients):
+        total = coefficients[-1]
+        for coefficient in reversed(coefficients[:-1]):
+            total = total * x + coefficient
+        return total
+
+    of = getattr(lax, "polynomial", written_out)
+    return of(x, [1.5, -0.5, 0.25]), of(x, [y, 2.0, x]), of(x, [y[:1], 0.5]), of(x, [0.5, y])
+
+
 def single_of(u):
     return lax.bitcast_convert_type(u, jnp.float32)
 
@@ -174,10 +187,12 @@ EXAMPLES = {
     "device_put": (lambda x: jax.device_put(x) * 2.0, (X,)),
     "sharding_constraint": (lambda x: lax.with_sharding_constraint(x, LAYOUT) * 2.0, (X,)),
     "reshard": (lambda x: jax.reshard(x, EXPLICIT) * 2.0, (X,)),
+    "log2": (lambda x: jnp.log2(jnp.abs(x)), (X,)),
+    "polynomial": (polynomials, (X, Y)),
     "one_minus_square": (lambda x: jax.vjp(jnp.tanh, x)[1](jnp.ones_like(x))[0], (X,)),
 }
 # Primitives that only newer versions of JAX have; older ones write the same function with others.
-SINCE = {"one_minus_square": (0, 12)}
+SINCE = {"one_minus_square": (0, 12), "log2": (0, 12), "polynomial": (0, 12)}
 
 
 def primitives(jaxpr) -> set[str]:

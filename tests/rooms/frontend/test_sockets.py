@@ -24,7 +24,7 @@ from tests.rooms.compiler.samples import assert_same
 from tests.rooms.frontend.sharded import CASES, RING, SOCKETS, layers_over, normal, operand, weights
 from tests.storeys.source import ROOT
 
-MESH = AbstractMesh((SOCKETS,), ("s",))
+MESH = AbstractMesh((SOCKETS,), ("s",), axis_types=(AxisType.Auto,))
 EXPLICIT = AbstractMesh((SOCKETS,), ("s",), axis_types=(AxisType.Explicit,))
 
 
@@ -159,7 +159,7 @@ def test_gradients_through_a_program_of_sockets(rng):
 
 def test_a_train_step_over_data_and_features(rng):
     """A mesh of two axes; the gradient is taken inside, and summed over the axis of the data."""
-    mesh = AbstractMesh((2, 2), ("data", "s"))
+    mesh = AbstractMesh((2, 2), ("data", "s"), axis_types=(AxisType.Auto,) * 2)
     w, x, y = normal(rng, 6, 4), normal(rng, 8, 6), normal(rng, 8, 4)
 
     def loss(w, x, y):
@@ -180,7 +180,7 @@ def test_a_train_step_over_data_and_features(rng):
 
 @pytest.mark.full
 def test_one_axis_cut_over_two_of_the_mesh(rng):
-    mesh, x = AbstractMesh((2, 3), ("a", "b")), normal(rng, 12, 5)
+    mesh, x = AbstractMesh((2, 3), ("a", "b"), axis_types=(AxisType.Auto,) * 2), normal(rng, 12, 5)
     fn = jax.shard_map(
         lambda x: (lax.psum(x, ("a", "b")), x * 2), mesh=mesh, in_specs=P(("b", "a")), out_specs=(P(), P(("b", "a")))
     )
@@ -276,7 +276,9 @@ def test_an_argument_that_is_laid_out_in_another_way_is_refused(rng):
     for road in (program, program.tally, jax.jit(program), program.captured):
         with pytest.raises(ArgumentError, match=message):
             road(other)
-    implicit = rdu.compile(CASES["sum"].over(AbstractMesh((1,), ("s",))), x, machine="tiny")
+    implicit = rdu.compile(
+        CASES["sum"].over(AbstractMesh((1,), ("s",), axis_types=(AxisType.Auto,))), x, machine="tiny"
+    )
     assert_same(implicit(other), x)  # says itself how it is cut
 
 
@@ -289,7 +291,7 @@ def test_sums_that_are_not_made_yet_are_no_parts(rng):
 
 
 def test_some_axes_of_a_mesh_are_not_enough(rng):
-    mesh = AbstractMesh((4, 2), ("s", "t"))
+    mesh = AbstractMesh((4, 2), ("s", "t"), axis_types=(AxisType.Auto,) * 2)
     fn = jax.shard_map(lambda x: lax.psum(x, "s"), mesh=mesh, in_specs=P("s"), out_specs=P(), axis_names={"s"})
     with pytest.raises(UnsupportedError, match=r"left to XLA(.|\n)*all of s, t(.|\n)*leave axis_names out"):
         rdu.compile(fn, operand(rng))

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 from jax import lax
-from jax.sharding import AbstractMesh
+from jax.sharding import AbstractMesh, AxisType
 from jax.sharding import PartitionSpec as P
 
 import rdujax as rdu
@@ -16,7 +16,7 @@ from rdujax.graph.plan import Plan, PlannedKernel
 from rdujax.ops.exchange import Exchange
 
 SOCKETS = 4
-MESH = AbstractMesh((SOCKETS,), ("s",))
+MESH = AbstractMesh((SOCKETS,), ("s",), axis_types=(AxisType.Auto,))
 X = jax.ShapeDtypeStruct((8, 16), jnp.float32)
 
 
