@@ -14,8 +14,6 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from functools import partial
-from typing import Any
 
 import jax
 
@@ -23,9 +21,9 @@ import rdujax as rdu
 from benchmarks._rows import Column, Row, goals, names
 from benchmarks._run import parser, show
 from benchmarks._timing import progress
-from benchmarks.models import decoder
-from benchmarks.models.calls import CACHE, MODELS, Call, model_call, one_layer
-from benchmarks.models.decoder import Config, Tree
+from benchmarks.models.calls import MODEL_CACHE, MODELS, Call, model_call
+from benchmarks.models.decoder import Cache, Config, Decoder, Layer
+from benchmarks.models.parts import one_layer
 
 CASES = (
     *((model, "decode", "scan") for model in MODELS),
@@ -71,33 +69,33 @@ COLUMNS = (
 )
 
 
-def program_of(config: Config, phase: str, form: str) -> Call:
-    """A model as a function, and the shapes of its arguments."""
-    forward, (params, *rest, cache, start) = model_call(config, CONTEXT if phase == "prefill" else 1, CONTEXT)
+def program_of(config: Config, phase: str, form: str) -> tuple[Call, int]:
+    """A model as a function, the shapes of its arguments, and which of these is the cache."""
+    forward, (model, tokens, cache, start) = model_call(config, CONTEXT if phase == "prefill" else 1, CONTEXT)
     if form == "scan":
-        return forward, (params, *rest, cache, start)
-    apart = [one_layer(params["layers"])] * config.layers
-    return partial(unrolled, config), ({**params, "layers": apart}, *rest, [one_layer(cache)] * config.layers, start)
+        return (forward, (model, tokens, cache, start)), MODEL_CACHE
+    layers, caches = [one_layer(model.layers)] * config.layers, [one_layer(cache)] * config.layers
+    return (unrolled, (model, layers, tokens, caches, start)), MODEL_CACHE + 1
 
 
 def unrolled(
-    config: Config, params: Tree, tables: Tree, tokens: jax.Array, caches: list[Tree], start: jax.Array
-) -> Any:
-    """`decoder.forward` with its layers written out one after the other, weights and caches of each by themselves."""
-    x, kept = decoder.embedded(config, params, tokens, start), []
-    for weights, cache in zip(params["layers"], caches, strict=True):
-        x, cache = decoder.layer(config, weights, tables, x, cache, start)
-        kept.append(cache)
-    return decoder.logits(config, params, x[:, -1]), kept
+    model: Decoder, layers: list[Layer], tokens: jax.Array, caches: list[Cache], start: jax.Array
+) -> tuple[jax.Array, list[Cache | None]]:
+    """The model with its layers written out one after the other, weights and caches of each by themselves."""
+    x, kept = model.embedded(tokens, start), []
+    for layer, cache in zip(layers, caches, strict=True):
+        x, new = layer(x, model.data(), cache, start)
+        kept.append(new)
+    return model.logits(x[:, -1]), kept
 
 
 def measured(model: str, phase: str, form: str) -> Compiled:
     """Compiles and prices twice, in this process."""
-    fn, args = program_of(MODELS[model], phase, form)
+    (fn, args), donated = program_of(MODELS[model], phase, form)
     start = time.process_time()
-    rdu.compile(fn, *args, donate_argnums=CACHE).cost()
+    rdu.compile(fn, *args, donate_argnums=donated).cost()
     again = time.process_time()
-    cost = rdu.compile(fn, *args, donate_argnums=CACHE).cost()
+    cost = rdu.compile(fn, *args, donate_argnums=donated).cost()
     warm_s = time.process_time() - again
     goal_cold_s, goal_warm_s = GOALS_S[form]
     return Compiled(

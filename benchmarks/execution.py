@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from statistics import median
 from typing import Any
 
@@ -22,6 +21,7 @@ from benchmarks._rows import Column, Row, goals, milliseconds, names
 from benchmarks._run import parser, show
 from benchmarks._timing import progress
 from benchmarks.models import decoder
+from benchmarks.models.parts import one_layer
 from rdujax.numerics.contract import COMPILER_OPTIONS
 
 LAYER = decoder.Config(1024, 1, 16, 16, 2816, 32000, positions=1024)
@@ -48,12 +48,12 @@ COLUMNS = (
 
 
 def arguments(config: decoder.Config, tokens: int, before: int) -> tuple[Any, ...]:
-    """Weights, tables, hidden states, a cache that the tokens fill, and where they begin."""
-    weights = jax.tree.map(lambda w: w[0], decoder.parameters(replace(config, vocab=8))["layers"])
+    """A layer, hidden states, tables, a cache that the tokens fill, and where they begin."""
+    model = decoder.random_model(replace(config, layers=1, vocab=8))
     keys = jax.random.split(jax.random.key(1), 2)
     one = jax.random.normal(keys[0], (1, before + tokens, config.kv_heads, config.d_head), jnp.bfloat16)
     x = jax.random.normal(keys[1], (1, tokens, config.d_model), jnp.bfloat16)
-    return weights, jax.tree.map(jnp.asarray, config.tables()), x, {"k": one, "v": one}, jnp.int32(before)
+    return one_layer(model.layers), x, model.data(), {"k": one, "v": one}, jnp.int32(before)
 
 
 def built(fn: Callable[..., Any], args: tuple[Any, ...]) -> tuple[dict[str, float], Callable[..., Any]]:
@@ -90,7 +90,7 @@ def rows(config: decoder.Config, builds: int, turns: int) -> Iterator[Phase]:
     built(lambda x: x + 1, (jnp.zeros(1),))  # what the first of all compilations takes is neither's
     for case, tokens, before, run_goal, compile_goal in CASES:
         progress(case)
-        fn, args = partial(decoder.layer, config), arguments(config, tokens, before)
+        fn, args = decoder.Layer.__call__, arguments(config, tokens, before)
         start = time.perf_counter()
         program = rdu.compile(fn, *args)
         planned_s = time.perf_counter() - start

@@ -15,7 +15,7 @@ import rdujax as rdu
 from benchmarks._rows import Column, Row, names
 from benchmarks._run import parser, show
 from benchmarks._timing import progress
-from benchmarks.models.calls import CACHE, MODELS, layer_call
+from benchmarks.models.calls import LAYER_CACHE, MODELS, layer_call
 
 WAYS = ("primitives", "none", "greedy", "streaming")
 TOKENS = {"decode": 1, "prefill": 2048}
@@ -60,7 +60,7 @@ def measured(model: str, phase: str) -> Fused:
     kernels, hardware, software = {}, {}, {}
     for way in WAYS:
         progress(f"compile {model} {phase}, {way}")
-        program = rdu.compile(fn, *args, fusion=way, donate_argnums=CACHE)
+        program = rdu.compile(fn, *args, fusion=way, donate_argnums=LAYER_CACHE)
         kernels[way] = program.cost().launches
         hardware[way] = float(program.cost().total_s) * 1e6
         software[way] = float(program.replace(orchestration="software").cost().total_s) * 1e6

@@ -14,18 +14,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
-
-import jax
-import optax
 
 import rdujax as rdu
 from benchmarks._rows import Column, Row, names
 from benchmarks._run import parser, show
 from benchmarks._timing import progress
 from benchmarks.models import decoder
-from benchmarks.models.calls import CACHE, model_call, tables, tokens_of
+from benchmarks.models.calls import MODEL_CACHE, TRAINED, model_call, tokens_of, train_call
 
 POSITIONS = 4096
 TIERS = ("hbm", "ddr")
@@ -78,18 +74,11 @@ COLUMNS = (
 def jobs(config: decoder.Config, fused_training: bool) -> Iterator[Job]:
     """The prompt, a token, a step of training."""
     for fusion in ("none", "streaming"):
-        yield Job("decode", *model_call(config, 1, POSITIONS), fusion, CACHE)
-        yield Job("prefill", *model_call(config, POSITIONS, POSITIONS), fusion, CACHE)
-    optimizer, params = optax.adamw(1e-4), decoder.shapes(config)
-
-    def step(params: Any, state: Any, tables: Any, tokens: Any) -> Any:
-        slope = jax.grad(partial(decoder.loss, config))(params, tables, tokens)
-        change, state = optimizer.update(slope, state, params)
-        return optax.apply_updates(params, change), state
-
-    training = (params, jax.eval_shape(optimizer.init, params), tables(config), tokens_of(POSITIONS + 1))
+        yield Job("decode", *model_call(config, 1, POSITIONS), fusion, MODEL_CACHE)
+        yield Job("prefill", *model_call(config, POSITIONS, POSITIONS), fusion, MODEL_CACHE)
+    training = train_call(decoder.abstract_model(config), tokens_of(POSITIONS + 1))
     for fusion in ("none", "streaming")[: 1 + fused_training]:
-        yield Job("train", step, training, fusion, (0, 1))
+        yield Job("train", *training, fusion, TRAINED)
 
 
 def rows(jobs: Iterator[Job]) -> Iterator[Held]:

@@ -17,7 +17,7 @@ import rdujax as rdu
 from benchmarks._rows import Column, Row, goals, names
 from benchmarks._run import parser, show
 from benchmarks._timing import progress
-from benchmarks.models.calls import CACHE, layer_call
+from benchmarks.models.calls import LAYER_CACHE, layer_call
 from benchmarks.models.decoder import LLAMA2_7B, Config
 from rdujax.compiler.place import place
 from rdujax.compiler.wires import Wires, priced_cycles, wires
@@ -81,7 +81,7 @@ COLUMNS = (
 def layer(config: Config, positions: int, phase: str) -> rdu.Program:
     """A decoder layer compiled for the SN40L: all positions at once, or one token."""
     fn, args = layer_call(config, positions if phase == "prefill" else 1, positions)
-    return rdu.compile(fn, *args, donate_argnums=CACHE)
+    return rdu.compile(fn, *args, donate_argnums=LAYER_CACHE)
 
 
 @dataclass(frozen=True)

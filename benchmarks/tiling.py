@@ -26,6 +26,7 @@ from benchmarks._timing import progress
 from benchmarks.fusion import CONTEXT, TOKENS
 from benchmarks.models import calls, fftconv, vision
 from benchmarks.models.decoder import Config
+from benchmarks.models.parts import abstract
 from rdujax.base.errors import CapacityError
 from rdujax.compiler.allocate import Allocator
 from rdujax.compiler.axes import Axes, streamable
@@ -77,8 +78,8 @@ def long_convolution(factors: tuple[int, ...], batch: int, channels: int) -> rdu
 def vision_block() -> rdu.Program:
     """One block of CLIP's vision transformer, one picture."""
     config = vision.CLIP_VIT_L_336
-    weights = jax.tree.map(lambda s: struct(*s.shape[1:]), vision.shapes(config)["blocks"])
-    return rdu.compile(partial(vision.block, config), weights, struct(1, config.patches + 1, config.d_model))
+    block = abstract(partial(vision.Block, config))
+    return rdu.compile(vision.Block.__call__, block, struct(1, config.patches + 1, config.d_model))
 
 
 Made = Callable[[], rdu.Program]
@@ -108,7 +109,7 @@ PARTS: dict[str, Made] = {
 def layer(config: Config, tokens: int) -> rdu.Program:
     """One decoder layer."""
     fn, args = calls.layer_call(config, tokens, CONTEXT)
-    return rdu.compile(fn, *args, donate_argnums=calls.CACHE)
+    return rdu.compile(fn, *args, donate_argnums=calls.LAYER_CACHE)
 
 
 LAYERS: dict[str, Made] = {

@@ -1,14 +1,16 @@
-"""Decoder models by name, and each as a function with the shapes of its arguments: enough to compile and to price."""
+"""Models by name, and each as a function with the shapes of its arguments: enough to compile and to price."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
+from flax import nnx
 
 from benchmarks.models import decoder
-from benchmarks.models.decoder import Config, Tree
+from benchmarks.models.decoder import Config, Decoder, Layer
+from benchmarks.models.parts import one_layer
 
 MODELS = {
     "Llama2-7B": decoder.LLAMA2_7B,
@@ -18,33 +20,37 @@ MODELS = {
     "BLOOM-176B": decoder.BLOOM_176B,
 }
 Call = tuple[Callable[..., Any], tuple[Any, ...]]
-CACHE = 3  # which argument is the cache, in the place of which the new one comes: given away
+# Which arguments are given away: the cache, in the place of which the new one comes; parameters and what trains them.
+MODEL_CACHE, LAYER_CACHE, TRAINED = 2, 3, (0, 1)
 START = jax.ShapeDtypeStruct((), jnp.int32)  # the position of the first token
 
 
 def model_call(config: Config, tokens: int, positions: int) -> Call:
-    """`decoder.forward` on so many tokens of one sequence, with a cache of so many positions."""
+    """A model on so many tokens of one sequence, with a cache of so many positions."""
     cache = decoder.cache_shapes(config, 1, positions)
-    return partial(decoder.forward, config), (
-        decoder.shapes(config), tables(config), tokens_of(tokens), cache, START,
-    )  # fmt: skip
+    return Decoder.__call__, (decoder.abstract_model(config), tokens_of(tokens), cache, START)
 
 
 def layer_call(config: Config, tokens: int, positions: int) -> Call:
-    """`decoder.layer`, one of them, on as much."""
-    weights, cache = one_layer(decoder.shapes(config)["layers"]), one_layer(decoder.cache_shapes(config, 1, positions))
+    """One of its layers, on as much."""
+    model, cache = decoder.abstract_model(config), one_layer(decoder.cache_shapes(config, 1, positions))
     x = jax.ShapeDtypeStruct((1, tokens, config.d_model), jnp.bfloat16)
-    return partial(decoder.layer, config), (weights, tables(config), x, cache, START)
+    return Layer.__call__, (one_layer(model.layers), x, model.data(), cache, START)
 
 
-def one_layer(stacked: Tree) -> Tree:
-    """The shapes of one layer by itself, of those of all, [layers, ...]."""
-    return jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape[1:], s.dtype), stacked)
+def train_call(model: Decoder, tokens: jax.ShapeDtypeStruct | jax.Array) -> Call:
+    """One step of AdamW on a batch of sequences: new parameters and new state of the optimiser."""
+    optimizer = optax.adamw(1e-4)
+    kind, params, rest = nnx.split(model, nnx.Param, ...)
 
+    def step(params: Any, state: Any, rest: Any, tokens: jax.Array) -> Any:
+        loss, slope = jax.value_and_grad(lambda p: nnx.merge(kind, p, rest).loss(tokens))(params)
+        change, state = optimizer.update(slope, state, params)
+        return optax.apply_updates(params, change), state, loss
 
-def tables(config: Config) -> Tree:
-    """The shapes of `config.tables()`."""
-    return jax.tree.map(lambda t: jax.ShapeDtypeStruct(t.shape, t.dtype), config.tables())
+    is_abstract = isinstance(jax.tree.leaves(params)[0], jax.ShapeDtypeStruct)
+    state = jax.eval_shape(optimizer.init, params) if is_abstract else optimizer.init(params)
+    return step, (params, state, rest, tokens)
 
 
 def tokens_of(length: int) -> jax.ShapeDtypeStruct:

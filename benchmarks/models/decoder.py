@@ -1,22 +1,26 @@
-"""Decoder-only language models: Llama2, Mistral, Falcon, BLOOM and a block-sparse GPT are one function of a `Config`.
+"""Decoder-only language models in Flax NNX: Llama2, Mistral, Falcon, BLOOM and a block-sparse GPT are one module.
 
     tokens --embed--> x --[ layer under lax.scan ] x n--> norm --head--> logits of the last position
 
-Weights and activations are BF16, norms and softmax are FP32. A cache of keys and values is an argument and a result:
-prefill writes all of its positions at once, decoding one. Angles of rotary embeddings are data (`Config.tables`).
+Weights and activations are BF16, norms and softmax are FP32. The layers' weights are stacked. A cache of keys and
+values is an argument and a result: prefill writes all of its positions at once, decoding one. Angles of rotary
+embeddings are data. Sizes are those of the published configurations, and so is the number of parameters.
 Scopes named "operator:..." are one kernel each in a framework that runs a model operator by operator.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from math import prod
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
-Tree = Any
+from benchmarks.models.parts import Norm, Sparse, Table, abstract, linear, stacked
+
+Cache = dict[str, Any]  # "k" and "v": [layers, batch, length, kv_heads, d_head]; of one layer without the first axis
 MASKED = -1e30
 
 
@@ -25,8 +29,10 @@ class Config:
     """Sizes and kinds of one model.
 
     kv_heads: heads of keys and values (1: multi-query). window: positions that a token sees at most. parallel:
-    attention and MLP read the same norm, as in Falcon. block: side of the blocks that projections are stored in, None
-    for dense ones; of every `stored` blocks of a block column one is stored. positions: length of the tables.
+    attention and MLP read the hidden states side by side, as in Falcon: under one norm that they share (its smallest
+    model), or each under its own. embed_norm: the embeddings are normalised, as in BLOOM. block: side of the blocks
+    that projections are stored in, None for dense ones; of every `sparsity` blocks of a block column one is stored.
+    positions: length of the tables.
     """
 
     d_model: int
@@ -38,12 +44,13 @@ class Config:
     norm: Literal["rms", "layer"] = "rms"
     position: Literal["rope", "alibi", "learned"] = "rope"
     mlp: Literal["swiglu", "gelu"] = "swiglu"
-    parallel: bool = False
+    parallel: Literal["no", "one norm", "two norms"] = "no"
+    embed_norm: bool = False
     window: int | None = None
     bias: bool = False
     tied: bool = False
     block: int | None = None
-    stored: int = 8
+    sparsity: int = 8
     positions: int = 4096
     head_dim: int = 0
 
@@ -67,167 +74,161 @@ LLAMA2_7B = Config(4096, 32, 32, 32, 11008, 32000)
 LLAMA2_13B = Config(5120, 40, 40, 40, 13824, 32000)
 LLAMA2_70B = Config(8192, 80, 64, 8, 28672, 32000)
 MISTRAL_7B = Config(4096, 32, 32, 8, 14336, 32000, window=4096)
-FALCON_40B = Config(8192, 60, 128, 8, 32768, 65024, norm="layer", mlp="gelu", parallel=True, tied=True, head_dim=64)
+FALCON_40B = Config(
+    8192, 60, 128, 8, 32768, 65024, norm="layer", mlp="gelu", parallel="two norms", tied=True, head_dim=64
+)
 BLOOM_176B = Config(
-    14336, 70, 112, 112, 57344, 250880, norm="layer", position="alibi", mlp="gelu", bias=True, tied=True, positions=8192
+    14336, 70, 112, 112, 57344, 250880, norm="layer", position="alibi", mlp="gelu", embed_norm=True, bias=True,
+    tied=True, positions=8192,
+)  # fmt: skip
+GPT_13B = Config(
+    5120, 40, 40, 40, 20480, 50257, norm="layer", position="learned", mlp="gelu", bias=True, tied=True, positions=2048
 )
-SPARSE_GPT_13B = Config(
-    5120, 40, 40, 40, 20480, 50257, norm="layer", position="learned", mlp="gelu", bias=True, block=128, positions=2048
-)
+SPARSE_GPT_13B = replace(GPT_13B, block=128)
 
 
-def shapes(config: Config, dtype: Any = jnp.bfloat16) -> Tree:
-    """The parameters as ShapeDtypeStructs; those of the layers are stacked [layers, ...]."""
-    c = config
-    kv, heads = c.kv_heads * c.d_head, c.heads * c.d_head
-    layer: dict[str, tuple[int, ...]] = {"norm_attention": (c.d_model,)}
-    if not c.parallel:
-        layer["norm_mlp"] = (c.d_model,)
-    projections = {"q": (c.d_model, heads), "k": (c.d_model, kv), "v": (c.d_model, kv), "o": (heads, c.d_model)}
-    projections |= {"up": (c.d_model, c.d_ff), "down": (c.d_ff, c.d_model)}
-    if c.mlp == "swiglu":
-        projections["gate"] = (c.d_model, c.d_ff)
-    for name, (rows, columns) in projections.items():
-        layer[name] = (rows, columns) if c.block is None else _stored_shape(c, rows, columns)
-        if c.bias:
-            layer[f"{name}_bias"] = (columns,)
-    if c.norm == "layer":
-        layer |= {f"{name}_shift": shape for name, shape in list(layer.items()) if name.startswith("norm")}
-    whole: dict[str, Any] = {"embed": (c.vocab, c.d_model), "norm": (c.d_model,)}
-    if c.norm == "layer":
-        whole["norm_shift"] = (c.d_model,)
-    if c.position == "learned":
-        whole["positions"] = (c.positions, c.d_model)
-    if not c.tied:
-        whole["head"] = (c.d_model, c.vocab)
-    whole["layers"] = {name: (c.layers, *shape) for name, shape in layer.items()}
-    return jax.tree.map(lambda s: jax.ShapeDtypeStruct(s, dtype), whole, is_leaf=lambda s: isinstance(s, tuple))
+def projection(config: Config, rows: int, columns: int, rngs: nnx.Rngs) -> Callable[[jax.Array], jax.Array]:
+    """Dense or block-sparse."""
+    if config.block is None:
+        return linear(rows, columns, config.bias, rngs)
+    return Sparse(rows, columns, config.block, config.sparsity, config.bias, rngs)
 
 
-def parameters(config: Config, seed: int = 0, dtype: Any = jnp.bfloat16) -> Tree:
-    """Random parameters: normal with the deviation 1 / sqrt(rows), norms near one."""
-    leaves, tree = jax.tree_util.tree_flatten_with_path(shapes(config, dtype))
-    keys = jax.random.split(jax.random.key(seed), len(leaves))
-    return jax.tree.unflatten(tree, [_drawn(key, path, s) for key, (path, s) in zip(keys, leaves, strict=True)])
+class Attention(nnx.Module):
+    """Causal attention over a cache (or over what is read alone where there is none), heads in groups of one key."""
+
+    def __init__(self, config: Config, rngs: nnx.Rngs):
+        self.config = c = config
+        kv, heads = c.kv_heads * c.d_head, c.heads * c.d_head
+        self.q, self.k, self.v = (projection(c, c.d_model, width, rngs) for width in (heads, kv, kv))
+        self.o = projection(c, heads, c.d_model, rngs)
+
+    def __call__(
+        self, x: jax.Array, tables: dict[str, jax.Array], cache: Cache | None, start: jax.Array
+    ) -> tuple[jax.Array, Cache | None]:
+        """[batch, length, d_model] of the positions from `start` on, and the cache with these written."""
+        batch, length, _ = x.shape
+        c, groups = self.config, self.config.heads // self.config.kv_heads
+        q, k, v = (each(x).reshape(batch, length, -1, c.d_head) for each in (self.q, self.k, self.v))
+        if c.position == "rope":
+            q, k = rotated(q, tables, start), rotated(k, tables, start)
+        if cache is not None:
+            at = (0, start, 0, 0)
+            k, v = jax.lax.dynamic_update_slice(cache["k"], k, at), jax.lax.dynamic_update_slice(cache["v"], v, at)
+            cache = {"k": k, "v": v}
+        q = q.reshape(batch, length, c.kv_heads, groups, c.d_head)
+        scores = jnp.einsum("bthgd,bshd->bhgts", q, k, preferred_element_type=jnp.float32) * np.float32(c.d_head**-0.5)
+        rows, columns = start + jnp.arange(length)[:, None], jnp.arange(k.shape[1])[None, :]
+        if c.position == "alibi":
+            slopes = tables["slopes"].reshape(c.kv_heads, groups, 1, 1)
+            scores = scores + slopes * (columns - rows).astype(jnp.float32)
+        seen = columns <= rows if c.window is None else (columns <= rows) & (columns > rows - c.window)
+        shares = jax.nn.softmax(jnp.where(seen, scores, MASKED), axis=-1).astype(x.dtype)
+        mixed = jnp.einsum("bhgts,bshd->bthgd", shares, v).reshape(batch, length, c.heads * c.d_head)
+        return self.o(mixed), cache
 
 
-def _drawn(key: jax.Array, path: Any, struct: jax.ShapeDtypeStruct) -> jax.Array:
-    name = path[-1].key
-    noise = jax.random.normal(key, struct.shape)
-    if name.startswith("norm"):
-        return ((0.0 if name.endswith("shift") else 1.0) + 0.1 * noise).astype(struct.dtype)
-    rows = 1 if name in ("embed", "positions") else struct.shape[-2] if len(struct.shape) > 2 else 100
-    return (noise / np.sqrt(rows)).astype(struct.dtype)
-
-
-def count(config: Config) -> int:
-    """Number of stored parameters."""
-    return sum(prod(leaf.shape) for leaf in jax.tree.leaves(shapes(config)))
-
-
-def cache_shapes(config: Config, batch: int, length: int) -> Tree:
-    """The cache of keys and values: [layers, batch, length, kv_heads, d_head] each."""
-    one = jax.ShapeDtypeStruct((config.layers, batch, length, config.kv_heads, config.d_head), jnp.bfloat16)
-    return {"k": one, "v": one}
-
-
-def forward(config: Config, params: Tree, tables: Tree, tokens: jax.Array, cache: Tree, start: jax.Array) -> Any:
-    """Logits [batch, vocab] (FP32) of the last position, and the cache with the positions from `start` on written.
-
-    tokens: int32 [batch, length]. cache: see `cache_shapes`. start: int32 []. One token decodes, several prefill.
-    """
-    x = embedded(config, params, tokens, start)
-
-    def step(x: jax.Array, of: tuple[Tree, Tree]) -> tuple[jax.Array, Tree]:
-        weights, kept = of
-        return layer(config, weights, tables, x, kept, start)
-
-    x, cache = jax.lax.scan(step, x, (params["layers"], cache))
-    return logits(config, params, x[:, -1]), cache
-
-
-def loss(config: Config, params: Tree, tables: Tree, tokens: jax.Array) -> jax.Array:
-    """Mean cross entropy (FP32) of every token but the first, given those before it; tokens: int32 [batch, length]."""
-    start = jnp.int32(0)
-    x = embedded(config, params, tokens[:, :-1], start)
-    step = jax.checkpoint(lambda x, weights: (layer(config, weights, tables, x, None, start)[0], None))
-    x, _ = jax.lax.scan(step, x, params["layers"])
-    scores = jax.nn.log_softmax(logits(config, params, x))
-    return -jnp.take_along_axis(scores, tokens[:, 1:, None], axis=-1).mean()
-
-
-def embedded(config: Config, params: Tree, tokens: jax.Array, start: jax.Array) -> jax.Array:
-    """Embeddings [batch, length, d_model] of tokens at positions from `start` on."""
-    x = params["embed"][tokens]
-    if config.position == "learned":
-        x = x + jax.lax.dynamic_slice_in_dim(params["positions"], start, tokens.shape[1], 0)
-    return x
-
-
-def logits(config: Config, params: Tree, x: jax.Array) -> jax.Array:
-    """FP32 logits of hidden states [..., d_model]."""
-    head = params["embed"].T if config.tied else params["head"]
-    normal = normalised(config, params, "norm", x)
-    return jnp.matmul(normal, head, preferred_element_type=jnp.float32)
-
-
-def layer(config: Config, weights: Tree, tables: Tree, x: jax.Array, cache: Tree | None, start: jax.Array) -> Any:
-    """One decoder layer: hidden states [batch, length, d_model] and its cache, both new."""
-    normal = normalised(config, weights, "norm_attention", x)
-    mixed, cache = attention(config, weights, tables, normal, cache, start)
-    if config.parallel:
-        return x + mixed + mlp(config, weights, normal), cache
-    x = x + mixed
-    return x + mlp(config, weights, normalised(config, weights, "norm_mlp", x)), cache
-
-
-def normalised(config: Config, weights: Mapping[str, jax.Array], name: str, x: jax.Array) -> jax.Array:
-    """RMS norm or layer norm over the last axis, in FP32."""
-    with jax.named_scope(f"operator:{config.norm}_norm"):
-        wide = x.astype(jnp.float32)
-        if config.norm == "layer":
-            wide = wide - wide.mean(-1, keepdims=True)
-        wide = wide * jax.lax.rsqrt((wide * wide).mean(-1, keepdims=True) + 1e-5)
-        result = wide * weights[name].astype(jnp.float32)
-        if config.norm == "layer":
-            result = result + weights[f"{name}_shift"].astype(jnp.float32)
-        return result.astype(x.dtype)
-
-
-def mlp(config: Config, weights: Mapping[str, jax.Array], x: jax.Array) -> jax.Array:
+class MLP(nnx.Module):
     """The gated or plain MLP."""
-    up = projected(config, weights, "up", x)
-    hidden = jax.nn.silu(projected(config, weights, "gate", x)) * up if config.mlp == "swiglu" else jax.nn.gelu(up)
-    return projected(config, weights, "down", hidden)
+
+    def __init__(self, config: Config, rngs: nnx.Rngs):
+        is_gated = config.mlp == "swiglu"
+        self.gate = projection(config, config.d_model, config.d_ff, rngs) if is_gated else None
+        self.up = projection(config, config.d_model, config.d_ff, rngs)
+        self.down = projection(config, config.d_ff, config.d_model, rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[..., d_model] -> [..., d_model]."""
+        return self.down(jax.nn.gelu(self.up(x)) if self.gate is None else jax.nn.silu(self.gate(x)) * self.up(x))
 
 
-def attention(
-    config: Config, weights: Tree, tables: Tree, x: jax.Array, cache: Tree | None, start: jax.Array
-) -> tuple[jax.Array, Tree]:
-    """Causal attention over the cache (or over `x` alone where there is none), heads in groups of one key each."""
-    batch, length, _ = x.shape
-    c, groups = config, config.heads // config.kv_heads
-    q, k, v = (projected(config, weights, name, x).reshape(batch, length, -1, c.d_head) for name in ("q", "k", "v"))
-    if c.position == "rope":
-        q, k = rotated(q, tables, start), rotated(k, tables, start)
-    if cache is not None:
-        at = (0, start, 0, 0)
-        k, v = jax.lax.dynamic_update_slice(cache["k"], k, at), jax.lax.dynamic_update_slice(cache["v"], v, at)
-        cache = {"k": k, "v": v}
-    q = q.reshape(batch, length, c.kv_heads, groups, c.d_head)
-    scores = jnp.einsum("bthgd,bshd->bhgts", q, k, preferred_element_type=jnp.float32) * np.float32(c.d_head**-0.5)
-    rows, columns = start + jnp.arange(length)[:, None], jnp.arange(k.shape[1])[None, :]
-    if c.position == "alibi":
-        slopes = tables["slopes"].reshape(c.kv_heads, groups, 1, 1)
-        scores = scores + slopes * (columns - rows).astype(jnp.float32)
-    seen = columns <= rows if c.window is None else (columns <= rows) & (columns > rows - c.window)
-    shares = jax.nn.softmax(jnp.where(seen, scores, MASKED), axis=-1).astype(x.dtype)
-    mixed = jnp.einsum("bhgts,bshd->bthgd", shares, v).reshape(batch, length, c.heads * c.d_head)
-    return projected(config, weights, "o", mixed), cache
+class Layer(nnx.Module):
+    """One decoder layer."""
+
+    def __init__(self, config: Config, rngs: nnx.Rngs):
+        self.parallel = config.parallel
+        self.norm_attention, self.attention = Norm(config.norm, config.d_model, rngs), Attention(config, rngs)
+        self.norm_mlp = None if self.parallel == "one norm" else Norm(config.norm, config.d_model, rngs)
+        self.mlp = MLP(config, rngs)
+
+    def __call__(
+        self, x: jax.Array, tables: dict[str, jax.Array], cache: Cache | None, start: jax.Array
+    ) -> tuple[jax.Array, Cache | None]:
+        """Hidden states [batch, length, d_model] and the layer's cache, both new."""
+        normal = self.norm_attention(x)
+        mixed, cache = self.attention(normal, tables, cache, start)
+        if self.parallel == "no":
+            x = x + mixed
+        after = normal if self.norm_mlp is None else self.norm_mlp(x)
+        return x + self.mlp(after) if self.parallel == "no" else x + mixed + self.mlp(after), cache
+
+
+class Decoder(nnx.Module):
+    """A whole model; `model(tokens, cache, start)`."""
+
+    def __init__(self, config: Config, rngs: nnx.Rngs):
+        self.config = c = config
+        draw = nnx.initializers.normal(1.0)
+        self.embed = nnx.Param(draw(rngs.params(), (c.vocab, c.d_model), jnp.bfloat16))
+        learned = c.position == "learned"
+        self.positions = nnx.Param(draw(rngs.params(), (c.positions, c.d_model), jnp.bfloat16)) if learned else None
+        self.embed_norm = Norm(c.norm, c.d_model, rngs) if c.embed_norm else None
+        self.layers = stacked(lambda rngs: Layer(c, rngs), c.layers, rngs)
+        self.norm = Norm(c.norm, c.d_model, rngs)
+        scale = nnx.initializers.normal(c.d_model**-0.5)
+        self.head = None if c.tied else nnx.Param(scale(rngs.params(), (c.d_model, c.vocab), jnp.bfloat16))
+        self.tables = nnx.Dict({name: Table(jnp.asarray(table)) for name, table in c.tables().items()})
+
+    def __call__(self, tokens: jax.Array, cache: Cache, start: jax.Array) -> tuple[jax.Array, Cache]:
+        """Logits [batch, vocab] (FP32) of the last position, and the cache with the positions from `start` on written.
+
+        tokens: int32 [batch, length]. cache: see `cache_shapes`. start: int32 []. One token decodes, several prefill.
+        """
+        return self.read(self.embedded(tokens, start), cache, start)
+
+    def read(self, x: jax.Array, cache: Cache, start: jax.Array) -> tuple[jax.Array, Cache]:
+        """The same of embeddings [batch, length, d_model], whatever they are of."""
+        kind, weights = nnx.split(self.layers)
+        tables = self.data()
+
+        def step(x: jax.Array, of: tuple[Any, Cache]) -> tuple[jax.Array, Any]:
+            weights, kept = of
+            return nnx.merge(kind, weights)(x, tables, kept, start)
+
+        x, written = jax.lax.scan(step, x, (weights, cache))
+        return self.logits(x[:, -1]), written
+
+    def loss(self, tokens: jax.Array) -> jax.Array:
+        """Mean cross entropy (FP32) of every token but the first, given those before it; tokens: int32 [batch, length].
+
+        Layers are computed anew on the way back.
+        """
+        kind, weights = nnx.split(self.layers)
+        tables, start = self.data(), jnp.int32(0)
+        step = jax.checkpoint(lambda x, weights: (nnx.merge(kind, weights)(x, tables, None, start)[0], None))
+        x, _ = jax.lax.scan(step, self.embedded(tokens[:, :-1], start), weights)
+        scores = jax.nn.log_softmax(self.logits(x))
+        return -jnp.take_along_axis(scores, tokens[:, 1:, None], axis=-1).mean()
+
+    def data(self) -> dict[str, jax.Array]:
+        """The tables, as arrays, or as shapes where those are all that the model has."""
+        return {name: table.get_value() for name, table in self.tables.items()}
+
+    def embedded(self, tokens: jax.Array, start: jax.Array) -> jax.Array:
+        """Embeddings [batch, length, d_model] of tokens at positions from `start` on."""
+        x = self.embed[...][tokens]
+        if self.positions is not None:
+            x = x + jax.lax.dynamic_slice_in_dim(self.positions[...], start, tokens.shape[1], 0)
+        return x if self.embed_norm is None else self.embed_norm(x)
+
+    def logits(self, x: jax.Array) -> jax.Array:
+        """FP32 logits of hidden states [..., d_model]."""
+        head = self.embed[...].T if self.head is None else self.head[...]
+        return jnp.matmul(self.norm(x), head, preferred_element_type=jnp.float32)
 
 
 @jax.named_scope("operator:rotary")
-def rotated(x: jax.Array, tables: Tree, start: jax.Array) -> jax.Array:
+def rotated(x: jax.Array, tables: dict[str, jax.Array], start: jax.Array) -> jax.Array:
     """Rotary embedding, halves rotated against each other: [batch, length, heads, d_head]."""
     length, half = x.shape[1], x.shape[-1] // 2
     cos, sin = (jax.lax.dynamic_slice_in_dim(tables[name], start, length, 0)[:, None, :] for name in ("cos", "sin"))
@@ -235,28 +236,22 @@ def rotated(x: jax.Array, tables: Tree, start: jax.Array) -> jax.Array:
     return jnp.concatenate([low * cos - high * sin, high * cos + low * sin], axis=-1).astype(x.dtype)
 
 
-def projected(config: Config, weights: Mapping[str, jax.Array], name: str, x: jax.Array) -> jax.Array:
-    """x @ weight + bias; of block-sparse weights only the stored blocks are read and multiplied."""
-    w = weights[name]
-    result = x @ w if config.block is None else _sparse(config, w, x)
-    return result + weights[f"{name}_bias"] if config.bias else result
+def random_model(config: Config, seed: int = 0) -> Decoder:
+    """A model with random weights, the same for the same seed."""
+    return Decoder(config, nnx.Rngs(seed))
 
 
-def _stored_shape(config: Config, rows: int, columns: int) -> tuple[int, ...]:
-    """[block columns, stored blocks of each, block, block]."""
-    assert config.block is not None
-    return columns // config.block, max(1, rows // config.block // config.stored), config.block, config.block
+def abstract_model(config: Config) -> Decoder:
+    """Its shapes and dtypes only."""
+    return abstract(partial(Decoder, config))
 
 
-def _pattern(rows: int, columns: int, stored: int) -> np.ndarray:
-    """int32 [columns, stored]: which blocks of the rows each block column stores: spread evenly, shifted by column."""
-    spread = np.arange(stored) * (rows // stored)
-    return ((spread[None, :] + np.arange(columns)[:, None]) % rows).astype(np.int32)
+def cache_shapes(config: Config, batch: int, length: int) -> Cache:
+    """The cache of keys and values: [layers, batch, length, kv_heads, d_head] each."""
+    one = jax.ShapeDtypeStruct((config.layers, batch, length, config.kv_heads, config.d_head), jnp.bfloat16)
+    return {"k": one, "v": one}
 
 
-def _sparse(config: Config, w: jax.Array, x: jax.Array) -> jax.Array:
-    columns, stored, block, _ = w.shape
-    blocks = x.reshape(*x.shape[:-1], -1, block)
-    chosen = jnp.take(blocks, _pattern(blocks.shape[-2], columns, stored).reshape(-1), axis=-2)
-    chosen = chosen.reshape(*x.shape[:-1], columns, stored, block)
-    return jnp.einsum("...csi,csij->...cj", chosen, w).reshape(*x.shape[:-1], columns * block)
+def empty_cache(config: Config, batch: int, length: int) -> Cache:
+    """The same, of zeros."""
+    return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), cache_shapes(config, batch, length))

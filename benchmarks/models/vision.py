@@ -1,13 +1,22 @@
-"""A vision transformer in the manner of CLIP's, as LLaVA-1.5 reads images: patches, blocks, and a projector."""
+"""A vision transformer in the manner of CLIP's, and LLaVA-1.5, which reads a picture with it before a text.
+
+    pixels --patches--> x --[ block ] x n--> projector --> embeddings, one per patch
+    embeddings of a picture, then of a text --> decoder
+
+LLaVA takes what the last block but one gives: the last one, and the norm after it, are stored and not computed.
+"""
 
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
-Tree = Any
+from benchmarks.models import decoder
+from benchmarks.models.decoder import Cache
+from benchmarks.models.parts import Norm, abstract, linear, stacked
 
 
 @dataclass(frozen=True)
@@ -20,7 +29,6 @@ class Config:
     d_ff: int
     side: int
     patch: int
-    d_text: int
 
     @property
     def patches(self) -> int:
@@ -28,67 +36,74 @@ class Config:
         return (self.side // self.patch) ** 2
 
 
-CLIP_VIT_L_336 = Config(1024, 24, 16, 4096, 336, 14, 4096)
+CLIP_VIT_L_336 = Config(1024, 24, 16, 4096, 336, 14)
 
 
-def shapes(config: Config) -> Tree:
-    """The parameters as BF16 ShapeDtypeStructs; those of the blocks are stacked [layers, ...]."""
-    c = config
-    block: dict[str, tuple[int, ...]] = {}
-    for name, rows, columns in (
-        ("q", c.d_model, c.d_model), ("k", c.d_model, c.d_model), ("v", c.d_model, c.d_model),
-        ("o", c.d_model, c.d_model), ("up", c.d_model, c.d_ff), ("down", c.d_ff, c.d_model),
-    ):  # fmt: skip
-        block |= {name: (rows, columns), f"{name}_bias": (columns,)}
-    for name in ("norm_attention", "norm_mlp"):
-        block |= {name: (c.d_model,), f"{name}_shift": (c.d_model,)}
-    whole: dict[str, Any] = {
-        "patch": (c.patch, c.patch, 3, c.d_model),
-        "class": (c.d_model,),
-        "positions": (c.patches + 1, c.d_model),
-        "norm_before": (c.d_model,),
-        "norm_before_shift": (c.d_model,),
-        "project": (c.d_model, c.d_text),
-        "project_bias": (c.d_text,),
-        "project_2": (c.d_text, c.d_text),
-        "project_2_bias": (c.d_text,),
-        "blocks": {name: (c.layers, *shape) for name, shape in block.items()},
-    }
-    return jax.tree.map(lambda s: jax.ShapeDtypeStruct(s, jnp.bfloat16), whole, is_leaf=lambda s: isinstance(s, tuple))
+class Block(nnx.Module):
+    """Attention over all patches, then an MLP with a sigmoid GELU."""
+
+    def __init__(self, config: Config, rngs: nnx.Rngs):
+        self.heads, width = config.heads, config.d_model
+        self.norm_attention, self.norm_mlp = (Norm("layer", width, rngs) for _ in range(2))
+        self.q, self.k, self.v, self.o = (linear(width, width, True, rngs) for _ in range(4))
+        self.up, self.down = linear(width, config.d_ff, True, rngs), linear(config.d_ff, width, True, rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[batch, length, d_model], the same out."""
+        normal = self.norm_attention(x)
+        q, k, v = (each(normal).reshape(*x.shape[:2], self.heads, -1) for each in (self.q, self.k, self.v))
+        scores = jnp.einsum("bthd,bshd->bhts", q, k, preferred_element_type=jnp.float32)
+        shares = jax.nn.softmax(scores * np.float32(q.shape[-1] ** -0.5), axis=-1).astype(x.dtype)
+        x = x + self.o(jnp.einsum("bhts,bshd->bthd", shares, v).reshape(x.shape))
+        up = self.up(self.norm_mlp(x))
+        return x + self.down(up * jax.nn.sigmoid(1.702 * up))
 
 
-def encode(config: Config, params: Tree, pixels: jax.Array) -> jax.Array:
-    """Embeddings [batch, patches, d_text] for a language model; pixels: [batch, side, side, 3]."""
-    c = config
-    x = jax.lax.conv_general_dilated(
-        pixels, params["patch"], (c.patch, c.patch), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
-    ).reshape(pixels.shape[0], c.patches, c.d_model)
-    first = jnp.broadcast_to(params["class"], (x.shape[0], 1, c.d_model))
-    x = jnp.concatenate([first, x], axis=1) + params["positions"]
-    x = _normal(params, "norm_before", x)
-    x, _ = jax.lax.scan(lambda x, weights: (block(config, weights, x), None), x, params["blocks"])
-    hidden = jax.nn.gelu(x[:, 1:] @ params["project"] + params["project_bias"])
-    return hidden @ params["project_2"] + params["project_2_bias"]
+class Encoder(nnx.Module):
+    """What a picture's patches give, after the last block but one."""
+
+    def __init__(self, config: Config, rngs: nnx.Rngs):
+        c, side = config, (config.patch, config.patch)
+        self.patch = nnx.Conv(
+            3, c.d_model, side, side, padding="VALID", use_bias=False, param_dtype=jnp.bfloat16, rngs=rngs
+        )
+        draw = nnx.initializers.normal(1.0)
+        self.first = nnx.Param(draw(rngs.params(), (c.d_model,), jnp.bfloat16))
+        self.positions = nnx.Param(draw(rngs.params(), (c.patches + 1, c.d_model), jnp.bfloat16))
+        self.norm_before = Norm("layer", c.d_model, rngs)
+        self.blocks = stacked(lambda rngs: Block(c, rngs), c.layers - 1, rngs)
+        self.not_computed = nnx.List([Block(c, rngs), Norm("layer", c.d_model, rngs)])
+
+    def __call__(self, pixels: jax.Array) -> jax.Array:
+        """[batch, patches, d_model] of pixels [batch, side, side, 3]."""
+        x = self.patch(pixels)
+        x = x.reshape(x.shape[0], -1, x.shape[-1])
+        first = jnp.broadcast_to(self.first[...], (x.shape[0], 1, x.shape[-1]))
+        x = self.norm_before(jnp.concatenate([first, x], axis=1) + self.positions[...])
+        kind, weights = nnx.split(self.blocks)
+        x, _ = jax.lax.scan(lambda x, weights: (nnx.merge(kind, weights)(x), None), x, weights)
+        return x[:, 1:]
 
 
-def block(config: Config, weights: Tree, x: jax.Array) -> jax.Array:
-    """One block: attention over all patches, then an MLP with a sigmoid gelu; [batch, length, d_model]."""
-    normal = _normal(weights, "norm_attention", x)
-    q, k, v = (_dense(weights, n, normal).reshape(*x.shape[:2], config.heads, -1) for n in ("q", "k", "v"))
-    scores = jnp.einsum("bthd,bshd->bhts", q, k, preferred_element_type=jnp.float32)
-    shares = jax.nn.softmax(scores * np.float32(q.shape[-1] ** -0.5), axis=-1).astype(x.dtype)
-    x = x + _dense(weights, "o", jnp.einsum("bhts,bshd->bthd", shares, v).reshape(x.shape))
-    up = _dense(weights, "up", _normal(weights, "norm_mlp", x))
-    return x + _dense(weights, "down", up * jax.nn.sigmoid(1.702 * up))
+class Llava(nnx.Module):
+    """An encoder, a projector of two layers, and a decoder."""
+
+    def __init__(self, seeing: Config, reading: decoder.Config, rngs: nnx.Rngs):
+        self.encoder = Encoder(seeing, rngs)
+        self.project = linear(seeing.d_model, reading.d_model, True, rngs)
+        self.project_again = linear(reading.d_model, reading.d_model, True, rngs)
+        self.decoder = decoder.Decoder(reading, rngs)
+
+    def __call__(self, pixels: jax.Array, tokens: jax.Array, cache: Cache, start: jax.Array) -> tuple[jax.Array, Cache]:
+        """As `Decoder`, of a picture [batch, side, side, 3] and a text after it; a picture takes a position per patch.
+
+        What comes later is decoded by `self.decoder`.
+        """
+        seen = self.project_again(jax.nn.gelu(self.project(self.encoder(pixels)), approximate=False))
+        text = self.decoder.embedded(tokens, start + seen.shape[1])
+        return self.decoder.read(jnp.concatenate([seen, text], axis=1), cache, start)
 
 
-def _dense(weights: Tree, name: str, x: jax.Array) -> jax.Array:
-    return x @ weights[name] + weights[f"{name}_bias"]
-
-
-def _normal(weights: Tree, name: str, x: jax.Array) -> jax.Array:
-    wide = x.astype(jnp.float32)
-    wide = wide - wide.mean(-1, keepdims=True)
-    wide = wide * jax.lax.rsqrt((wide * wide).mean(-1, keepdims=True) + 1e-5)
-    shift = weights[f"{name}_shift"].astype(jnp.float32)
-    return (wide * weights[name].astype(jnp.float32) + shift).astype(x.dtype)
+def abstract_llava(seeing: Config = CLIP_VIT_L_336, reading: decoder.Config = decoder.LLAMA2_7B) -> Llava:
+    """LLaVA-1.5, of 7 billion parameters unless other sizes are given; shapes and dtypes only."""
+    return abstract(partial(Llava, seeing, reading))

@@ -6,10 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from jax import lax
 
 import rdujax as rdu
-from benchmarks.models import decoder
+from benchmarks.models import calls, decoder
 from rdujax.graph.inplace import overwritten
 from rdujax.graph.legality import check
 from tests.rooms.compiler.flat_memory import Flat
@@ -330,12 +331,10 @@ def test_a_plan_that_overwrites_what_is_needed_is_refused():
 def test_decoding_moves_weights_and_the_cache_once():
     """The cache is read, and one position of it written; of the embedding one row is read."""
     config = decoder.Config(d_model=64, layers=3, heads=4, kv_heads=2, d_ff=96, vocab=61, positions=64)
-    params, cache = decoder.shapes(config), decoder.cache_shapes(config, 1, 64)
-    token, start = jax.ShapeDtypeStruct((1, 1), jnp.int32), jax.ShapeDtypeStruct((), jnp.int32)
+    fn, (model, token, cache, start) = calls.model_call(config, 1, 64)
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        program = rdu.compile(
-            lambda *args: decoder.forward(config, *args), params, config.tables(), token, cache, start, donate_argnums=3
-        )
+        program = rdu.compile(fn, model, token, cache, start, donate_argnums=calls.MODEL_CACHE)
+    params = nnx.state(model, nnx.Param)
     size_bytes = lambda tree: sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))  # noqa: E731
     cost = program.cost().cost
     weights = size_bytes(params) - size_bytes(params["embed"]) + 2 * 64

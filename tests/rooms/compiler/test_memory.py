@@ -7,12 +7,11 @@ from itertools import product
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from jax import lax
 
 import rdujax as rdu
-from benchmarks.models import decoder
+from benchmarks.models import calls, decoder
 from rdujax.compiler import driver
 from rdujax.compiler.memory import ROWS
 from rdujax.graph.lifetimes import ASSUMED_TRIPS, lifetimes, tied
@@ -323,21 +322,12 @@ CONFIG = decoder.Config(d_model=64, layers=3, heads=4, kv_heads=2, d_ff=96, voca
 
 def decoded(length: int):
     """A prompt of so many tokens, and its arguments."""
-    cache = decoder.cache_shapes(CONFIG, 1, 16)
-    tokens, start = jax.ShapeDtypeStruct((1, length), jnp.int32), jax.ShapeDtypeStruct((), jnp.int32)
-    return partial(decoder.forward, CONFIG), (decoder.shapes(CONFIG), CONFIG.tables(), tokens, cache, start)
+    return calls.model_call(CONFIG, length, 16)
 
 
 def trained():
     """A step of AdamW, and its arguments."""
-    optimizer, params = optax.adamw(1e-3), decoder.shapes(CONFIG)
-
-    def step(params, state, tokens):
-        slope = jax.grad(lambda p: decoder.loss(CONFIG, p, jax.tree.map(jnp.asarray, CONFIG.tables()), tokens))(params)
-        change, state = optimizer.update(slope, state, params)
-        return optax.apply_updates(params, change), state
-
-    return step, (params, jax.eval_shape(optimizer.init, params), jax.ShapeDtypeStruct((1, 17), jnp.int32))
+    return calls.train_call(decoder.abstract_model(CONFIG), calls.tokens_of(17))
 
 
 MODELS = {"decode": partial(decoded, 1), "prefill": partial(decoded, 16), "train": trained}
