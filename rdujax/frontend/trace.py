@@ -56,7 +56,7 @@ def trace(fn: Callable[..., Any], args: Sequence[Any]) -> Traced:
         raise ArgumentError(describe("what is compiled must be a function", given=repr(fn), where="argument fn"))
     leaves, in_tree = jax.tree_util.tree_flatten_with_path(tuple(args))
     names = argument_names(fn, len(args))
-    labels = [names[path[0].idx] + jax.tree_util.keystr(path[1:]) for path, _ in leaves]
+    labels = [names[path[0].idx] + _within(path[1:]) for path, _ in leaves]
     structs = [struct(leaf, label) for (_, leaf), label in zip(leaves, labels, strict=True)]
     builder = Builder()
     values = [_argument(builder, s, n) for s, n in zip(structs, labels, strict=True)]
@@ -149,6 +149,12 @@ def struct(leaf: Any, label: str) -> jax.ShapeDtypeStruct:
     # A weak type decides the dtypes of results, as under plain JAX, and an explicit layout what a shard_map cuts.
     weak, laid = getattr(leaf, "weak_type", False), compat.explicit_sharding(leaf)
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, weak_type=weak, sharding=laid)
+
+
+def _within(path: Sequence[Any]) -> str:
+    """Where a leaf is in its argument; a variable of Flax is called like the array that it holds."""
+    is_held = bool(path) and path[-1] == jax.tree_util.GetAttrKey("value")
+    return jax.tree_util.keystr(tuple(path[:-1] if is_held else path))
 
 
 def walk(
