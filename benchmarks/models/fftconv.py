@@ -4,7 +4,7 @@
 
 A transform of N = n1 x n2 x ... points is a stage of n-point DFTs (matrix products) for every factor, with twiddle
 factors between them. Complex numbers are pairs of real arrays. Matrices, twiddles and the transformed filter are data
-that the host computes once.
+that the host computes once. `FlashFFTConv` is all of it as a Flax module.
 """
 
 from collections.abc import Sequence
@@ -14,8 +14,37 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
+
+from benchmarks.models.parts import Table
 
 Pair = tuple[jax.Array, jax.Array]
+ORDER_4 = (32, 32, 32, 32)  # 1,048,576 points, as the published code factors them
+
+
+class FlashFFTConv(nnx.Module):
+    """A gated long convolution of every channel with a filter of its own, drawn at random from a seed."""
+
+    def __init__(self, factors: Sequence[int], channels: int, seed: int = 0, dtype: Any = jnp.bfloat16):
+        points = prod(factors)
+        kernel = np.random.default_rng(seed).standard_normal((channels, points)) / points**0.5
+        self.spectrum = _held(transformed_filter(kernel, factors, dtype))
+        stages = tables(factors, dtype)
+        self.stages = nnx.List([nnx.Dict({name: _held(pair) for name, pair in stage.items()}) for stage in stages])
+
+    def __call__(self, x: jax.Array, gate: jax.Array) -> jax.Array:
+        """[batch, channels, points], the same out."""
+        stages = [{name: _pair_of(held) for name, held in stage.items()} for stage in self.stages]
+        return convolve(x, gate, _pair_of(self.spectrum), stages)
+
+
+def _held(pair: Pair) -> nnx.List:
+    return nnx.List([Table(part) for part in pair])
+
+
+def _pair_of(held: nnx.List) -> Pair:
+    real, imaginary = (part.get_value() for part in held)
+    return real, imaginary
 
 
 def tables(factors: Sequence[int], dtype: Any = jnp.bfloat16) -> list[dict[str, Pair]]:

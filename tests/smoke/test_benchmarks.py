@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import jax
 import pytest
 
 from benchmarks import compile as compiling
-from benchmarks import execution, fusion, memory, placement, speed, tiling
+from benchmarks import execution, fusion, memory, monarch, placement, speed, tiling
 from benchmarks import time as timing
 from benchmarks._rows import Column, Row, as_json, as_text, goals, heading, milliseconds, names
 from benchmarks._run import parser, show
@@ -17,8 +18,8 @@ from benchmarks.units import __main__ as units
 from benchmarks.units.row import row
 
 ALL = {
-    "compile": compiling, "execution": execution, "fusion": fusion, "memory": memory, "placement": placement,
-    "speed": speed, "tiling": tiling, "time": timing, "units": units,
+    "compile": compiling, "execution": execution, "fusion": fusion, "memory": memory, "monarch": monarch,
+    "placement": placement, "speed": speed, "tiling": tiling, "time": timing, "units": units,
 }  # fmt: skip
 
 
@@ -148,3 +149,22 @@ def test_the_units_check_themselves(capsys):
     assert units.main(["tln", "--quick", "--json"]) == 0
     found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [each["value"] for each in found] == [0, 0] and all(each["compared"] > 99 for each in found)
+
+
+def test_the_monarch_study_counts_what_its_tensors_take(capsys):
+    """The example by hand: six small tensors of 1/4 MiB and its square ones of 2 MiB, each read and written once."""
+    with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):  # as a reader's JAX is set
+        assert monarch.main(["--json"]) == 0
+    rows = {line["row"]: line for line in map(json.loads, capsys.readouterr().out.splitlines())}
+    small, square, flops = 128 * 1024 * 2, 1024 * 1024 * 2, 2 * 2 * 1024 * 128 * 1024 + 1024 * 1024
+    counted = {"none": 4 * small + 6 * square, "partly": 4 * small + 2 * square, "streaming": 4 * small}
+    for name, counted_bytes in counted.items():
+        row = rows[f"example, {name}"]
+        assert (row["counted_bytes"], row["moved_bytes"]) == (counted_bytes, counted_bytes + square)
+        assert row["value"] == flops / counted_bytes and row["flops"] == flops
+    unfused, fused = (rows[f"FlashFFTConv 1M, {fusion}"] for fusion in ("none", "streaming"))
+    assert rows["FlashFFTConv 1M gains, HO"]["value"] == unfused["hardware_us"] / fused["hardware_us"] > 1
+    # Four stages of 32-point transforms there and four back, each four real products of 2 x 32 FLOP for every point but
+    # the last, of which only the real part is wanted; twiddles, the spectrum and sums are some percent.
+    products = (8 * 4 - 2) * 2 * 32 * 32**4
+    assert products < fused["flops"] == unfused["flops"] < 1.05 * products
