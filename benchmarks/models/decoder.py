@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from benchmarks.models.parts import Norm, Sparse, Table, abstract, linear, stacked
+from benchmarks.models.parts import Norm, Sparse, Summed, Table, abstract, linear, stacked
 
 Cache = dict[str, Any]  # "k" and "v": [layers, batch, length, kv_heads, d_head]; of one layer without the first axis
 MASKED = -1e30
@@ -32,7 +32,8 @@ class Config:
     attention and MLP read the hidden states side by side, as in Falcon: under one norm that they share (its smallest
     model), or each under its own. embed_norm: the embeddings are normalised, as in BLOOM. block: side of the blocks
     that projections are stored in, None for dense ones; of every `sparsity` blocks of a block column one is stored.
-    positions: length of the tables.
+    positions: length of the tables. axis: of the mesh whose sockets share the heads, the MLP and the vocabulary out;
+    sizes are then those of one socket's share (`parallel.share`).
     """
 
     d_model: int
@@ -53,6 +54,7 @@ class Config:
     sparsity: int = 8
     positions: int = 4096
     head_dim: int = 0
+    axis: str | None = None
 
     @property
     def d_head(self) -> int:
@@ -94,6 +96,13 @@ def projection(config: Config, rows: int, columns: int, rngs: nnx.Rngs) -> Calla
     return Sparse(rows, columns, config.block, config.sparsity, config.bias, rngs)
 
 
+def joining(config: Config, rows: int, columns: int, rngs: nnx.Rngs) -> Callable[[jax.Array], jax.Array]:
+    """The same, of rows that may be cut over sockets."""
+    if config.axis is None:
+        return projection(config, rows, columns, rngs)
+    return Summed(rows, columns, config.bias, config.axis, rngs)
+
+
 class Attention(nnx.Module):
     """Causal attention over a cache (or over what is read alone where there is none), heads in groups of one key."""
 
@@ -101,7 +110,7 @@ class Attention(nnx.Module):
         self.config = c = config
         kv, heads = c.kv_heads * c.d_head, c.heads * c.d_head
         self.q, self.k, self.v = (projection(c, c.d_model, width, rngs) for width in (heads, kv, kv))
-        self.o = projection(c, heads, c.d_model, rngs)
+        self.o = joining(c, heads, c.d_model, rngs)
 
     def __call__(
         self, x: jax.Array, tables: dict[str, jax.Array], cache: Cache | None, start: jax.Array
@@ -135,7 +144,7 @@ class MLP(nnx.Module):
         is_gated = config.mlp == "swiglu"
         self.gate = projection(config, config.d_model, config.d_ff, rngs) if is_gated else None
         self.up = projection(config, config.d_model, config.d_ff, rngs)
-        self.down = projection(config, config.d_ff, config.d_model, rngs)
+        self.down = joining(config, config.d_ff, config.d_model, rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """[..., d_model] -> [..., d_model]."""
@@ -216,15 +225,27 @@ class Decoder(nnx.Module):
 
     def embedded(self, tokens: jax.Array, start: jax.Array) -> jax.Array:
         """Embeddings [batch, length, d_model] of tokens at positions from `start` on."""
-        x = self.embed[...][tokens]
+        x = self.looked_up(tokens)
         if self.positions is not None:
             x = x + jax.lax.dynamic_slice_in_dim(self.positions[...], start, tokens.shape[1], 0)
         return x if self.embed_norm is None else self.embed_norm(x)
 
+    def looked_up(self, tokens: jax.Array) -> jax.Array:
+        """Rows of the embedding; each socket has those of its share of the vocabulary, and -0, which adds nothing."""
+        rows, axis = self.embed[...], self.config.axis
+        if axis is None:
+            return rows[tokens]
+        place = tokens - jax.lax.axis_index(axis) * rows.shape[0]
+        is_mine = (place >= 0) & (place < rows.shape[0])
+        mine = jnp.where(is_mine[..., None], rows[jnp.clip(place, 0, rows.shape[0] - 1)], -0.0)
+        return jax.lax.psum(mine, axis)
+
     def logits(self, x: jax.Array) -> jax.Array:
-        """FP32 logits of hidden states [..., d_model]."""
+        """FP32 logits of hidden states [..., d_model], of the whole vocabulary."""
         head = self.embed[...].T if self.head is None else self.head[...]
-        return jnp.matmul(self.norm(x), head, preferred_element_type=jnp.float32)
+        mine = jnp.matmul(self.norm(x), head, preferred_element_type=jnp.float32)
+        axis = self.config.axis
+        return mine if axis is None else jax.lax.all_gather(mine, axis, axis=mine.ndim - 1, tiled=True)
 
 
 @jax.named_scope("operator:rotary")

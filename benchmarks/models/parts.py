@@ -67,6 +67,24 @@ class Sparse(nnx.Module):
         return ((spread[None, :] + np.arange(columns)[:, None]) % self.rows).astype(np.int32)
 
 
+class Summed(nnx.Module):
+    """x @ weight + bias where rows are cut over the sockets of an axis: partial products in FP32, summed, rounded once.
+
+    The bits are those of a product whose K is summed in as many segments.
+    """
+
+    def __init__(self, rows: int, columns: int, bias: bool, axis: str, rngs: nnx.Rngs):
+        self.axis = axis
+        self.kernel = nnx.Param(nnx.initializers.lecun_normal()(rngs.params(), (rows, columns), jnp.bfloat16))
+        self.bias = nnx.Param(OFF(rngs.params(), (columns,), jnp.bfloat16)) if bias else None
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[..., a socket's rows] -> [..., columns]."""
+        partial_sums = jnp.matmul(x, self.kernel[...], preferred_element_type=jnp.float32)
+        result = jax.lax.psum(partial_sums, self.axis).astype(x.dtype)
+        return result if self.bias is None else result + self.bias[...]
+
+
 def linear(rows: int, columns: int, bias: bool, rngs: nnx.Rngs) -> nnx.Linear:
     """x @ weight + bias, in BF16."""
     return nnx.Linear(rows, columns, use_bias=bias, param_dtype=jnp.bfloat16, bias_init=OFF, rngs=rngs)

@@ -1,0 +1,67 @@
+"""Tensor parallelism: a decoder on several sockets, as one `jax.shard_map` that the user might have written.
+
+Heads and their cache, the columns of the MLP and the vocabulary are shared out; hidden states and norms are alike on
+all sockets. They meet where rows are cut: once after attention and once after the MLP, in sums of FP32.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import jax
+from flax import nnx
+from jax.sharding import AbstractMesh, AxisType, Mesh, PartitionSpec
+
+from benchmarks.models.calls import START, Call, tokens_of
+from benchmarks.models.decoder import Cache, Config, abstract_model, cache_shapes
+
+AXIS = "sockets"
+# Which axis of a parameter is cut, from the last one on, by its name and by that of its part of the model.
+CUT = {
+    **{(part, kind): -1 for part in ("q", "k", "v", "gate", "up") for kind in ("kernel", "bias")},
+    **{(part, "kernel"): -2 for part in ("o", "down")},
+    ("", "embed"): -2, ("", "head"): -1, ("tables", "slopes"): -1,
+}  # fmt: skip
+
+
+def share(config: Config, sockets: int) -> Config:
+    """One socket's share of a model. Raises ValueError for what cannot be shared out evenly."""
+    amounts = {name: getattr(config, name) for name in ("heads", "kv_heads", "d_ff", "vocab")}
+    uneven = [f"{name}={amount}" for name, amount in amounts.items() if amount % sockets]
+    if uneven or config.block is not None:
+        what = ", ".join(uneven) or "block-sparse weights"
+        raise ValueError(f"{what} cannot be shared out evenly over {sockets} sockets")
+    shares = {name: amount // sockets for name, amount in amounts.items()}
+    return replace(config, **shares, head_dim=config.d_head, axis=AXIS)
+
+
+def parallel(config: Config, mesh: Mesh | AbstractMesh) -> Callable[..., tuple[jax.Array, Cache]]:
+    """`model(tokens, cache, start)` as a function of the model's state too, on all sockets of a mesh of one axis.
+
+    The state is that of the whole model, `nnx.state(model)`, and so is the cache.
+    """
+    kind, _ = nnx.split(abstract_model(share(config, mesh.shape[AXIS])))
+    state = nnx.state(abstract_model(config))
+    cut = jax.tree_util.tree_map_with_path(lambda path, leaf: _spec(path, leaf.ndim), state)
+    whole, cache = PartitionSpec(), {name: PartitionSpec(None, None, None, AXIS) for name in ("k", "v")}
+
+    def one_socket(state: Any, tokens: jax.Array, cache: Cache, start: jax.Array) -> tuple[jax.Array, Cache]:
+        return nnx.merge(kind, state)(tokens, cache, start)
+
+    specs = (cut, whole, cache, whole)
+    return jax.shard_map(one_socket, mesh=mesh, in_specs=specs, out_specs=(whole, cache), check_vma=False)
+
+
+def parallel_call(config: Config, sockets: int, tokens: int, positions: int) -> Call:
+    """A model on so many sockets and tokens of one sequence, with a cache of so many positions."""
+    mesh = AbstractMesh((sockets,), (AXIS,), axis_types=(AxisType.Auto,))
+    state, cache = nnx.state(abstract_model(config)), cache_shapes(config, 1, positions)
+    return parallel(config, mesh), (state, tokens_of(tokens), cache, START)
+
+
+def _spec(path: tuple[Any, ...], rank: int) -> PartitionSpec:
+    """How a parameter is cut, by its name."""
+    names = [str(key.key) for key in path if isinstance(key, jax.tree_util.DictKey)]
+    part, kind = (["", *names])[-2:]
+    axis = CUT.get((part if len(names) > 1 else "", kind))
+    return PartitionSpec() if axis is None else PartitionSpec(*[None] * (rank + axis), AXIS)

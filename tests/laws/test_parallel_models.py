@@ -1,0 +1,96 @@
+"""Models on several sockets have the bits of one socket that sums where they meet in as many segments (law L1)."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import pytest
+from flax import nnx
+from jax.sharding import AbstractMesh, AxisType
+
+import rdujax as rdu
+from benchmarks.models import decoder, parallel
+from tests.rooms.compiler.samples import assert_same
+
+SIZES = {"d_model": 32, "layers": 2, "heads": 8, "vocab": 64, "positions": 16}
+FAMILIES = {
+    "llama2": decoder.Config(kv_heads=4, d_ff=48, **SIZES),
+    "falcon_40b": decoder.Config(
+        kv_heads=4, d_ff=64, norm="layer", mlp="gelu", parallel="two norms", tied=True, **SIZES
+    ),
+    "bloom": decoder.Config(
+        kv_heads=8, d_ff=64, norm="layer", position="alibi", mlp="gelu", embed_norm=True, bias=True, tied=True, **SIZES
+    ),
+}
+LENGTH = 5
+
+
+@pytest.fixture(autouse=True)
+def _promoted():
+    """Models are written as users write them: JAX promotes and broadcasts."""
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        yield
+
+
+class Segmented(nnx.Module):
+    """A projection as one socket does it alone: K in segments, each a sum from zero, these added in order."""
+
+    def __init__(self, segments: int, rows: int, columns: int, bias: bool):
+        self.segments = segments
+        self.kernel = nnx.Param(jnp.zeros((rows, columns), jnp.bfloat16))
+        self.bias = nnx.Param(jnp.zeros(columns, jnp.bfloat16)) if bias else None
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        parts = zip(jnp.split(x, self.segments, -1), jnp.split(self.kernel[...], self.segments, 0), strict=True)
+        first, *others = (jnp.matmul(*part, preferred_element_type=jnp.float32) for part in parts)
+        for other in others:
+            first = first + other
+        result = first.astype(x.dtype)
+        return result if self.bias is None else result + self.bias[...]
+
+
+def mesh(sockets: int) -> AbstractMesh:
+    return AbstractMesh((sockets,), (parallel.AXIS,), axis_types=(AxisType.Auto,))
+
+
+CASES = [
+    pytest.param(family, sockets, marks=() if (family, sockets) == ("bloom", 2) else pytest.mark.full)
+    for family in FAMILIES
+    for sockets in (2, 4)
+]
+
+
+@pytest.mark.parametrize(("family", "sockets"), CASES)
+def test_sockets_have_the_bits_of_one_that_sums_in_segments(family: str, sockets: int, monkeypatch):
+    config = FAMILIES[family]
+    model, cache = decoder.random_model(config), decoder.empty_cache(config, 1, 12)
+    state = nnx.state(model)
+    monkeypatch.setattr(decoder, "joining", lambda c, rows, columns, rngs: Segmented(sockets, rows, columns, c.bias))
+    alone = nnx.merge(nnx.split(decoder.abstract_model(config))[0], state)
+    monkeypatch.undo()
+    prompt = jax.random.randint(jax.random.key(3), (1, LENGTH), 0, config.vocab)
+    many = parallel.parallel(config, mesh(sockets))
+    for tokens, start in ((prompt, 0), (prompt[:, -1:], LENGTH)):
+        args = (tokens, cache, jnp.int32(start))
+        want = rdu.compile(decoder.Decoder.__call__, alone, *args)(alone, *args)
+        program = rdu.compile(many, state, *args)
+        assert_same(program(state, *args), want, f"{tokens.shape[1]} tokens")
+        _, cache = want
+    assert any(name.startswith("all_") for name in (node.op.name for node in program.graph.nodes))
+
+
+def test_shares_have_the_whole_models_sizes_and_are_refused_where_uneven():
+    config = FAMILIES["llama2"]
+    share = parallel.share(config, 4)
+    assert (share.heads, share.kv_heads, share.d_ff, share.vocab, share.d_head) == (2, 1, 12, 16, config.d_head)
+    with pytest.raises(ValueError, match=r"kv_heads=4 cannot be shared out evenly over 8 sockets"):
+        parallel.share(config, 8)
+    with pytest.raises(ValueError, match="block-sparse"):
+        parallel.share(decoder.SPARSE_GPT_13B, 1)
+
+
+def test_a_socket_reads_its_share_of_the_weights():
+    """Eight sockets: an eighth of the matrices and the cache each, all of the norms and tables."""
+    call = partial(parallel.parallel_call, decoder.LLAMA2_7B)
+    eight, one = (rdu.compile(fn, *args, donate_argnums=2).cost() for fn, args in (call(8, 1, 256), call(1, 1, 256)))
+    assert 0.125 < eight.moved_bytes("hbm") / one.moved_bytes("hbm") < 0.13
