@@ -24,7 +24,7 @@ def picture_path(text: str) -> Path:
 
 
 def bars(rows: Iterable[Row]) -> Drawing:
-    """One bar below the other; the scale of each group of rows begins at zero and is that of its unit."""
+    """One bar below the other; the scale of each group of rows has zero on it and is that of its unit."""
     rows = list(rows)
     left = MARGIN + max((width_of(row.row, SIZE) for row in rows), default=0.0) + 8
     shapes: list[Shape] = [
@@ -37,24 +37,29 @@ def bars(rows: Iterable[Row]) -> Drawing:
     for unit, members in groupby(rows, key=lambda row: row.unit):
         group = list(members)
         shapes.append(Words(left, y - 6, unit or "number", SIZE, INK, bold=True))
-        most = max(each for row in group for each in (row.value, row.goal, row.published) if each is not None)
+        ends = [each for row in group for each in (row.value, row.goal, row.published) if each is not None]
+        least, most = min(0.0, *ends), max(0.0, *ends)
+        pixels = ROOM / (most - least) if most > least else 0.0
         for row in group:
-            shapes += _bar(row, left, y, ROOM / most if most > 0 else 0.0)
+            shapes += _bar(row, left, left - least * pixels, y, pixels)
             y += PITCH
         y += PITCH
     return Drawing(left + ROOM + 100, y, tuple(shapes))
 
 
-def _bar(row: Row, left: float, y: float, pixels: float) -> Iterator[Shape]:
-    """One row; `pixels` is the length of one unit."""
+def _bar(row: Row, left: float, zero: float, y: float, pixels: float) -> Iterator[Shape]:
+    """One row, from `zero` on; `pixels` is the length of one unit."""
     yield Words(left - 8, y + BAR - 3, row.row, SIZE, INK, anchor="end")
-    yield Rectangle(left, y, row.value * pixels, BAR, VALUE, f"{row.row}: {row.value:g} {row.unit}")
-    ends = [row.value]
+    length = abs(row.value) * pixels
+    yield Rectangle(
+        zero - length if row.value < 0 else zero, y, length, BAR, VALUE, f"{row.row}: {row.value:g} {row.unit}"
+    )
+    ends = [0.0, row.value]
     if row.goal is not None:
-        x = left + row.goal * pixels
+        x = zero + row.goal * pixels
         yield Line(x, y - 3, x, y + BAR + 3, GOAL)
         ends.append(row.goal)
     if row.published is not None:
-        yield Disc(left + row.published * pixels, y + BAR / 2, 4, PUBLISHED)
+        yield Disc(zero + row.published * pixels, y + BAR / 2, 4, PUBLISHED)
         ends.append(row.published)
-    yield Words(left + max(ends) * pixels + 8, y + BAR - 3, f"{row.value:.4g}", SIZE, INK)
+    yield Words(zero + max(ends) * pixels + 8, y + BAR - 3, f"{row.value:.4g}", SIZE, INK)

@@ -9,17 +9,21 @@ from pathlib import Path
 import jax
 import pytest
 
+import rdujax as rdu
 from benchmarks import compile as compiling
-from benchmarks import execution, fusion, memory, monarch, placement, speed, tiling
+from benchmarks import execution, fusion, memory, monarch, placement, sensitivity, speed, tiling
 from benchmarks import time as timing
+from benchmarks._bars import ROOM, bars
 from benchmarks._rows import Column, Row, as_json, as_text, goals, heading, milliseconds, names
 from benchmarks._run import parser, show
 from benchmarks.units import __main__ as units
 from benchmarks.units.row import row
+from rdujax.compiler.drawing import Rectangle
 
 ALL = {
     "compile": compiling, "execution": execution, "fusion": fusion, "memory": memory, "monarch": monarch,
-    "placement": placement, "speed": speed, "tiling": tiling, "time": timing, "units": units,
+    "placement": placement, "sensitivity": sensitivity, "speed": speed, "tiling": tiling, "time": timing,
+    "units": units,
 }  # fmt: skip
 
 
@@ -168,3 +172,31 @@ def test_the_monarch_study_counts_what_its_tensors_take(capsys):
     # the last, of which only the real part is wanted; twiddles, the spectrum and sums are some percent.
     products = (8 * 4 - 2) * 2 * 32 * 32**4
     assert products < fused["flops"] == unfused["flops"] < 1.05 * products
+
+
+def test_slopes_of_the_sensitivity_lie_between_the_differences():
+    """A product whose weights stream by; all of one confidence is what each of it does."""
+    x, w = (jax.ShapeDtypeStruct(shape, "bfloat16") for shape in ((8, 8192), (8192, 8192)))
+    program = rdu.compile(lambda x, w: x @ w, x, w)
+    rows = list(sensitivity.rows(program, 2.0))
+    facts = {each.row: each for each in rows if each.unit == "1"}
+    sizes = [abs(each.value) for each in facts.values()]
+    assert sizes == sorted(sizes, reverse=True)
+    assert {"hbm.bandwidth_bytes_per_s", "clock_hz", "launch.program_load_s"} <= set(facts)
+    for path, each in facts.items():
+        assert each.source == program.machine.facts()[path].source
+        if each.less is not None and each.more is not None:
+            near = 0.02 * abs(each.value) + 1e-3
+            assert min(each.less, each.more) - near <= each.value <= max(each.less, each.more) + near, path
+    for confidence in ("stated", "assumed"):
+        (whole,) = (each for each in rows if each.row == f"all {confidence}, off by 2")
+        total = sum(abs(each.value) for each in facts.values() if each.confidence == confidence)
+        assert whole.unit == "x" and whole.value == pytest.approx(2**total, rel=1e-3)
+
+
+def test_bars_of_negative_numbers_lie_left_of_zero():
+    rows = [Run(row="up", value=1.0, unit="1"), Run(row="down", value=-3.0, unit="1")]
+    boxes = [shape for shape in bars(rows).shapes if isinstance(shape, Rectangle) and shape.title]
+    up, down = boxes
+    assert down.x + down.width == pytest.approx(up.x) and down.width == pytest.approx(3 * up.width)
+    assert up.width + down.width == pytest.approx(ROOM)

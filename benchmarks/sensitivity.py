@@ -1,0 +1,115 @@
+"""What a model's time rests on: how many percent it changes for one percent of every fact of the machine.
+
+The elasticity (d log time / d log fact) is the slope of the priced time by each fact, the plan kept, from one reverse
+derivative through the price. Beside it stands what the exact price says of one percent less and one percent more, where
+the plan does not depend on the fact and it need not be a whole number: the plan has every stage just keep up with its
+loads, so that less of a bandwidth costs what more of it does not bring. Facts that no time rests on are left out. The
+last rows add up by confidence: the factor by which the time would move, at most and to first order, if every such fact
+were off by the spread at once.
+"""
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import jax
+
+import rdujax as rdu
+from benchmarks._rows import Column, Row, names
+from benchmarks._run import parser, show
+from benchmarks._timing import progress
+from benchmarks.models.calls import MODEL_CACHE, MODELS, model_call
+from benchmarks.models.parallel import parallel_call
+from rdujax.base.facts import CONFIDENCES, COUNTED, Fact
+
+CONTEXT = 4096  # positions of the cache, and tokens of the prompt
+STEP = 0.01
+LEAST = 1e-4  # elasticities below are left out
+DECIDING = ("pcu.", "pmu.", "agcu.")  # what the plan was made for
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rests(Row):
+    """One fact, or all of one confidence. value: the elasticity, or the factor by which the time moves at most.
+
+    less, more: the elasticity by difference, with a fact one percent smaller, and larger.
+    """
+
+    less: float | None = None
+    more: float | None = None
+    confidence: str = ""
+    fact: str = ""
+    source: str = ""
+
+
+COLUMNS = (
+    names("fact", 32),
+    Column("slope", lambda row: row.value if row.unit == "1" else None, 8, "+.4f", group="elasticity"),
+    Column("1% less", "less", 8, "+.4f", group="elasticity"),
+    Column("1% more", "more", 8, "+.4f", group="elasticity"),
+    Column("time x", lambda row: row.value if row.unit == "x" else None, 6, ".2f"),
+    Column("confidence", "confidence", 10, left=True),
+    Column("value", "fact", 28, left=True),
+    Column("source", lambda row: row.source.partition(";")[0][:60], 60, left=True),
+)
+
+
+def rows(program: rdu.Program, spread: float) -> Iterator[Rests]:
+    """Facts by how much rests on them, then by confidence."""
+    progress("slopes")
+    machine, total_s = program.machine, float(program.cost().total_s)
+    slopes = jax.grad(lambda m: program.cost(m).total_s)(machine.relaxed()).facts()
+    facts = machine.facts()
+    found = {path: float(slopes[path].value) * float(fact.value) / total_s for path, fact in facts.items()}
+    for path in sorted(found, key=lambda path: -abs(found[path])):
+        fact = facts[path]
+        if abs(found[path]) >= LEAST:
+            progress(path)
+            less, more = differences(program, path, fact)
+            yield Rests(
+                row=path,
+                value=found[path],
+                unit="1",
+                less=less,
+                more=more,
+                confidence=fact.confidence,
+                fact=f"{fact.value:,} {fact.unit}",
+                source=fact.source,
+            )
+    for confidence in CONFIDENCES:
+        resting = sum(abs(found[path]) for path, fact in facts.items() if fact.confidence == confidence)
+        if resting >= LEAST:
+            yield Rests(
+                row=f"all {confidence}, off by {spread:g}", value=spread**resting, unit="x", confidence=confidence
+            )
+
+
+def differences(program: rdu.Program, path: str, fact: Fact) -> tuple[float | None, float | None]:
+    """The elasticities to both sides, from exact prices; None where the plan would be another, or values are whole."""
+    if path.startswith(DECIDING) or path.endswith("capacity_bytes") or fact.unit in COUNTED:
+        return None, None
+    sides = [program.machine.replace({path: fact.value * (1 + step)}) for step in (-STEP, STEP)]
+    below, now, above = (float(program.cost(m).total_s) for m in (sides[0], program.machine, sides[1]))
+    return (now - below) / (STEP * now), (above - now) / (STEP * now)
+
+
+def main(arguments: list[str]) -> int:
+    """Runs the benchmark; see `benchmarks._run.show`."""
+    asked = parser("sensitivity", __doc__)
+    asked.add_argument("model", nargs="?", default="Llama2-7B", choices=MODELS, help="which model (Llama2-7B)")
+    asked.add_argument("--phase", choices=("decode", "prefill"), default="decode", help="a token or a prompt (decode)")
+    asked.add_argument("--sockets", type=int, choices=(1, 2, 4, 8), default=1, help="tensor-parallel on so many (1)")
+    asked.add_argument("--spread", type=float, default=1.5, help="factor of the last rows (1.5)")
+    options = asked.parse_args(arguments)
+    config, tokens = MODELS[options.model], 1 if options.phase == "decode" else CONTEXT
+    if options.sockets == 1:
+        fn, args = model_call(config, tokens, CONTEXT)
+    else:
+        fn, args = parallel_call(config, options.sockets, tokens, CONTEXT)
+    progress(f"compile {options.model}")
+    program = rdu.compile(fn, *args, donate_argnums=MODEL_CACHE)
+    return show("sensitivity", options, COLUMNS, rows(program, options.spread))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
