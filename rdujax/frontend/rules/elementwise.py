@@ -1,5 +1,6 @@
 """Element-wise primitives: one SIMD instruction each."""
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -88,7 +89,11 @@ def _one_minus_square(site: Site) -> tuple[int, ...]:
 @rule("log2")
 def _log2(site: Site) -> tuple[int, ...]:
     """As versions of JAX write it that have no primitive for it: two results, the logarithm and the quotient."""
-    return expanded(site, lambda x: lax.log(x) / float(np.log(2.0)), site.value(0))
+
+    def quotient(x: jax.Array) -> jax.Array:
+        return lax.log(x) / math.log(2.0)  # not emulated: this is what gets traced
+
+    return expanded(site, quotient, site.value(0))
 
 
 @rule("polynomial")
@@ -102,7 +107,7 @@ def _polynomial(site: Site) -> tuple[int, ...]:
         x, *coefficients = (of[i] for i in range(len(of)))
         total = coefficients[-1]
         for coefficient in reversed(coefficients[:-1]):
-            total = total * x + coefficient
+            total = total * x + coefficient  # not emulated: this is what gets traced
         return total
 
     return expanded(site, horner, *(site.value(i) for i in given))
@@ -133,8 +138,9 @@ def _one_of_many(site: Site) -> int:
 @rule("convert_element_type")
 def _convert(site: Site) -> tuple[Any, ...]:
     target, operand = format_of(site.parameters["new_dtype"], where=site.source), site.operands[0]
-    if isinstance(operand, Scalar) and target.is_float:  # stays a number of the text; by way of FP32 (N6)
-        return (Scalar(np.float32(operand.number).astype(target.dtype), target.dtype),)
+    if isinstance(operand, Scalar) and target.is_float:
+        number = np.float32(operand.number).astype(target.dtype)  # not emulated: a number of the text, rounded as by N6
+        return (Scalar(number, target.dtype),)
     return (converted(site, site.value(0), target),)
 
 
