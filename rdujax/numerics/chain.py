@@ -26,8 +26,8 @@ from rdujax.base import compat
 from rdujax.numerics import registers
 from rdujax.numerics.bits import canonicalize, from_bits, isolate
 
-# Fewer updates per turn make XLA fuse the slicing of the operands into the kernel, which then reads them one by one;
-# more do not fit the registers.
+# Fewer updates per turn make XLA fuse the slicing and the widening of the operands into the kernel, which then reads them
+# one by one: a producer is copied for up to 15 readers. More do not fit the registers.
 _RANK = 16
 # Little work takes longer to compile than it ever runs: then a turn is short, and the turns are few enough. Not four
 # updates: XLA 0.10.2 for CPUs, where it shares rows out over devices, then reads the slices of one operand where those
@@ -246,8 +246,7 @@ def _loop(a: jax.Array, b: jax.Array, acc: jax.Array, at: Sequence[int | jax.Arr
     def turn(i, acc):
         columns = _sliced(a, (batch, row, i * rank), (batches, height, rank))
         rows = _sliced(b, (batch, i * rank, column), (batches, rank, width))
-        # The barrier keeps the widening of words out of the kernel, which would repeat it for every row.
-        columns, rows = widen(columns), jax.lax.optimization_barrier(widen(rows))
+        columns, rows = widen(columns), widen(rows)
         for k in range(rank):
             acc = step(acc, _spread(columns, k, -1, acc.shape), _spread(rows, k, -2, acc.shape))
         return acc

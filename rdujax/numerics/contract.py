@@ -18,7 +18,7 @@ from rdujax.base.errors import ArgumentError, FormatError, ShapeError, describe
 from rdujax.numerics import registers
 from rdujax.numerics.bits import as_carriers, canonicalize, high_half
 from rdujax.numerics.chain import chain, padded, widen
-from rdujax.numerics.formats import BF16, Format
+from rdujax.numerics.formats import BF16, FP32, Format, lookup
 
 # Options for the outermost jax.jit (compiler_options=...), where XLA takes them: twice as wide vectors on CPUs with
 # AVX-512. They change the speed only.
@@ -26,17 +26,17 @@ COMPILER_OPTIONS = MappingProxyType({"xla_cpu_prefer_vector_width": 512})
 
 
 def contract(
-    a: ArrayLike, b: ArrayLike, *, acc: ArrayLike | None = None, k_splits: int = 1, fmt: Format | None = None
+    a: ArrayLike, b: ArrayLike, *, acc: ArrayLike | None = None, k_splits: int = 1, fmt: Format | str = FP32
 ) -> jax.Array:
     """a [..., M, K] times b [..., K, N] -> FP32 carrier [..., M, N] by N8; not rounded to BF16.
 
     a, b: FP32 or BF16 carriers, or uint16 words of BF16 at rest (the same leading batch axes).
     acc: FP32 carrier [..., M, N] to continue from instead of +0; contracting k-tiles one after another with acc gives
     the bits of one call. k_splits: number of consecutive segments of ceil(K / k_splits) values (the last one shorter,
-    empty ones left out); not together with acc. fmt: BF16 states that carriers are of BF16, of which then only the high
-    halves are read: fewer bytes, and products that are known to be exact take a faster road; no bit changes.
+    empty ones left out); not together with acc. fmt: what carriers hold; of BF16 only the high halves are read: fewer
+    bytes, and products that are known to be exact take a faster road; no bit changes.
     The tangent is the plain FP32 matmul of tangents; words have none.
-    Raises ShapeError, FormatError, ArgumentError.
+    Raises ShapeError, FormatError, ArgumentError, UnknownNameError.
     """
     k_splits = index(k_splits)
     a, b = _operand("a", a), _operand("b", b)
@@ -45,7 +45,7 @@ def contract(
     if acc is not None:
         (acc,) = as_carriers("contract acc", acc)
         _check_accumulator(acc, (*a.shape[:-1], b.shape[-1]))
-    return _contract(a, b, acc, k_splits=k_splits, as_words=fmt is BF16)
+    return _contract(a, b, acc, k_splits=k_splits, as_words=lookup(fmt) is BF16)
 
 
 def _operand(name: str, x: ArrayLike) -> jax.Array:
