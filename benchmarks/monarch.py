@@ -22,6 +22,7 @@ from benchmarks._rows import Column, Row, names
 from benchmarks._run import parser, show
 from benchmarks._timing import progress
 from benchmarks.models.fftconv import ORDER_4, FlashFFTConv
+from rdujax.cli.options import length
 
 # Rows, columns and inner length of the example, and FLOP per byte as printed: MICRO 2024, Figure 3 and its text.
 HEIGHT, WIDTH, INNER = 1024, 1024, 128
@@ -128,7 +129,7 @@ def measured(name: str, program: rdu.Program, aside_bytes: int = 0, published: f
 def main(arguments: list[str]) -> int:
     """Runs the benchmark; see `benchmarks._run.show`."""
     asked = parser("monarch", __doc__)
-    asked.add_argument("--channels", type=int, default=1, help="channels of FlashFFTConv (1)")
+    asked.add_argument("--channels", type=length, default=1, help="channels of FlashFFTConv (1)")
     options = asked.parse_args(arguments)
 
     def rows() -> Iterator[Mapped]:

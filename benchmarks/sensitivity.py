@@ -9,8 +9,10 @@ were off by the spread at once.
 """
 
 import sys
+from argparse import ArgumentTypeError
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import inf, nan
 
 import jax
 
@@ -93,13 +95,24 @@ def differences(program: rdu.Program, path: str, fact: Fact) -> tuple[float | No
     return (now - below) / (STEP * now), (above - now) / (STEP * now)
 
 
+def factor(text: str) -> float:
+    """A factor from the command line: 1 or more."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = nan
+    if not 1 <= value < inf:
+        raise ArgumentTypeError(f"{text!r} is no factor of 1 or more")
+    return value
+
+
 def main(arguments: list[str]) -> int:
     """Runs the benchmark; see `benchmarks._run.show`."""
     asked = parser("sensitivity", __doc__)
     asked.add_argument("model", nargs="?", default="Llama2-7B", choices=MODELS, help="which model (Llama2-7B)")
     asked.add_argument("--phase", choices=("decode", "prefill"), default="decode", help="a token or a prompt (decode)")
     asked.add_argument("--sockets", type=int, choices=(1, 2, 4, 8), default=1, help="tensor-parallel on so many (1)")
-    asked.add_argument("--spread", type=float, default=1.5, help="factor of the last rows (1.5)")
+    asked.add_argument("--spread", type=factor, default=1.5, help="factor of the last rows (1.5)")
     options = asked.parse_args(arguments)
     config, tokens = MODELS[options.model], 1 if options.phase == "decode" else CONTEXT
     if options.sockets == 1:

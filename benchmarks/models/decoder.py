@@ -97,7 +97,7 @@ def projection(config: Config, rows: int, columns: int, rngs: nnx.Rngs) -> Calla
 
 
 def joining(config: Config, rows: int, columns: int, rngs: nnx.Rngs) -> Callable[[jax.Array], jax.Array]:
-    """The same, of rows that may be cut over sockets."""
+    """A projection whose rows are cut over the sockets, where there are several: it joins what they made."""
     if config.axis is None:
         return projection(config, rows, columns, rngs)
     return Summed(rows, columns, config.bias, config.axis, rngs)

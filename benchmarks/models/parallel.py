@@ -61,7 +61,6 @@ def parallel_call(config: Config, sockets: int, tokens: int, positions: int) -> 
 
 def _spec(path: tuple[Any, ...], rank: int) -> PartitionSpec:
     """How a parameter is cut, by its name."""
-    names = [str(key.key) for key in path if isinstance(key, jax.tree_util.DictKey)]
-    part, kind = (["", *names])[-2:]
-    axis = CUT.get((part if len(names) > 1 else "", kind))
+    names = ["", *(str(key.key) for key in path if isinstance(key, jax.tree_util.DictKey))]
+    axis = CUT.get((names[-2], names[-1]))
     return PartitionSpec() if axis is None else PartitionSpec(*[None] * (rank + axis), AXIS)

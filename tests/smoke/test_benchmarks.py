@@ -156,16 +156,16 @@ def test_the_units_check_themselves(capsys):
 
 
 def test_the_monarch_study_counts_what_its_tensors_take(capsys):
-    """The example by hand: six small tensors of 1/4 MiB and its square ones of 2 MiB, each read and written once."""
+    """The example by hand: four small tensors of 1/4 MiB, and square ones of 2 MiB where a kernel ends."""
     with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):  # as a reader's JAX is set
         assert monarch.main(["--json"]) == 0
     rows = {line["row"]: line for line in map(json.loads, capsys.readouterr().out.splitlines())}
     small, square, flops = 128 * 1024 * 2, 1024 * 1024 * 2, 2 * 2 * 1024 * 128 * 1024 + 1024 * 1024
     counted = {"none": 4 * small + 6 * square, "partly": 4 * small + 2 * square, "streaming": 4 * small}
     for name, counted_bytes in counted.items():
-        row = rows[f"example, {name}"]
-        assert (row["counted_bytes"], row["moved_bytes"]) == (counted_bytes, counted_bytes + square)
-        assert row["value"] == flops / counted_bytes and row["flops"] == flops
+        found = rows[f"example, {name}"]
+        assert (found["counted_bytes"], found["moved_bytes"]) == (counted_bytes, counted_bytes + square)
+        assert found["value"] == flops / counted_bytes and found["flops"] == flops
     unfused, fused = (rows[f"FlashFFTConv 1M, {fusion}"] for fusion in ("none", "streaming"))
     assert rows["FlashFFTConv 1M gains, HO"]["value"] == unfused["hardware_us"] / fused["hardware_us"] > 1
     # Four stages of 32-point transforms there and four back, each four real products of 2 x 32 FLOP for every point but
@@ -200,3 +200,18 @@ def test_bars_of_negative_numbers_lie_left_of_zero():
     up, down = boxes
     assert down.x + down.width == pytest.approx(up.x) and down.width == pytest.approx(3 * up.width)
     assert up.width + down.width == pytest.approx(ROOM)
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "options", "said"),
+    [
+        (monarch, ["--channels", "0"], "--channels"),
+        (sensitivity, ["--spread", "0.5"], "--spread: '0.5' is no factor of 1 or more"),
+        (sensitivity, ["--spread", "nan"], "--spread: 'nan' is no factor of 1 or more"),
+        (sensitivity, ["Llama3"], "invalid choice: 'Llama3'"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_compiled(benchmark, options, said, capsys):
+    with pytest.raises(SystemExit) as done:
+        benchmark.main(options)
+    assert done.value.code == 2 and said in capsys.readouterr().err
