@@ -26,7 +26,7 @@ from rdujax.base import compat
 from rdujax.numerics import registers
 from rdujax.numerics.bits import canonicalize, from_bits, isolate
 
-# Fewer updates per turn make XLA fuse the slicing and the widening of the operands into the kernel, which then reads them
+# Fewer updates per turn make XLA fuse the slicing and widening of the operands into the kernel, which then reads them
 # one by one: a producer is copied for up to 15 readers. More do not fit the registers.
 _RANK = 16
 # Little work takes longer to compile than it ever runs: then a turn is short, and the turns are few enough. Not four
