@@ -22,6 +22,7 @@ from rdujax.graph.kernel import Kernel, Stage, Write
 from rdujax.graph.plan import BufferPlan, MemoryStream, PlannedKernel, Tiling, held, turn
 from rdujax.machines.machine import Machine
 from rdujax.numerics.formats import INT32, Format
+from rdujax.ops.exchange import Links
 from rdujax.ops.op import Share, Stairs, TensorType
 from rdujax.units import agcu, capacity, pcu, pmu
 
@@ -42,18 +43,18 @@ class Allocator:
 
     def stairs(self, stage: Stage, tiles: tuple[TensorType, ...]) -> Stairs:
         """The useful shares of a stage, the fastest first; raises CapacityError where it may not have enough PCUs."""
-        fixed, config = stage.pins.pcus, self.machine.pcu
+        fixed = stage.pins.pcus
         key = (stage.op, tiles, fixed)
         if key not in self._stairs:
             most = self.pcus if fixed is None else min(self.pcus, fixed)
-            offered = stage.op.shares(config, most, *tiles)
+            offered = stage.op.shares(self.machine, most, *tiles)
             self._stairs[key] = offered if fixed is None else offered[:1]
         found = self._stairs[key]
         if not found:
             raise CapacityError(
                 describe("a stage needs more PCUs than it may have",
                          allowed=f"{self.pcus if fixed is None else min(self.pcus, fixed)} PCUs",
-                         given=f"at least {stage.op.fewest(config, *tiles)} PCUs",
+                         given=f"at least {stage.op.fewest(self.machine, *tiles)} PCUs",
                          where=f"stage {stage.label}", do="split the expression or K less, or give it more PCUs")
             )  # fmt: skip
         return found
@@ -91,7 +92,7 @@ class _Tiled:
         """The kernel with the best shares that fit; raises CapacityError where none do."""
         last = [len(stairs) - 1 for stairs in self.staircases]
         slowest = max((self._cycles(i, step) for i, step in enumerate(last)), default=1)
-        floor = self._memory_cycles()
+        floor = max(self._memory_cycles(), self._link_cycles())
         least = self._planned(last, max(slowest, floor))
         _check(least, self.machine)
         if self.tiling.turns == 1:
@@ -198,6 +199,10 @@ class _Tiled:
             slowest = max(slowest, self.machine.transfer_cycles(tier, read, written))
         return slowest
 
+    def _link_cycles(self) -> int:
+        """Cycles of a turn for which exchanges keep the links to other sockets busy."""
+        return sum(stairs[-1][0] for stairs in self.staircases if isinstance(stairs[-1][1], Links))
+
     def _fitting(self, places: Sequence[int] | None, turn_cycles: int) -> PlannedKernel | None:
         """The kernel with these shares, or None where it does not fit."""
         if places is None:
@@ -263,7 +268,7 @@ class _Tiled:
         known = self._known_rates[i]
         if share not in known:
             *kept, output = self._held(stage)
-            known[share] = stage.op.feeds(self.machine.pcu, share, stage.operands(self.graph), kept, output)
+            known[share] = stage.op.feeds(self.machine, share, stage.operands(self.graph), kept, output)
         return known[share]
 
     @cached_property

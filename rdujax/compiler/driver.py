@@ -11,6 +11,7 @@ from itertools import count
 from rdujax.base.errors import ArgumentError, ConcretenessError, describe, unknown
 from rdujax.compiler import fuse, memory
 from rdujax.compiler.allocate import Allocator
+from rdujax.compiler.narrow import narrow
 from rdujax.compiler.passes import Pass, Passes, PassText, plan_text
 from rdujax.compiler.planner import Planner
 from rdujax.compiler.simplify import simplify
@@ -84,6 +85,10 @@ GRAPH_PASSES = (
     Pass(
         "simplify", lambda graph, choices: simplify(graph),
         "what is computed twice would be priced and placed twice; before fusion, which would hide it inside of kernels",
+    ),
+    Pass(
+        "narrow", lambda graph, choices: narrow(graph),
+        "what sockets send is known before fusion prices it; after simplify, which leaves one reader of equal ones",
     ),
 )  # fmt: skip
 # What each of them does for one stretch of nodes; every one asks the next to price its candidates.

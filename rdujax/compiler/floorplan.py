@@ -26,9 +26,10 @@ from rdujax.compiler.report import counted, worked_cycles
 from rdujax.compiler.wires import Wires, priced_cycles, wires
 from rdujax.estimate.pipeline import pipeline_of
 from rdujax.graph.graph import Graph
-from rdujax.graph.plan import MemoryStream, PlannedKernel
+from rdujax.graph.plan import LINKS, MemoryStream, PlannedKernel
 from rdujax.ledger.numbers import exact
 from rdujax.machines.machine import Machine
+from rdujax.ops.exchange import Links
 from rdujax.units.rdn.mesh import STEPS, Port
 
 FAINT, GROUND = "#e3e6ea", "#f7f8fa"
@@ -121,6 +122,11 @@ def _streams(
             before = bridges[stream.units].busy if stream.units in bridges else 0.0
             bridges[stream.units] = Row(stream.units, SHARED, agcus, before + busy[stream.label], "AGCU")
         rows.append(row)
+    if LINKS in planned.bridges:
+        pairs = zip(planned.kernel.stages, planned.shares, strict=True)
+        linked = [busy[stage.label] for stage, share in pairs if isinstance(share, Links)]
+        own = sum(linked) if planned.tiling.turns == 1 else max(linked)  # of many turns, each has the time of all
+        bridges[LINKS] = Row(LINKS, SHARED, counted(planned.bridges[LINKS], "AGCU"), own, "AGCU")
     return tuple(rows), tuple(bridges.values())
 
 

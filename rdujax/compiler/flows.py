@@ -19,10 +19,11 @@ import numpy as np
 
 from rdujax.graph.graph import Graph
 from rdujax.graph.kernel import Read, Stage
-from rdujax.graph.plan import MemoryStream, PlannedKernel
+from rdujax.graph.plan import LINKS, BufferPlan, MemoryStream, PlannedKernel
 from rdujax.ledger.numbers import ceil_div
 from rdujax.machines.machine import Machine
 from rdujax.ops.contract import Contract
+from rdujax.ops.exchange import Links
 from rdujax.ops.op import Share
 from rdujax.units import pcu
 from rdujax.units.pcu import systolic
@@ -132,6 +133,9 @@ def flows(graph: Graph, planned: PlannedKernel, units: Units[Unit], machine: Mac
     for stage, share in zip(planned.kernel.stages, planned.shares, strict=True):
         pcus, result = units.pcus[stage.label], buffers[stage.result]
         slices = turns * planned.tiling.slices(stage.result)
+        if isinstance(share, Links) and share.agcus:
+            found += _over_links(stage, pcus, units, buffers, turns, vector_bytes)
+            continue
         if not share.pcus:  # from buffers straight into a buffer
             for read, operand in zip(stage.reads, planned.turn(graph, stage), strict=True):
                 source, moved_bytes = buffers[read.value].label, min(operand.size_bytes, result.tile_bytes)
@@ -159,6 +163,31 @@ def flows(graph: Graph, planned: PlannedKernel, units: Units[Unit], machine: Mac
         packets = _vectors(result.tile_bytes, result.pmus, vector_bytes) * turns
         name = f"{stage.label} -> {result.label}"
         found.append(_spread(name, (pcus, Port.PCU), (units.pmus[result.label], Port.PMU), packets))
+    return found
+
+
+def _over_links(
+    stage: Stage,
+    pcus: tuple[Unit, ...],
+    units: Units[Unit],
+    buffers: Mapping[int, BufferPlan],
+    turns: int,
+    vector_bytes: int,
+) -> list[Flow[Unit]]:
+    """An exchange: all of its operand leaves the tile, and what comes back is added up on the way to the buffer."""
+    agcus, result = (units.agcus[LINKS], Port.AGCU), buffers[stage.result]
+    found = []
+    for read in stage.reads:
+        source = buffers[read.value]
+        packets = _vectors(source.tile_bytes, len(agcus[0]), vector_bytes) * turns
+        found.append(_spread(f"{source.label} -> {stage.label}", (units.pmus[source.label], Port.PMU), agcus, packets))
+        if pcus:
+            packets = _vectors(source.tile_bytes, len(pcus), vector_bytes) * turns
+            found.append(_spread(stage.label, agcus, (pcus, Port.PCU), packets))
+            packets = _vectors(result.tile_bytes, len(agcus[0]), vector_bytes) * turns
+            found.append(_spread(stage.label, (pcus, Port.PCU), agcus, packets))
+        packets = _vectors(result.tile_bytes, result.pmus, vector_bytes) * turns
+        found.append(_spread(f"{stage.label} -> {result.label}", agcus, (units.pmus[result.label], Port.PMU), packets))
     return found
 
 

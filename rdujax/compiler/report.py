@@ -20,6 +20,7 @@ from rdujax.ledger.makespan import critical_stage
 from rdujax.ledger.numbers import Exact, exact
 from rdujax.ledger.pipeline import Pipeline
 from rdujax.machines.machine import Machine
+from rdujax.ops.exchange import Links
 from rdujax.ops.op import Share
 from rdujax.units import pcu
 from rdujax.units.memory import TIERS
@@ -256,8 +257,6 @@ def owners(plan: Plan, machine: Machine, cost: ProgramCost) -> list[dict[str, An
         for label, cycles in kernel.critical.items():
             key = ("tier", tiers[label]) if label in tiers else ("stage", label + place)
             found[key] = found.get(key, 0) + cycles * kernel.launches
-    for each in cost.exchanges:
-        found["exchange", each.name] = each.critical[each.name] * each.launches
     total = sum(found.values())
     return [
         {"kind": kind, "name": name, "cycles": cycles, "share": float(cycles / total)}  # not emulated: sizes
@@ -331,4 +330,5 @@ def _stage_row(
     if macs:
         cells = share.pcus * prod(pcu.array(machine.pcu, graph.types[stage.reads[0].value].fmt))
         peak = float(macs / (cells * cost.cost.cycles))  # not emulated: sizes
-    return {"label": stage.label, "pcus": share.pcus, "agcus": 0, "peak_share": peak, "what": f"{share}: {stage.op}"}
+    agcus, what = share.agcus if isinstance(share, Links) else 0, f"{share}: {stage.op}"
+    return {"label": stage.label, "pcus": share.pcus, "agcus": agcus, "peak_share": peak, "what": what}

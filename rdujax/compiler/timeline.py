@@ -23,14 +23,12 @@ from rdujax.compiler.files import path_of
 from rdujax.compiler.report import counted
 from rdujax.compiler.tracefile import Counter, Group, Track
 from rdujax.estimate.pipeline import pipeline_of
-from rdujax.estimate.price import exchange_cycles
 from rdujax.graph.graph import Graph
 from rdujax.graph.launches import Course, launches
 from rdujax.graph.plan import Plan, PlannedKernel, PlannedRegion
 from rdujax.ledger.numbers import Exact, exact
 from rdujax.ledger.timetable import schedule
 from rdujax.machines.machine import Machine
-from rdujax.ops.exchange import Exchange
 from rdujax.units.agcu import launch
 
 MOST_DRAWN, MOST_TIMED = 2_000_000, 50_000_000  # turns of stages
@@ -184,10 +182,6 @@ class _Drawing:
 
     def _region(self, plan: Plan, step: PlannedRegion, now: Exact) -> Exact:
         """The first trip as it is, a condition before the body, and the others as one block."""
-        if isinstance(step.op, Exchange):
-            cycles = exact(Fraction(exchange_cycles(plan, step.node, self.machine) + sum(self.phases.values())))
-            self.repeats.append(Repeats(f"{step.node.label} between sockets", now, cycles))
-            return exact(Fraction(now + cycles))
         turns = self.course.turns(step.node)
         took: list[Exact] = [0] * len(turns)
         for i in reversed(range(len(turns))):

@@ -12,7 +12,6 @@ from itertools import product
 import jax
 import numpy as np
 
-from rdujax.emulate.exchanges import run_exchange
 from rdujax.emulate.node import StageRun, addressed, run_stage
 from rdujax.emulate.regions import Mode, Result, run_region
 from rdujax.graph.graph import Graph
@@ -22,7 +21,6 @@ from rdujax.ledger.counts import Counts
 from rdujax.machines.machine import Machine
 from rdujax.numerics import convert
 from rdujax.numerics.formats import Format
-from rdujax.ops.exchange import Exchange
 from rdujax.ops.op import visits as grid_visits
 from rdujax.streams import layout as layouts
 from rdujax.streams.access import Access, chain_read
@@ -50,11 +48,6 @@ def run(plan: Plan, machine: Machine, operands: Mapping[int, jax.Array], mode: M
                 memory |= kernel.run(memory)
             counts += kernel.counted
             captured |= kernel.results
-            continue
-        if isinstance(step.op, Exchange):
-            with jax.named_scope(step.node.label.replace("/", ".")):
-                memory[step.node.results[0]], counted = run_exchange(plan, step, machine, memory, mode)
-            counts += counted
             continue
         with jax.named_scope(step.node.label.replace("/", ".")):
             given = [memory[v] for v in step.node.operands]

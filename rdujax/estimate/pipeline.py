@@ -4,8 +4,9 @@ An iteration is one turn of the kernel's outer loops. A stage with an inner loop
 and so does the load that streams through it; whoever reads the result waits for all slices of a tile.
 
 Where a kernel turns often, every memory tier is shared statically: in each turn a tier moves the bytes of all its
-streams, so each of them is busy for as long as all of them together take. Before the first turn, what stays on chip is
-loaded at full bandwidth. Where everything is loaded slice by slice within one turn, streams take turns: loads in the
+streams, so each of them is busy for as long as all of them together take; and so are the links to other sockets by the
+exchanges. Where it turns once, exchanges go one after the other. Before the first turn, what stays on chip is loaded at
+full bandwidth. Where everything is loaded slice by slice within one turn, streams take turns: loads in the
 order in which the stages need them, each as far ahead as its buffer allows, and then the stores.
 """
 
@@ -20,6 +21,7 @@ from rdujax.ledger import pipeline as timing
 from rdujax.ledger.closed_form import closed_form_cycles
 from rdujax.ledger.numbers import ceil_div, maximum
 from rdujax.machines.machine import Machine
+from rdujax.ops.exchange import Links
 from rdujax.units import agcu
 
 
@@ -30,6 +32,8 @@ def pipeline_of(graph: Graph, planned: PlannedKernel, machine: Machine) -> timin
     edges = _edges(planned)
     levels = timing.Pipeline(tuple(stages), tuple(edges)).levels
     edges = _unhindered(edges, dict(zip((stage.name for stage in stages), levels, strict=True)), planned)
+    if planned.tiling.turns == 1:
+        edges += _links_in_turn(planned)
     if planned.tiling.in_turn:
         edges += _one_after_another(planned)
     return timing.Pipeline(tuple(stages), tuple(edges))
@@ -97,11 +101,14 @@ def _last(name: str) -> str:
 
 
 def _computing(graph: Graph, planned: PlannedKernel, machine: Machine) -> list[timing.Stage]:
-    found = []
-    for stage, share in zip(planned.kernel.stages, planned.shares, strict=True):
-        cycles = stage.op.cycles(machine.pcu, share, *planned.turn(graph, stage))
-        found.append(timing.Stage(stage.label, cycles, repeats=planned.tiling.slices(stage.result)))
-    return found
+    pairs = list(zip(planned.kernel.stages, planned.shares, strict=True))
+    cycles = [stage.op.cycles(machine, share, *planned.turn(graph, stage)) for stage, share in pairs]
+    if planned.tiling.turns > 1:
+        linked = [each for each, (_, share) in zip(cycles, pairs, strict=True) if isinstance(share, Links)]
+        cycles = [sum(linked) if isinstance(share, Links) else c for c, (_, share) in zip(cycles, pairs, strict=True)]
+    slices = [planned.tiling.slices(stage.result) for stage, _ in pairs]
+    each = zip(pairs, cycles, slices, strict=True)
+    return [timing.Stage(stage.label, time, repeats=n) for (stage, _), time, n in each]
 
 
 def _unhindered(edges: list[timing.Edge], level: dict[str, int], planned: PlannedKernel) -> list[timing.Edge]:
@@ -152,6 +159,17 @@ def _one_after_another(planned: PlannedKernel) -> list[timing.Edge]:
             ahead, behind = planned.tiling.slices(before.value), planned.tiling.slices(after.value)
             ahead, behind = (1 if s.is_store else n for s, n in ((before, ahead), (after, behind)))
             edges.append(timing.Edge(before.label, after.label, ahead, consumed=ahead, reuse=behind))
+    return edges
+
+
+def _links_in_turn(planned: PlannedKernel) -> list[timing.Edge]:
+    """Edges that let no exchange begin before the one ahead of it has arrived everywhere."""
+    pairs = zip(planned.kernel.stages, planned.shares, strict=True)
+    linked = [stage for stage, share in pairs if isinstance(share, Links)]
+    edges = []
+    for before, after in pairwise(linked):
+        ahead, behind = (planned.tiling.slices(stage.result) for stage in (before, after))
+        edges.append(timing.Edge(before.label, after.label, ahead, consumed=ahead, reuse=behind))
     return edges
 
 
@@ -285,10 +303,11 @@ def _in_turn_cycles(graph: Graph, planned: PlannedKernel, machine: Machine, dept
         todo.extendleft(reversed(behind))
         return by
 
-    works = _computing(graph, planned, machine)
-    for i, (work, stage) in enumerate(zip(works, planned.kernel.stages, strict=True)):
+    works, links_free = _computing(graph, planned, machine), 0
+    for i, (work, stage, share) in enumerate(zip(works, planned.kernel.stages, planned.shares, strict=True)):
         own, cycles, n = load(i), work.service_cycles, work.repeats
         ready = maximum(0, *(ends[r.value] for r in stage.reads if own is None or r.value != own.value))
+        ready = maximum(ready, links_free) if isinstance(share, Links) else ready
         if own is None:
             ends[stage.result] = ready + cycles * n
         else:
@@ -296,6 +315,7 @@ def _in_turn_cycles(graph: Graph, planned: PlannedKernel, machine: Machine, dept
             slots = depth(own, ready + cycles - begin, each) if depth else depths[own.value]
             ends[stage.result], free[own.tier] = _streamed_by(ready, begin, cycles, each, n, slots)
             load(i)
+        links_free = ends[stage.result] if isinstance(share, Links) else links_free
     load(len(works))
     needs = {w.value: [r.value for r in (w.read, *w.places)] for w in planned.kernel.writes}
     for tier, streams in queues(planned).items():

@@ -14,19 +14,18 @@ import jax.numpy as jnp
 from rdujax.base import facts
 from rdujax.base.errors import unknown
 from rdujax.estimate.pipeline import estimated_cycles, pipeline_of
-from rdujax.graph.graph import Graph, Node
+from rdujax.graph.graph import Graph
 from rdujax.graph.kernel import Fetch
-from rdujax.graph.launches import Course, Exchanges, Launches, exchanges, launches
+from rdujax.graph.launches import Course, Launches, launches
 from rdujax.graph.plan import Plan, PlannedKernel, layout_of, stored
 from rdujax.ledger.cost import Cost
 from rdujax.ledger.counts import Counts
 from rdujax.ledger.makespan import critical_path_cycles, makespan_cycles
-from rdujax.ledger.numbers import common, is_exact, is_relaxed, maximum, ratio
+from rdujax.ledger.numbers import common, is_exact, is_relaxed, ratio
 from rdujax.ledger.pipeline import Pipeline
 from rdujax.machines.machine import Machine
-from rdujax.ops.exchange import Exchange
 from rdujax.ops.op import visits
-from rdujax.streams.layout import tiled, whole
+from rdujax.streams.layout import tiled
 from rdujax.units import agcu
 from rdujax.units.memory import TIERS
 
@@ -60,7 +59,6 @@ class ProgramCost:
     """What a program costs: its kernels one after another, each as often as it is launched.
 
     Of a program of several sockets, one of them: all run at the same time and wait for one another in collectives.
-    exchanges: the collectives, each launched as a kernel is, and as long as its links or its memory take.
 
     A loop launches the kernels of its body anew in every trip. What launches them reads a condition or an index from
     memory at no cost. cost: cycles, flops and bytes per tier of all kernels together. peak bytes: what the tiers hold
@@ -70,7 +68,6 @@ class ProgramCost:
     kernels: tuple[KernelCost, ...]
     cost: Cost
     clock_hz: Any
-    exchanges: tuple[KernelCost, ...] = ()
 
     @property
     def cycles(self) -> int:
@@ -80,17 +77,17 @@ class ProgramCost:
     @property
     def run_s(self) -> Any:
         """Seconds of all kernels, launches not included."""
-        return _sum(_times(k.run_s, k.launches) for k in (*self.kernels, *self.exchanges))
+        return _sum(_times(k.run_s, k.launches) for k in self.kernels)
 
     @property
     def launch_s(self) -> Any:
         """Seconds of all launches."""
-        return _sum(_times(k.launch_s, k.launches) for k in (*self.kernels, *self.exchanges))
+        return _sum(_times(k.launch_s, k.launches) for k in self.kernels)
 
     @property
     def launches(self) -> int:
         """Launches of all kernels."""
-        return sum(k.launches for k in (*self.kernels, *self.exchanges))
+        return sum(k.launches for k in self.kernels)
 
     @property
     def total_s(self) -> Any:
@@ -127,7 +124,6 @@ class ProgramCost:
                 if self.launches != len(self.kernels)
                 else ""
             ),
-            *([f"{len(self.exchanges)} between sockets"] if self.exchanges else []),
             f"{self.cycles:,} cycles",
             f"{float(self.total_s) * 1e6:,.2f} us ({float(self.launch_s) * 1e6:,.2f} us of launches)",
             f"{self.flops:,} FLOP",
@@ -143,12 +139,11 @@ def price(plan: Plan, machine: Machine, course: Course) -> ProgramCost:
     said.
     """
     kernels = tuple(_kernel(each, machine) for each in launches(plan, course))
-    between = tuple(_exchange(each, machine) for each in exchanges(plan, course))
-    total = sum((k.cost * k.launches for k in (*kernels, *between)), Cost())
+    total = sum((k.cost * k.launches for k in kernels), Cost())
     peak = {tier: plan.peak_bytes(tier) for tier in TIERS if plan.peak_bytes(tier)}
     sram = max((k.cost.peak_bytes["sram"] for k in kernels if k.launches), default=0)
     total = Cost(total.cycles, total.flops, total.read_bytes, total.written_bytes, {**peak, "sram": sram})
-    return ProgramCost(kernels, total, machine.clock_hz.value, between)
+    return ProgramCost(kernels, total, machine.clock_hz.value)
 
 
 def kernel_cycles(graph: Graph, planned: PlannedKernel, machine: Machine) -> int:
@@ -188,36 +183,6 @@ def _timed_once(pipeline: Pipeline, turns: int) -> tuple[int, dict[str, int]]:
     return makespan_cycles(pipeline, turns), critical_path_cycles(pipeline, turns)  # type: ignore[return-value]
 
 
-def exchange_cycles(plan: Plan, node: Node, machine: Machine) -> Any:
-    """Cycles of a collective: what it reads and writes of memory streams while its links carry it; the slower of both.
-
-    Exact on plain facts, differentiable in facts that JAX traces.
-    """
-    op, read, written = node.op, *_moved(plan, node)
-    assert isinstance(op, Exchange)
-    links = op.cycles(machine.p2p, machine.clock_hz.value, *plan.graph.types_of(node.operands))
-    tiers = sorted({*read, *written})
-    return maximum(links, *(machine.transfer_cycles(t, read.get(t, 0), written.get(t, 0)) for t in tiers))
-
-
-def _exchange(each: Exchanges, machine: Machine) -> KernelCost:
-    plan, node = each.plan, each.node
-    cycles = exchange_cycles(plan, node, machine)
-    cost = Cost(cycles, each.op.flops(*plan.graph.types_of(node.operands)), *_moved(plan, node))
-    critical = {node.label: int(cycles)} if _is_exact(machine) else {}
-    return KernelCost(node.label, cost, *_seconds(plan, cycles, machine), critical, each.times, each.inside)
-
-
-def _moved(plan: Plan, node: Node) -> tuple[dict[str, int], dict[str, int]]:
-    """Bytes of each tier that a collective reads and writes on one socket."""
-    sides: tuple[dict[str, int], dict[str, int]] = ({}, {})
-    for side, values in zip(sides, (node.operands, node.results), strict=True):
-        for value in values:
-            tier = plan.tiers[value]
-            side[tier] = side.get(tier, 0) + plan.graph.types[value].size_bytes
-    return sides
-
-
 def _seconds(plan: Plan, cycles: Any, machine: Machine) -> tuple[Any, Any]:
     """Seconds of one launch, and of what it runs."""
     launch_s, run_s = machine.launch_s(plan.orchestration), ratio(cycles, machine.clock_hz.value)
@@ -250,25 +215,20 @@ def predict(plan: Plan, machine: Machine, course: Course, sockets: int = 1) -> C
     """
     total = Counts()
     for each in launches(plan, course):
-        total = total + _predict_kernel(each.plan, each.kernel, machine) * (each.times * sockets)
-    for each in exchanges(plan, course):
-        total = total + _predict_memory(each.plan, each.node, machine) * (each.times * sockets)
-        links = each.op.counts(*each.plan.graph.types_of(each.node.operands))
-        total = total + links * (each.times * sockets // each.op.sockets)
+        total = total + _predict_kernel(each.plan, each.kernel, machine, sockets) * each.times
     return total
 
 
-def _predict_memory(plan: Plan, node: Node, machine: Machine) -> Counts:
-    counts = Counts()
-    for side, values in (("read", node.operands), ("written", node.results)):
-        for value in values:
-            kind = plan.graph.types[value]
-            counter = f"{plan.tiers[value]}.{side}_bytes"
-            counts = counts + agcu.predict(machine.agcu, whole(kind.shape), kind.fmt, counter)
-    return counts
+def _predict_kernel(plan: Plan, planned: PlannedKernel, machine: Machine, sockets: int) -> Counts:
+    """What all sockets count in one launch of a kernel."""
+    together = Counts()
+    for stage in planned.kernel.stages:
+        together = together + stage.op.work(*stage.operands(plan.graph)) * (sockets // stage.op.group)
+    return together + _predict_moved(plan, planned, machine) * sockets
 
 
-def _predict_kernel(plan: Plan, planned: PlannedKernel, machine: Machine) -> Counts:
+def _predict_moved(plan: Plan, planned: PlannedKernel, machine: Machine) -> Counts:
+    """What a socket counts in one launch but for the work of its stages."""
     graph, counts = plan.graph, Counts()
     for stream in planned.streams:
         if stream.is_store:
@@ -284,7 +244,6 @@ def _predict_kernel(plan: Plan, planned: PlannedKernel, machine: Machine) -> Cou
         result = graph.types[stage.result]
         counts = counts + Counts({"pmu.written_bytes": result.elements * planned.held(graph, stage.result).width_bytes})
         operands = stage.operands(graph)
-        counts = counts + stage.op.work(*operands)
         tile = planned.tiling.tile(stage.result, result.shape)
         grid = tuple(-(-n // t) for n, t in zip(result.shape, tile, strict=True))
         walks = stage.op.walks(*(o.shape for o in operands))

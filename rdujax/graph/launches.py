@@ -11,7 +11,6 @@ from rdujax.base.errors import ArgumentError, describe, unknown
 from rdujax.graph.graph import Graph, Node, all_nodes, node_labels
 from rdujax.graph.plan import Plan, PlannedKernel, PlannedRegion
 from rdujax.graph.regions import Branch, Loop
-from rdujax.ops.exchange import Exchange
 
 
 class Course:
@@ -45,8 +44,6 @@ class Course:
 
     def turns(self, node: Node) -> tuple[int, ...]:
         """How often each body of a region runs when it is come to; ArgumentError where nobody said it."""
-        if isinstance(node.op, Exchange):
-            return ()
         if isinstance(node.op, Branch):
             count = len(node.op.branches)
             if node.label not in self.branches:
@@ -95,39 +92,15 @@ class Launches:
     inside: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Exchanges:
-    """One collective of a plan, however often it happens; as `Launches`."""
-
-    plan: Plan
-    node: Node
-    times: int
-    inside: tuple[str, ...]
-
-    @property
-    def op(self) -> Exchange:
-        """The collective."""
-        assert isinstance(self.node.op, Exchange)
-        return self.node.op
-
-
 def launches(plan: Plan, course: Course) -> tuple[Launches, ...]:
     """Every kernel in the order of the text with how often it is launched; ArgumentError where nobody said it."""
-    return tuple(each for each in _launches(plan, course, 1, ()) if isinstance(each, Launches))
+    return tuple(_launches(plan, course, 1, ()))
 
 
-def exchanges(plan: Plan, course: Course) -> tuple[Exchanges, ...]:
-    """Every collective in the order of the text with how often it happens; ArgumentError where nobody said it."""
-    return tuple(each for each in _launches(plan, course, 1, ()) if isinstance(each, Exchanges))
-
-
-def _launches(plan: Plan, course: Course, times: int, inside: tuple[str, ...]) -> Iterator[Launches | Exchanges]:
+def _launches(plan: Plan, course: Course, times: int, inside: tuple[str, ...]) -> Iterator[Launches]:
     for step in plan.steps:
         if isinstance(step, PlannedKernel):
             yield Launches(plan, step, times, inside)
-            continue
-        if isinstance(step.op, Exchange):
-            yield Exchanges(plan, step.node, times, inside)
             continue
         for name, body, turns in zip(step.op.body_names, step.plans, _turns(step, course, times), strict=True):
             yield from _launches(body, course, times * turns, (*inside, _named(step, name, turns)))

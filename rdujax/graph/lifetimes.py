@@ -195,9 +195,7 @@ class _Walk:
         for value in step.node.operands:
             self._use(value)
         results = {value: self._made(plan, value, homes) for value in step.node.results}
-        if not step.plans:  # a collective: it writes its results while it reads its operands
-            self._exchange(plan.graph, step, times)
-        elif isinstance(step.op, Loop) and step.op.trips != 1:
+        if isinstance(step.op, Loop) and step.op.trips != 1:
             self._loop(step, step.op, results, times)
         else:
             for body, given in zip(step.plans, step.op.given(step.node.operands), strict=True):
@@ -206,11 +204,6 @@ class _Walk:
         self._next()
         for value in step.node.results:
             self._use(value)
-
-    def _exchange(self, graph: Graph, step: PlannedRegion, times: int) -> None:
-        for value in (*step.node.operands, *step.node.results):
-            self._use(value)
-            self.moved_bytes[value] = self.moved_bytes.get(value, 0) + graph.types[value].size_bytes * times
 
     def _enter(self, inputs: Sequence[int], given: Sequence[int]) -> None:
         for inside, outside in zip(inputs, given, strict=True):

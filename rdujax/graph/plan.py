@@ -17,11 +17,13 @@ from rdujax.graph.inplace import end
 from rdujax.graph.kernel import Kernel, Stage, Write, text
 from rdujax.graph.memory import NOTHING, Memory
 from rdujax.numerics.formats import BF16, FP32, Format
+from rdujax.ops.exchange import Links
 from rdujax.ops.op import Share, TensorType, operand_tiles
 from rdujax.streams.access import chain_axes
 from rdujax.streams.layout import Layout
 
 BufferFormat = Literal["declared", "fp32"]
+LINKS = "links to sockets"  # the name of the AGCUs that all exchanges of a kernel share
 
 
 @dataclass(frozen=True)
@@ -187,8 +189,10 @@ class PlannedKernel:
 
     @property
     def bridges(self) -> dict[str, int]:
-        """How many AGCUs the streams have, by the name of these (see `MemoryStream`)."""
-        return {s.units: s.agcus for s in self.streams}
+        """How many AGCUs streams and the links to other sockets have, by the name of these (see `MemoryStream`)."""
+        linked = [share.agcus for share in self.shares if isinstance(share, Links)]
+        to_sockets = {LINKS: max(linked)} if any(linked) else {}
+        return {s.units: s.agcus for s in self.streams} | to_sockets
 
     @property
     def sram_bytes(self) -> int:

@@ -10,11 +10,11 @@ import numpy as np
 
 from rdujax.base.errors import FormatError, ShapeError, describe
 from rdujax.ledger.numbers import ceil_div
+from rdujax.machines.machine import Machine
 from rdujax.numerics.formats import Format
 from rdujax.ops.on_buffers import OnBuffers
 from rdujax.ops.op import TensorType
 from rdujax.streams.access import Axes
-from rdujax.units import pcu
 
 
 @dataclass(frozen=True)
@@ -56,10 +56,10 @@ class Concat(OnBuffers):
         return jnp.concatenate(operands, self.axis)
 
     def feeds(
-        self, config: pcu.Config, share: Any, operands: Sequence[TensorType], held: Sequence[Format], output: Format
+        self, machine: Machine, share: Any, operands: Sequence[TensorType], held: Sequence[Format], output: Format
     ) -> tuple[list[int], int]:
         """See `Work`: all of them at once, each as fast as it takes to end with the others."""
-        _, width = super().feeds(config, share, operands, held, output)
+        _, width = super().feeds(machine, share, operands, held, output)
         total_bytes = sum(o.size_bytes for o in operands)
         return [ceil_div(width * o.size_bytes, total_bytes) for o in operands], width
 

@@ -9,8 +9,9 @@ import numpy as np
 
 from rdujax.base.errors import FormatError, describe
 from rdujax.ledger.counts import Counts
+from rdujax.machines.machine import Machine
 from rdujax.numerics.formats import INT32, Format
-from rdujax.ops.op import Stairs, TensorType
+from rdujax.ops.op import Stairs, TensorType, Work
 from rdujax.streams.access import Axes
 from rdujax.streams.layout import Layout
 from rdujax.streams.lift import Executor
@@ -21,7 +22,7 @@ from rdujax.units.pcu.systolic import Contraction, Extent, Fork
 
 
 @dataclass(frozen=True)
-class Contract:
+class Contract(Work):
     """Sums of products in FP32 (INT32 for INT32 operands), converted to `output` (laws N8 and N6)."""
 
     config: Contraction
@@ -100,25 +101,25 @@ class Contract:
         """See `Work`."""
         return Counts({"pcu.macs": self._extent(*operands).macs})
 
-    def fewest(self, config: pcu.Config, *operands: TensorType) -> int:
+    def fewest(self, machine: Machine, *operands: TensorType) -> int:
         """See `Work`: one for each segment of K."""
         return self.config.segments(self._extent(*operands).k)
 
-    def shares(self, config: pcu.Config, most: int, *operands: TensorType) -> Stairs:
+    def shares(self, machine: Machine, most: int, *operands: TensorType) -> Stairs:
         """See `Work`."""
-        rows, columns = (int(n) for n in pcu.array(config, operands[0].fmt))
-        return systolic.forks(rows, columns, self._extent(*operands), self.fewest(config, *operands), most)
+        rows, columns = (int(n) for n in pcu.array(machine.pcu, operands[0].fmt))
+        return systolic.forks(rows, columns, self._extent(*operands), self.fewest(machine, *operands), most)
 
-    def cycles(self, config: pcu.Config, share: Fork, *operands: TensorType) -> Any:
+    def cycles(self, machine: Machine, share: Fork, *operands: TensorType) -> Any:
         """See `Work`."""
-        rows, columns = pcu.array(config, operands[0].fmt)
+        rows, columns = pcu.array(machine.pcu, operands[0].fmt)
         return systolic.cycles(rows, columns, self._extent(*operands), share)
 
     def feeds(
-        self, config: pcu.Config, share: Fork, operands: Sequence[TensorType], held: Sequence[Format], output: Format
+        self, machine: Machine, share: Fork, operands: Sequence[TensorType], held: Sequence[Format], output: Format
     ) -> tuple[list[int], int]:
         """See `Work`: sums leave once in as many cycles as their segment of K has steps."""
-        rows, columns = (int(n) for n in pcu.array(config, operands[0].fmt))
+        rows, columns = (int(n) for n in pcu.array(machine.pcu, operands[0].fmt))
         rates = [systolic.feeds(rows, columns, share, fmt)[i] for i, fmt in enumerate(held)]
         outputs = rows * columns * share.rows * share.columns * share.batches
         segment = max(1, self._extent(*operands).k // share.splits)

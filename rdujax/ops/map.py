@@ -8,9 +8,10 @@ import numpy as np
 
 from rdujax.base.errors import FormatError, ShapeError, describe
 from rdujax.ledger.counts import Counts
+from rdujax.machines.machine import Machine
 from rdujax.numerics.formats import Format
 from rdujax.ops import reference
-from rdujax.ops.op import Stairs, TensorType
+from rdujax.ops.op import Stairs, TensorType, Work
 from rdujax.streams.access import Axes
 from rdujax.streams.layout import Layout
 from rdujax.streams.lift import Executor
@@ -22,7 +23,7 @@ from rdujax.units.pcu.simd import Chain
 
 
 @dataclass(frozen=True)
-class Map:
+class Map(Work):
     """An element-wise expression on operands of one shape."""
 
     expression: Expression
@@ -81,26 +82,26 @@ class Map:
         """See `Work`."""
         return Counts({"pcu.simd_operations": operands[0].elements * len(self.expression.work)})
 
-    def fewest(self, config: pcu.Config, *operands: TensorType) -> int:
+    def fewest(self, machine: Machine, *operands: TensorType) -> int:
         """See `Work`: the links of one chain."""
-        return simd.links(self.expression, int(config.simd_stages.value))
+        return simd.links(self.expression, int(machine.pcu.simd_stages.value))
 
-    def shares(self, config: pcu.Config, most: int, *operands: TensorType) -> Stairs:
+    def shares(self, machine: Machine, most: int, *operands: TensorType) -> Stairs:
         """See `Work`."""
-        lanes = int(pcu.lane_count(config, simd.widest(self.expression)))
-        links = self.fewest(config, *operands)
-        return simd.chains(lanes, int(config.simd_stages.value), links, operands[0].elements, most)
+        lanes = int(pcu.lane_count(machine.pcu, simd.widest(self.expression)))
+        links = self.fewest(machine, *operands)
+        return simd.chains(lanes, int(machine.pcu.simd_stages.value), links, operands[0].elements, most)
 
-    def cycles(self, config: pcu.Config, share: Chain, *operands: TensorType) -> Any:
+    def cycles(self, machine: Machine, share: Chain, *operands: TensorType) -> Any:
         """See `Work`."""
-        return simd.cycles(config, self.expression, operands[0].elements, share)
+        return simd.cycles(machine.pcu, self.expression, operands[0].elements, share)
 
     def feeds(
-        self, config: pcu.Config, share: Chain, operands: Sequence[TensorType], held: Sequence[Format], output: Format
+        self, machine: Machine, share: Chain, operands: Sequence[TensorType], held: Sequence[Format], output: Format
     ) -> tuple[list[int], int]:
         """See `Work`."""
-        rates = [simd.feed(config, self.expression, share, fmt) for fmt in held]
-        return rates, simd.feed(config, self.expression, share, output)
+        rates = [simd.feed(machine.pcu, self.expression, share, fmt) for fmt in held]
+        return rates, simd.feed(machine.pcu, self.expression, share, output)
 
     def __str__(self) -> str:
         return f"map {self.expression}"

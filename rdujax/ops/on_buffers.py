@@ -13,6 +13,7 @@ from typing import Any
 
 from rdujax.ledger.counts import Counts
 from rdujax.ledger.numbers import ceil_div
+from rdujax.machines.machine import Machine
 from rdujax.numerics.formats import INT32, Format
 from rdujax.ops.op import Stairs, TensorType, Work
 from rdujax.streams.layout import Layout
@@ -68,7 +69,7 @@ class OnBuffers(Work, TileWork):
         """See `Work`: nothing but the buffers' bytes."""
         return Counts()
 
-    def fewest(self, config: pcu.Config, *operands: TensorType) -> int:
+    def fewest(self, machine: Machine, *operands: TensorType) -> int:
         """See `Work`."""
         return self.share(1).pcus
 
@@ -76,15 +77,15 @@ class OnBuffers(Work, TileWork):
         """What a stage is given that moves so many vectors per cycle."""
         return Ports(ports)
 
-    def shares(self, config: pcu.Config, most: int, *operands: TensorType) -> Stairs:
+    def shares(self, machine: Machine, most: int, *operands: TensorType) -> Stairs:
         """See `Work`: ports by powers of two."""
         shares = [self.share(1 << i) for i in reversed(range(MOST_PORTS.bit_length()))]
-        found = {int(self.cycles(config, s, *operands)): s for s in shares if s.pcus <= most}
+        found = {int(self.cycles(machine, s, *operands)): s for s in shares if s.pcus <= most}
         return tuple(sorted(found.items(), key=lambda step: step[0]))  # of equal times, the fewest ports came last
 
-    def cycles(self, config: pcu.Config, share: Any, *operands: TensorType) -> Any:
+    def cycles(self, machine: Machine, share: Any, *operands: TensorType) -> Any:
         """See `Work`: the vectors that are moved, over the ports."""
-        return ceil_div(self.vectors(config, *operands), ports_of(share))
+        return ceil_div(self.vectors(machine.pcu, *operands), ports_of(share))
 
     def vectors(self, config: pcu.Config, *operands: TensorType) -> Any:
         """Vectors moved in a turn; operands: tiles. Those of the result, where nothing else is said."""
@@ -115,11 +116,11 @@ class OnBuffers(Work, TileWork):
         return operands[at[0]].size_bytes
 
     def feeds(
-        self, config: pcu.Config, share: Any, operands: Sequence[TensorType], held: Sequence[Format], output: Format
+        self, machine: Machine, share: Any, operands: Sequence[TensorType], held: Sequence[Format], output: Format
     ) -> tuple[list[int], int]:
         """See `Work`."""
         ports, places = ports_of(share), self.places_of(len(operands))
-        width, words = int(pcu.vector_bytes(config)) * ports, INT32.width_bytes * ports
+        width, words = int(pcu.vector_bytes(machine.pcu)) * ports, INT32.width_bytes * ports
         rates = [min(words, o.size_bytes) if i in places else width for i, o in enumerate(operands)]
         return rates, width
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from rdujax.ledger.counts import Counts
 from rdujax.ledger.numbers import ceil_div, minimum
+from rdujax.machines.machine import Machine
 from rdujax.numerics.formats import Format
 from rdujax.ops.op import Stairs, TensorType, Work
 from rdujax.streams.layout import Layout
@@ -70,27 +71,27 @@ class OnLanes(Work, TileWork):
         elements = self.infer(*operands).elements
         return Counts({name: elements * n for name, n in self.each(*(o.shape for o in operands)).items() if n})
 
-    def fewest(self, config: pcu.Config, *operands: TensorType) -> int:
+    def fewest(self, machine: Machine, *operands: TensorType) -> int:
         """See `Work`."""
         return 1
 
-    def shares(self, config: pcu.Config, most: int, *operands: TensorType) -> Stairs:
+    def shares(self, machine: Machine, most: int, *operands: TensorType) -> Stairs:
         """See `Work`: as many copies as there are groups."""
-        groups, _ = self.groups(config, *operands)
+        groups, _ = self.groups(machine.pcu, *operands)
         found = simd.chains(1, 1, 1, int(groups), most)
-        return tuple((int(self.cycles(config, chain, *operands)), chain) for _, chain in found)
+        return tuple((int(self.cycles(machine, chain, *operands)), chain) for _, chain in found)
 
-    def cycles(self, config: pcu.Config, share: Chain, *operands: TensorType) -> Any:
+    def cycles(self, machine: Machine, share: Chain, *operands: TensorType) -> Any:
         """See `Work`: see the head."""
-        groups, cycles = self.groups(config, *operands)
-        after = config.simd_stages.value - 1 + self.after_cycles(config, *operands)
+        groups, cycles = self.groups(machine.pcu, *operands)
+        after = machine.pcu.simd_stages.value - 1 + self.after_cycles(machine.pcu, *operands)
         return ceil_div(groups, share.copies) * cycles + after
 
     def feeds(
-        self, config: pcu.Config, share: Chain, operands: Sequence[TensorType], held: Sequence[Format], output: Format
+        self, machine: Machine, share: Chain, operands: Sequence[TensorType], held: Sequence[Format], output: Format
     ) -> tuple[list[int], int]:
         """See `Work`: a vector of every operand in per cycle and copy; results leave in proportion."""
-        values = int(pcu.lane_count(config, self.lane_format(*operands))) * share.copies
+        values = int(pcu.lane_count(machine.pcu, self.lane_format(*operands))) * share.copies
         results = -(-values * self.infer(*operands).elements // operands[0].elements)
         return [values * fmt.width_bytes for fmt in held], results * output.width_bytes
 

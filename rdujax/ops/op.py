@@ -17,12 +17,12 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from rdujax.ledger.counts import Counts
+from rdujax.machines.machine import Machine
 from rdujax.numerics.formats import Format
 from rdujax.streams.access import Axes
 from rdujax.streams.layout import Layout
 from rdujax.streams.lift import Executor
 from rdujax.streams.stream import Stream
-from rdujax.units import pcu
 
 
 @dataclass(frozen=True)
@@ -99,6 +99,11 @@ class Work(Op, Protocol):
         """
         ...
 
+    @property
+    def group(self) -> int:
+        """How many sockets do it together; `work` is that of all of them."""
+        return 1
+
     @abstractmethod
     def walks(self, *shapes: tuple[int, ...]) -> tuple[Axes, ...]:
         """For every axis of every operand, the axis of the result that it walks along one to one.
@@ -131,23 +136,23 @@ class Work(Op, Protocol):
         ...
 
     @abstractmethod
-    def fewest(self, config: pcu.Config, *operands: TensorType) -> int:
+    def fewest(self, machine: Machine, *operands: TensorType) -> int:
         """The smallest number of PCUs that can do it."""
         ...
 
     @abstractmethod
-    def shares(self, config: pcu.Config, most: int, *operands: TensorType) -> Stairs:
+    def shares(self, machine: Machine, most: int, *operands: TensorType) -> Stairs:
         """The useful ways to do one turn with at most `most` PCUs; operands: tiles. Empty where there are too few."""
         ...
 
     @abstractmethod
-    def cycles(self, config: pcu.Config, share: Any, *operands: TensorType) -> Any:
+    def cycles(self, machine: Machine, share: Any, *operands: TensorType) -> Any:
         """Cycles of one turn on a share; operands: tiles. Exact on plain facts, differentiable in traced ones."""
         ...
 
     @abstractmethod
     def feeds(
-        self, config: pcu.Config, share: Any, operands: Sequence[TensorType], held: Sequence[Format], output: Format
+        self, machine: Machine, share: Any, operands: Sequence[TensorType], held: Sequence[Format], output: Format
     ) -> tuple[list[int], int]:
         """Bytes per cycle that it reads of each operand's buffer while it runs, and that it writes."""
         ...

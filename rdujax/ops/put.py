@@ -18,6 +18,7 @@ import numpy as np
 from rdujax.base.errors import FormatError, ShapeError, describe
 from rdujax.ledger.counts import Counts
 from rdujax.ledger.numbers import ceil_div
+from rdujax.machines.machine import Machine
 from rdujax.numerics.formats import BOOL, INT32, Format
 from rdujax.numerics.functions import apply
 from rdujax.ops.on_buffers import OnBuffers, Ports, vectors_of_slices
@@ -149,12 +150,12 @@ class Put(OnBuffers):
         """See `OnBuffers`: PCUs where slices are combined."""
         return Ports(ports) if self.function == "set" else Chain(1, ports)
 
-    def cycles(self, config: pcu.Config, share: Ports | Chain, *operands: TensorType) -> Any:
+    def cycles(self, machine: Machine, share: Ports | Chain, *operands: TensorType) -> Any:
         """See `Work`: the tensor's vectors, those of the slices, and the stages where they are combined.
 
         Updates are dealt out by their places, so that those of one place keep their order.
         """
-        return super().cycles(config, share, *operands) + (config.simd_stages.value - 1 if share.pcus else 0)
+        return super().cycles(machine, share, *operands) + (machine.pcu.simd_stages.value - 1 if share.pcus else 0)
 
     def vectors(self, config: pcu.Config, *operands: TensorType) -> Any:
         """See `OnBuffers`."""

@@ -57,7 +57,7 @@ def in_turn_cycles(graph: Graph, planned: PlannedKernel, machine: Machine) -> Cy
         each = max(alone, agcu.cycles(machine.agcu, size, stream.agcus)) if size else 0
         found[stream.label] = each, each
     for stage, share in zip(planned.kernel.stages, planned.shares, strict=True):
-        each = stage.op.cycles(machine.pcu, share, *planned.turn(graph, stage))
+        each = stage.op.cycles(machine, share, *planned.turn(graph, stage))
         found[stage.label] = each, each
     return found
 

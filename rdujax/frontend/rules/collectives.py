@@ -26,7 +26,7 @@ def _reduced(site: Site) -> tuple[int, ...]:
             )
             (value,) = RULES[f"reduce_{function}"](of_places)
         for axis in reversed(named):
-            value = _exchanged(site, Exchange("all_reduce", axis, _size(site, axis), function), value)  # type: ignore[arg-type]
+            value = site.add(Exchange("all_reduce", axis, _size(site, axis), function), value)  # type: ignore[arg-type]
         found.append(value)
     return tuple(found)
 
@@ -40,7 +40,7 @@ def _same(site: Site) -> tuple[Any, ...]:
 @rule("axis_index")
 def _index(site: Site) -> tuple[int, ...]:
     axis = _only(site, site.parameters["axis_name"])
-    return (_exchanged(site, Exchange("index", axis, _size(site, axis))),)
+    return (site.add(Exchange("index", axis, _size(site, axis))),)
 
 
 @rule("all_gather")
@@ -49,13 +49,13 @@ def _gathered(site: Site) -> tuple[int, ...]:
     if not site.parameters["tiled"]:
         shape = site.builder.types[value].shape
         value = site.add(Move(Reshape((*shape[:at], 1, *shape[at:]))), value)
-    return (_exchanged(site, Exchange("all_gather", axis, _size(site, axis), axis=at), value),)
+    return (site.add(Exchange("all_gather", axis, _size(site, axis), axis=at), value),)
 
 
 @rule("reduce_scatter")
 def _scattered(site: Site) -> tuple[int, ...]:
     axis, at = _only(site, site.parameters["axis_name"]), site.parameters["scatter_dimension"]
-    value = _exchanged(site, Exchange("reduce_scatter", axis, _size(site, axis), axis=at), site.value(0))
+    value = site.add(Exchange("reduce_scatter", axis, _size(site, axis), axis=at), site.value(0))
     return (_shaped(site, value),)
 
 
@@ -68,7 +68,7 @@ def _swapped(site: Site) -> tuple[int, ...]:
         joined, split = (joined, split + 1) if joined <= split else (joined + 1, split)
         value = site.add(Move(Reshape((*shape[:joined], 1, *shape[joined:]))), value)
     op = Exchange("all_to_all", axis, _size(site, axis), axis=split, joined_axis=joined)
-    return (_shaped(site, _exchanged(site, op, value)),)
+    return (_shaped(site, site.add(op, value)),)
 
 
 @rule("ppermute")
@@ -76,13 +76,7 @@ def _permuted(site: Site) -> tuple[int, ...]:
     axis = _only(site, site.parameters["axis_name"])
     pairs = tuple((int(source), int(target)) for source, target in site.parameters["perm"])
     op = Exchange("permute", axis, _size(site, axis), pairs=pairs)
-    return tuple(_exchanged(site, op, site.value(i)) for i in range(len(site.operands)))
-
-
-def _exchanged(site: Site, op: Exchange, *operands: int) -> int:
-    label = site.builder.unique(f"{site.scope}/{op.name}" if site.scope else op.name)
-    (value,) = site.builder.add_region(op, operands, label, site.source)
-    return value
+    return tuple(site.add(op, site.value(i)) for i in range(len(site.operands)))
 
 
 def _shaped(site: Site, value: int) -> int:

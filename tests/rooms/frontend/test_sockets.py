@@ -15,6 +15,7 @@ from jax.sharding import PartitionSpec as P
 
 import rdujax as rdu
 from rdujax.base.errors import ArgumentError, FormatError, UnsupportedError
+from rdujax.estimate.pipeline import pipeline_of
 from rdujax.machines import tiny
 from rdujax.units import p2p
 from rdujax.units.p2p import collective_times
@@ -105,8 +106,8 @@ def test_a_loop_of_layers_with_a_sum_in_each(rng):
     assert program.tally(w, x) == counts
     assert counts["pcu.macs"] == 2 * 2 * 3 * 6 * 16
     assert counts["p2p.sent_bytes"] == 2 * 2 * (SOCKETS - 1) * 3 * 6 * 4
-    (summed,) = program.cost().exchanges
-    assert (summed.launches, len(summed.inside)) == (2, 1)
+    (kernel,) = program.cost().kernels
+    assert (kernel.launches, len(kernel.inside)) == (2, 1)
 
 
 def test_the_price_is_that_of_one_socket(rng):
@@ -114,15 +115,15 @@ def test_the_price_is_that_of_one_socket(rng):
     fn = jax.shard_map(
         lambda x, w: lax.psum(x @ w, "s"), mesh=MESH, in_specs=(P(None, "s"), P("s")), out_specs=P(), check_vma=False
     )
-    cost = rdu.compile(fn, x, w, machine=machine).cost()
-    (summed,) = cost.exchanges
-    links = collective_times.cycles(machine.p2p, machine.clock_hz.value, Collective("all_reduce", SOCKETS, 32, 4))
-    memory = machine.transfer_cycles("hbm", 128, 128)
-    assert summed.cost.cycles == max(links, memory)
-    assert summed.cost.flops == 8 * (SOCKETS - 1) and cost.flops == 2 * 8 * 4 * 4 + summed.cost.flops
-    assert cost.cycles == cost.kernels[0].cost.cycles + summed.cost.cycles and cost.launches == 2
-    assert cost.cost.peak_bytes["hbm"] == 4 * (8 * 4 + 4 * 4 + 8 * 4 + 8 * 4)  # the parts and both results
     program = rdu.compile(fn, x, w, machine=machine)
+    cost, (kernel,) = program.cost(), program.plan.kernels
+    assert cost.flops == 2 * 8 * 4 * 4 + 8 * (SOCKETS - 1) and cost.launches == 1
+    assert cost.moved_bytes("hbm") == 4 * (8 * 4 + 4 * 4 + 8 * 4)  # parts and sum; what is summed stays
+    by_label = {stage.name: stage.service_cycles for stage in pipeline_of(program.graph, kernel, machine).stages}
+    tile = kernel.tiling.tile(kernel.kernel.writes[0].value, (8, 4))
+    one = Collective("all_reduce", SOCKETS, tile[0] * tile[1], 4)
+    assert by_label["all_reduce"] == collective_times.cycles(machine.p2p, machine.clock_hz.value, one)
+    assert kernel.bridges["links to sockets"] == 2  # a port each way is faster than the links
     assert program.timeline().cycles == program.report().data["total"]["cycles_with_launches"]
     assert sum(row["cycles"] for row in program.report().data["attribution"]) == program.timeline().cycles
 

@@ -21,7 +21,8 @@ from rdujax.units.pcu.simd import Chain
 from tests.oracles import softfloat as sf
 from tests.rooms.ops.works import assert_walks
 
-PCU = rdu.machines.tiny().pcu
+TINY = rdu.machines.tiny()
+PCU = TINY.pcu
 VECTOR_BYTES = int(PCU.lanes_bf16.value) * 2
 ROWS = Places((1,), (0,), (0,))  # whole rows of a matrix
 
@@ -184,15 +185,15 @@ def test_stages_on_buffers_take_no_pcu_and_fewer_cycles_on_more_ports():
         (DynamicSlice((0,), (8,)), (x, scalar), 8 * 30 * 4), (DynamicUpdate((0,)), (x, u, scalar), x.size_bytes),
     ]  # fmt: skip
     for op, operands, moved_bytes in works:
-        stairs = op.shares(PCU, 0, *operands)
-        assert op.fewest(PCU, *operands) == 0 and op.work(*operands) == Counts()
+        stairs = op.shares(TINY, 0, *operands)
+        assert op.fewest(TINY, *operands) == 0 and op.work(*operands) == Counts()
         assert all(share.pcus == 0 for _, share in stairs) and len(stairs) > 3
         times, ports = [time for time, _ in stairs], [share.ports for _, share in stairs]
         assert times == sorted(set(times)) and ports == sorted(set(ports), reverse=True)
-        assert all(op.cycles(PCU, share, *operands) == time for time, share in stairs)
+        assert all(op.cycles(TINY, share, *operands) == time for time, share in stairs)
         if moved_bytes:
             assert times[-1] == -(-moved_bytes // VECTOR_BYTES)
-        reads, writes = op.feeds(PCU, Ports(2), operands, [o.fmt for o in operands], FP32)
+        reads, writes = op.feeds(TINY, Ports(2), operands, [o.fmt for o in operands], FP32)
         joined = isinstance(op, Concat)  # its two operands share what is written
         assert (reads[0], writes) == (VECTOR_BYTES if joined else 2 * VECTOR_BYTES, 2 * VECTOR_BYTES)
         assert all(rate == min(8, o.size_bytes) for rate, o in zip(reads, operands, strict=True) if o.fmt is INT32)
@@ -204,9 +205,9 @@ def test_combined_updates_take_pcus_and_are_counted():
     stages = int(PCU.simd_stages.value)
     for copies in (1, 4):
         vectors = -(-x.size_bytes // VECTOR_BYTES) + 16 * row
-        assert op.cycles(PCU, Chain(1, copies), x, i, u) == -(-vectors // copies) + stages - 1
-    assert (op.fewest(PCU, x, i, u), op.shares(PCU, 0, x, i, u), op.flops(x, i, u)) == (1, (), 16 * 30)
-    assert max(share.pcus for _, share in op.shares(PCU, 5, x, i, u)) == 4
+        assert op.cycles(TINY, Chain(1, copies), x, i, u) == -(-vectors // copies) + stages - 1
+    assert (op.fewest(TINY, x, i, u), op.shares(TINY, 0, x, i, u), op.flops(x, i, u)) == (1, (), 16 * 30)
+    assert max(share.pcus for _, share in op.shares(TINY, 5, x, i, u)) == 4
     assert op.work(x, i, u) == Counts({"pcu.simd_operations": 16 * 30})
 
 

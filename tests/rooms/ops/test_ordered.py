@@ -156,18 +156,19 @@ def test_types_operations_and_text():
 
 def test_prices():
     """Tiny has 4 lanes of 32 bits and 8 of BF16."""
-    config, one = tiny().pcu, Chain(1, 1)
+    machine, one = tiny(), Chain(1, 1)
+    config = machine.pcu
     wide, words = int(config.lanes_bf16.value), int(config.lanes_32bit.value)
     fill = int(config.simd_stages.value) - 1
     rows = TensorType((2 * wide + 1, 10), BF16)
-    assert Cumulate("sum", 1, BF16).cycles(config, one, rows) == 3 * 10 + fill  # three groups of rows
-    assert Cumulate("sum", 1, BF16).cycles(config, Chain(1, 3), rows) == 10 + fill
-    assert Cumulate("logsumexp", 1, BF16).cycles(config, Chain(1, 3), rows) == 70 + fill
+    assert Cumulate("sum", 1, BF16).cycles(machine, one, rows) == 3 * 10 + fill  # three groups of rows
+    assert Cumulate("sum", 1, BF16).cycles(machine, Chain(1, 3), rows) == 10 + fill
+    assert Cumulate("logsumexp", 1, BF16).cycles(machine, Chain(1, 3), rows) == 70 + fill
     keys = TensorType((3, 16), BF16)
-    assert Order(1).cycles(config, one, keys) == 3 * (-(-16 // words)) * 10 + fill
-    assert Order(1).cycles(config, one, keys, keys) == 3 * (-(-16 // words)) * 20 + fill
+    assert Order(1).cycles(machine, one, keys) == 3 * (-(-16 // words)) * 10 + fill
+    assert Order(1).cycles(machine, one, keys, keys) == 3 * (-(-16 // words)) * 20 + fill
     tree = (words - 1).bit_length()
-    assert Argument(1, True).cycles(config, one, TensorType((1, 5 * words), FP32)) == 5 + fill + tree
+    assert Argument(1, True).cycles(machine, one, TensorType((1, 5 * words), FP32)) == 5 + fill + tree
     for op in (Cumulate("sum", 1, BF16), Argument(1, True), Order(1), Order(1, 2)):
         check_price(op, rows)
 

@@ -114,14 +114,14 @@ def test_operations_and_types():
 
 def test_rows_lie_across_the_lanes_or_one_in_each_whichever_is_faster():
     """Tiny has 8 lanes of BF16 and 4 of 32 bits; 4 stages; the tree takes log2 of the lanes."""
-    config, one = tiny().pcu, Chain(1, 1)
-    lanes, stages = int(config.lanes_bf16.value), int(config.simd_stages.value)
+    machine, one = tiny(), Chain(1, 1)
+    lanes, stages = int(machine.pcu.lanes_bf16.value), int(machine.pcu.simd_stages.value)
     fill = stages - 1 + (lanes - 1).bit_length()
     op = Reduce("sum", (1,), BF16)
-    assert op.cycles(config, one, TensorType((2, 10 * lanes), BF16)) == 20 + fill  # 20 vectors across
-    assert op.cycles(config, one, TensorType((2 * lanes, 3), BF16)) == 6 + fill  # two groups of three
+    assert op.cycles(machine, one, TensorType((2, 10 * lanes), BF16)) == 20 + fill  # 20 vectors across
+    assert op.cycles(machine, one, TensorType((2 * lanes, 3), BF16)) == 6 + fill  # two groups of three
     in_order = Reduce("sum", (1,), BF16, lanes)
-    assert in_order.cycles(config, one, TensorType((2 * lanes, 3), BF16)) == 2 * lanes + fill
+    assert in_order.cycles(machine, one, TensorType((2 * lanes, 3), BF16)) == 2 * lanes + fill
     for shape in ((2, 10 * lanes), (2 * lanes, 3), (1, 1)):
         check_price(op, TensorType(shape, BF16))
 

@@ -64,16 +64,16 @@ def check_reference(op: Work, operands: Sequence[np.ndarray], fmts: Sequence[For
 
 def check_price(op: Work, *types: TensorType) -> None:
     """Shares from fast to slow with fewer PCUs, each with its own cycles; more PCUs than useful change nothing."""
-    config = tiny().pcu
-    stairs = op.shares(config, 64, *types)
+    machine = tiny()
+    stairs = op.shares(machine, 64, *types)
     times, pcus = [t for t, _ in stairs], [share.pcus for _, share in stairs]
-    assert times == sorted(set(times)) and pcus == sorted(set(pcus), reverse=True) and pcus[-1] == op.fewest(config)
+    assert times == sorted(set(times)) and pcus == sorted(set(pcus), reverse=True) and pcus[-1] == op.fewest(machine)
     for cycles, share in stairs:
-        assert cycles == op.cycles(config, share, *types) > 0
-        rates, written = op.feeds(config, share, types, [t.fmt for t in types], op.infer(*types).fmt)
+        assert cycles == op.cycles(machine, share, *types) > 0
+        rates, written = op.feeds(machine, share, types, [t.fmt for t in types], op.infer(*types).fmt)
         assert all(rate > 0 for rate in rates) and len(rates) == len(types) and written > 0
-    assert op.shares(config, 0, *types) == ()
-    assert jnp.isfinite(op.cycles(config, stairs[0][1], *types))
+    assert op.shares(machine, 0, *types) == ()
+    assert jnp.isfinite(op.cycles(machine, stairs[0][1], *types))
 
 
 def assert_walks(op: Any, operands: Sequence[np.ndarray], want: np.ndarray) -> None:
