@@ -103,14 +103,19 @@ class _Tiled:
         return _first_that_fits(times, lambda time: self._fitting(self._at_time(time), time)) or least
 
     def _cycles(self, stage: int, step: int) -> int:
-        """Cycles of a turn: of all slices."""
-        return self.staircases[stage][step][0] * self.slices[stage]
+        """Cycles of a turn: of all slices; of what is made once, its share of every turn."""
+        return self._turn_cycles(stage, self.staircases[stage][step][0])
+
+    def _turn_cycles(self, stage: int, cycles: int) -> int:
+        if self.kernel.stages[stage].result in self.tiling.resident:
+            return -(-cycles // self.tiling.turns)
+        return cycles * self.slices[stage]
 
     def _at_time(self, turn_cycles: int) -> list[int] | None:
         """The fewest PCUs with which every stage takes at most `turn_cycles`; None where one cannot."""
         places = []
-        for stairs, slices in zip(self.staircases, self.slices, strict=True):
-            place = bisect_right(stairs, turn_cycles, key=lambda step, n=slices: step[0] * n) - 1
+        for i, stairs in enumerate(self.staircases):
+            place = bisect_right(stairs, turn_cycles, key=lambda step, i=i: self._turn_cycles(i, step[0])) - 1
             if place < 0:
                 return None
             places.append(place)
@@ -201,7 +206,8 @@ class _Tiled:
 
     def _link_cycles(self) -> int:
         """Cycles of a turn for which exchanges keep the links to other sockets busy."""
-        return sum(stairs[-1][0] for stairs in self.staircases if isinstance(stairs[-1][1], Links))
+        last = [(i, len(stairs) - 1) for i, stairs in enumerate(self.staircases)]
+        return sum(self._cycles(*at) for at in last if isinstance(self.staircases[at[0]][at[1]][1], Links))
 
     def _fitting(self, places: Sequence[int] | None, turn_cycles: int) -> PlannedKernel | None:
         """The kernel with these shares, or None where it does not fit."""
@@ -348,11 +354,12 @@ def _first_that_fits(limits: Sequence[int], at: Callable[[int], PlannedKernel | 
 
 
 def levels(kernel: Kernel) -> dict[int, int]:
-    """How many stages lie before a value: 0 for loads, but for those whose place something before them says."""
+    """How many turns lie before a value: none before loads, but for those whose place something before them says."""
     level: dict[int, int] = {}
     for step in kernel.in_order:
         if isinstance(step, Stage):
-            level[step.result] = 1 + max((level[r.value] for r in step.reads), default=0)
+            way = 2 if step.op.group > 1 else 1  # what is exchanged is on its way for a turn
+            level[step.result] = way + max((level[r.value] for r in step.reads), default=0)
         else:
             places = kernel.fetched[step].places if step in kernel.fetched else ()
             level[step] = 1 + max((level[p.value] for p in places), default=-1)

@@ -1,10 +1,11 @@
 """Analysis: along which axes a kernel can be streamed.
 
 Axes of values that walk together form a class: element-wise operands with their result, free axes of a contraction
-with the result's, batch axes with one another. A kernel can be cut into tiles along a class that every result of the
-kernel has exactly once and that nothing contracts, merges or splits: then each turn of the loop makes its own part of
-every result, and no turn needs what another made. What is loaded from looked-up places walks with what says where; the
-rest of memory stays where it is, whatever the turn.
+with the result's, batch axes with one another. A kernel can be cut into tiles along a class that all it writes has
+exactly once and that nothing contracts, merges or splits: then each turn of the loop makes its own part of every
+result, and no turn needs what another made. Results that do not have it are the same in every turn, made of nothing
+that walks: they are made once, before the first turn, and stay on chip. What is loaded from looked-up places walks with
+what says where; the rest of memory stays where it is, whatever the turn.
 """
 
 from collections import defaultdict
@@ -65,17 +66,24 @@ def streamable(graph: Graph, kernel: Kernel) -> tuple[Axes, ...]:
     members: dict[Axis, set[Axis]] = defaultdict(set)
     for axis in list(classes.parent):
         members[classes.find(axis)].add(axis)
-    results = {s.result for s in kernel.stages} | {w.walking for w in kernel.writes}
+    written = {w.walking for w in kernel.writes}
     found = []
     for group in members.values():
-        if len(group) < len(results) or group & classes.blocked:
-            continue
         values = {v for v, _ in group}
+        if not written <= values or len(values) < len(group) or group & classes.blocked:  # each of them once
+            continue
         value, axis = min(group)
         length = graph.types[value].shape[axis]
-        if length > 1 and len(values) == len(group) and results <= values:  # each of them once
+        same = [s for s in kernel.stages if s.result not in values]
+        if length > 1 and not any(read.value in values for stage in same for read in stage.reads):
             found.append((length, frozenset(group)))
     return tuple(sorted(found, key=lambda f: -f[0]))
+
+
+def walk_alike(kernel: Kernel, several: Sequence[Axes]) -> bool:
+    """Whether the same results walk along all of these classes, so that all the others are made once."""
+    made = {stage.result for stage in kernel.stages}
+    return len({frozenset(made & {v for v, _ in members}) for _, members in several}) <= 1
 
 
 def _delivered(graph: Graph, classes: _Classes, read: Read) -> tuple[Axis | None, ...]:

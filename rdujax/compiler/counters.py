@@ -4,6 +4,7 @@ import numpy as np
 
 from rdujax.compiler.report import counted
 from rdujax.compiler.tracefile import Counter
+from rdujax.estimate.pipeline import fillers
 from rdujax.graph.plan import BufferPlan, MemoryStream, PlannedKernel
 from rdujax.ledger.numbers import exact
 from rdujax.ledger.timetable import Schedule
@@ -18,8 +19,7 @@ def of_buffer(times: Schedule, planned: PlannedKernel, plan: BufferPlan) -> Coun
     Slices, of a load that streams by. What stays on chip is loaded once and held until its last reader ends, whatever
     turns the pipeline gives it. A tile that is made in slices is there from its first slice on.
     """
-    sources = {s.value: s.label for s in planned.streams if not s.is_store}
-    sources |= {s.result: s.label for s in planned.kernel.stages}
+    sources = fillers(planned)
     by_slices = plan.value in planned.kernel.loads and planned.tiling.slices(plan.value) > 1
     unit = "slice" if by_slices else "tile"
     name = f"buffer {plan.label}, of {counted(plan.depth, unit)} on {counted(plan.pmus, 'PMU')}"

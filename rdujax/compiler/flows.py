@@ -131,6 +131,7 @@ def flows(graph: Graph, planned: PlannedKernel, units: Units[Unit], machine: Mac
             name, packets = f"{buffer.label} -> {stream.label}", _vectors(buffer.tile_bytes, len(agcus), vector_bytes)
             found.append(_spread(name, (units.pmus[buffer.label], Port.PMU), (agcus, Port.AGCU), packets * turns))
     for stage, share in zip(planned.kernel.stages, planned.shares, strict=True):
+        turns = 1 if stage.result in planned.tiling.resident else planned.tiling.turns
         pcus, result = units.pcus[stage.label], buffers[stage.result]
         slices = turns * planned.tiling.slices(stage.result)
         if isinstance(share, Links) and share.agcus:

@@ -112,7 +112,9 @@ def _kernel(graph: Graph, planned: PlannedKernel, level: Level) -> Iterator[str]
         yield load_text(kernel, value) + stays
     for stage, share in zip(kernel.stages, planned.shares, strict=True):
         units = f" on {share}" if level in PLACED else ""
-        yield f"  stage %{stage.result} = {stage.op} ({', '.join(map(str, stage.reads))}){units}  # {stage.label}"
+        once = ", made once" if level != "stages" and stage.result in tiling.resident else ""
+        reads = ", ".join(map(str, stage.reads))
+        yield f"  stage %{stage.result} = {stage.op} ({reads}){units}{once}  # {stage.label}"
     for write in kernel.writes:
         yield f"  store {write}"
     if level in PLACED:

@@ -11,7 +11,7 @@ from itertools import permutations
 
 from rdujax.base.errors import CapacityError, ShapeError, describe
 from rdujax.compiler.allocate import Allocator
-from rdujax.compiler.axes import Axes, streamable
+from rdujax.compiler.axes import Axes, streamable, walk_alike
 from rdujax.estimate.price import kernel_cycles
 from rdujax.graph.graph import Graph
 from rdujax.graph.kernel import Kernel, Stage
@@ -31,7 +31,7 @@ def tile(to: Allocator, kernel: Kernel, wide: frozenset[int]) -> PlannedKernel:
     pinned = _pinned(graph, kernel, axes)
     best: tuple[int, PlannedKernel] | None = None
     refusal: CapacityError | None = None
-    nests = [[pinned]] if pinned is not None else [_nests(axes, 1, machine), _nests(axes, 2, machine)]
+    nests = [[pinned]] if pinned is not None else [_nests(kernel, axes, depth, machine) for depth in (1, 2)]
     for candidates in nests:
         for tiling_set in (_tilings(graph, kernel, loops, machine) for loops in candidates):
             for several, tiling in tiling_set:
@@ -51,12 +51,13 @@ def tile(to: Allocator, kernel: Kernel, wide: frozenset[int]) -> PlannedKernel:
     raise refusal
 
 
-def _nests(axes: tuple[Axes, ...], depth: int, machine: Machine) -> Iterator[tuple[Loop, ...]]:
+def _nests(kernel: Kernel, axes: tuple[Axes, ...], depth: int, machine: Machine) -> Iterator[tuple[Loop, ...]]:
     """Loop nests of `depth` loops, larger tiles first; the nest without any cut comes with depth 1."""
     if depth == 1:
         yield ()
     for chosen in permutations(axes, depth):
-        yield from _cuts(chosen, machine)
+        if walk_alike(kernel, chosen):
+            yield from _cuts(chosen, machine)
 
 
 def _cuts(chosen: tuple[Axes, ...], machine: Machine) -> Iterator[tuple[Loop, ...]]:
@@ -102,8 +103,9 @@ def _tilings(graph: Graph, kernel: Kernel, loops: tuple[Loop, ...], machine: Mac
 
 
 def must_stay(kernel: Kernel, bare: Tiling) -> frozenset[int]:
-    """Loads that every turn of the loops needs whole: no tiling of these loops has them anywhere but on chip."""
-    return frozenset(v for v in kernel.loads if bare.turns > 1 and not any(bare.walks(v)))
+    """Loads that every turn of the loops needs whole, and results that are the same in all: they stay on chip."""
+    every = (*kernel.loads, *(stage.result for stage in kernel.stages))
+    return frozenset(v for v in every if bare.turns > 1 and not any(bare.walks(v)))
 
 
 def streaming_by(graph: Graph, kernel: Kernel, loops: tuple[Loop, ...], length: int) -> tuple[Loop, ...]:
@@ -119,7 +121,9 @@ def streaming_by(graph: Graph, kernel: Kernel, loops: tuple[Loop, ...], length: 
     } - small  # fmt: skip
     found = []
     for stage in kernel.stages:
-        axes = _sliceable(graph, stage, large) if stage.pins.tile is None else []
+        once = bare.turns > 1 and not any(bare.walks(stage.result))
+        whole = once or stage.pins.tile is not None or stage.op.group > 1
+        axes = [] if whole else _sliceable(graph, stage, large)
         uncut = [axis for axis in axes if not any(axis[1] & loop.members for loop in bare.loops)]
         if not uncut:
             continue

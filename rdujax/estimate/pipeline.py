@@ -29,6 +29,8 @@ def pipeline_of(graph: Graph, planned: PlannedKernel, machine: Machine) -> timin
     """The pipeline whose makespan over `planned.tiling.turns` turns is the kernel's time in cycles."""
     stages = [_stream_stage(planned, stream, machine) for stream in planned.streams]
     stages += _computing(graph, planned, machine)
+    arriving = _arriving(graph, planned, machine)
+    stages += [timing.Stage(name, cycles) for name, cycles in arriving.items()]
     edges = _edges(planned)
     levels = timing.Pipeline(tuple(stages), tuple(edges)).levels
     edges = _unhindered(edges, dict(zip((stage.name for stage in stages), levels, strict=True)), planned)
@@ -102,22 +104,48 @@ def _last(name: str) -> str:
 
 def _computing(graph: Graph, planned: PlannedKernel, machine: Machine) -> list[timing.Stage]:
     pairs = list(zip(planned.kernel.stages, planned.shares, strict=True))
-    cycles = [stage.op.cycles(machine, share, *planned.turn(graph, stage)) for stage, share in pairs]
-    if planned.tiling.turns > 1:
-        linked = [each for each, (_, share) in zip(cycles, pairs, strict=True) if isinstance(share, Links)]
-        cycles = [sum(linked) if isinstance(share, Links) else c for c, (_, share) in zip(cycles, pairs, strict=True)]
-    slices = [planned.tiling.slices(stage.result) for stage, _ in pairs]
-    each = zip(pairs, cycles, slices, strict=True)
-    return [timing.Stage(stage.label, time, repeats=n) for (stage, _), time, n in each]
+    own = {s.label: s.op.cycles(machine, share, *planned.turn(graph, s)) for s, share in pairs}
+    tiling = planned.tiling
+    together = sum(own[s.label] for s, share in pairs if isinstance(share, Links) and s.result not in tiling.resident)
+    found = []
+    for stage, share in pairs:
+        cycles = together if tiling.turns > 1 and isinstance(share, Links) else own[stage.label]
+        if stage.result in tiling.resident:  # made in the first turn, and there in all others
+            found.append(timing.Stage(stage.label, 0, own[stage.label]))
+        else:
+            found.append(timing.Stage(stage.label, cycles, repeats=tiling.slices(stage.result)))
+    return found
+
+
+def _arriving(graph: Graph, planned: PlannedKernel, machine: Machine) -> dict[str, Any]:
+    """The stages that stand for what of an exchange is on its way while the next one may begin; cycles by name."""
+    return {
+        arriving(stage.label): stage.op.arrival_cycles(machine, *planned.turn(graph, stage))
+        for stage in planned.kernel.stages
+        if stage.op.group > 1
+    }
+
+
+def arriving(label: str) -> str:
+    """The stage of the pipeline behind an exchange, which fills its buffer."""
+    return f"{label} arriving"
+
+
+def fillers(planned: PlannedKernel) -> dict[int, str]:
+    """For every value on chip, the stage of the pipeline that fills its buffer."""
+    found = {s.value: s.label for s in planned.streams if not s.is_store}
+    return found | {s.result: arriving(s.label) if s.op.group > 1 else s.label for s in planned.kernel.stages}
 
 
 def _unhindered(edges: list[timing.Edge], level: dict[str, int], planned: PlannedKernel) -> list[timing.Edge]:
-    """The edges, those of loads that stay on chip deep enough that no reader holds up another.
+    """The edges, those of what stays on chip deep enough that no reader holds up another.
 
     Such a buffer has one slot, which is filled once and never given back: its readers do not wait for one another. In
     the pipeline it is filled anew every turn, in no time, and so it gets the depth with which that costs nothing.
     """
-    stays = {s.label for s in planned.streams if not s.is_store and s.value in planned.tiling.resident}
+    resident = planned.tiling.resident
+    stays = {s.label for s in planned.streams if not s.is_store and s.value in resident}
+    stays |= {name for value, name in fillers(planned).items() if value in resident}
     return [
         timing.Edge(e.producer, e.consumer, level[e.consumer] - level[e.producer] + 1, reuse=e.reuse)
         if e.producer in stays
@@ -129,8 +157,7 @@ def _unhindered(edges: list[timing.Edge], level: dict[str, int], planned: Planne
 def _edges(planned: PlannedKernel) -> list[timing.Edge]:
     """One edge per buffer and reader, with the buffer's depth in slices."""
     tiling = planned.tiling
-    source = {s.value: s.label for s in planned.streams if not s.is_store}
-    source |= {s.result: s.label for s in planned.kernel.stages}
+    source = fillers(planned)
     depths = {b.value: b.depth for b in planned.buffers}
     found = {(r.value, s.label): tiling.slices(s.result) for s in planned.kernel.stages for r in s.reads}
     stores = {s.value: s.label for s in planned.streams if s.is_store}
@@ -141,6 +168,7 @@ def _edges(planned: PlannedKernel) -> list[timing.Edge]:
         for w in planned.kernel.writes
         if w.update is not None and w.update.over in stores
     ]
+    edges += [timing.Edge(s.label, arriving(s.label), 2) for s in planned.kernel.stages if s.op.group > 1]
     for (value, reader), turns in sorted(found.items()):
         slices = tiling.slices(value)
         if slices > 1 and value in planned.kernel.loads:  # slice by slice into the one stage that it has
@@ -163,14 +191,9 @@ def _one_after_another(planned: PlannedKernel) -> list[timing.Edge]:
 
 
 def _links_in_turn(planned: PlannedKernel) -> list[timing.Edge]:
-    """Edges that let no exchange begin before the one ahead of it has arrived everywhere."""
-    pairs = zip(planned.kernel.stages, planned.shares, strict=True)
-    linked = [stage for stage, share in pairs if isinstance(share, Links)]
-    edges = []
-    for before, after in pairwise(linked):
-        ahead, behind = (planned.tiling.slices(stage.result) for stage in (before, after))
-        edges.append(timing.Edge(before.label, after.label, ahead, consumed=ahead, reuse=behind))
-    return edges
+    """Edges that let no exchange begin before the one ahead of it has left the links."""
+    linked = [stage.label for stage in planned.kernel.stages if stage.op.group > 1]
+    return [timing.Edge(before, after) for before, after in pairwise(linked)]
 
 
 def queues(planned: PlannedKernel) -> dict[str, list[MemoryStream]]:
@@ -304,6 +327,7 @@ def _in_turn_cycles(graph: Graph, planned: PlannedKernel, machine: Machine, dept
         return by
 
     works, links_free = _computing(graph, planned, machine), 0
+    late = _arriving(graph, planned, machine)
     for i, (work, stage, share) in enumerate(zip(works, planned.kernel.stages, planned.shares, strict=True)):
         own, cycles, n = load(i), work.service_cycles, work.repeats
         ready = maximum(0, *(ends[r.value] for r in stage.reads if own is None or r.value != own.value))
@@ -315,7 +339,9 @@ def _in_turn_cycles(graph: Graph, planned: PlannedKernel, machine: Machine, dept
             slots = depth(own, ready + cycles - begin, each) if depth else depths[own.value]
             ends[stage.result], free[own.tier] = _streamed_by(ready, begin, cycles, each, n, slots)
             load(i)
-        links_free = ends[stage.result] if isinstance(share, Links) else links_free
+        if isinstance(share, Links):
+            links_free = ends[stage.result]
+            ends[stage.result] = links_free + late[arriving(stage.label)]
     load(len(works))
     needs = {w.value: [r.value for r in (w.read, *w.places)] for w in planned.kernel.writes}
     for tier, streams in queues(planned).items():

@@ -128,10 +128,14 @@ def _check_tiling(graph: Graph, planned: PlannedKernel, where: str) -> None:
         _refuse(f"axes that are not {loop.length} long", wrong, where)
         if len(axes) != len(loop.members) or not 1 <= loop.tile <= loop.length:
             raise ArgumentError(describe("a loop along two axes of one value, or in no tiles", given=loop, where=where))
-        results = made | {write.walking for write in kernel.writes}
+        results = made - planned.tiling.resident | {write.walking for write in kernel.writes}
         _refuse("results that a loop does not walk", sorted(results - axes.keys()), where)
         for stage in kernel.stages:
-            _check_stage(graph, stage, loop, axes, made, where)
+            if stage.result in axes:
+                _check_stage(graph, stage, loop, axes, made, where)
+            else:
+                walking = sorted({read.value for read in stage.reads} & axes.keys())
+                _refuse(f"what is made once, of what walks ({stage.label})", walking, where)
         for fetch in kernel.fetches:
             _check_places(graph, fetch, loop, axes, made, where)
         for write in kernel.writes:
@@ -141,7 +145,10 @@ def _check_tiling(graph: Graph, planned: PlannedKernel, where: str) -> None:
     nest = (*planned.tiling.loops, *planned.tiling.inner)
     walked = Counter(member for loop in nest for member in loop.members)
     _refuse("axes that two loops walk", [f"%{v}.{axis}" for (v, axis), n in sorted(walked.items()) if n > 1], where)
-    _refuse("values kept on chip that are not loaded", sorted(planned.tiling.resident - set(kernel.loads)), where)
+    elsewhere = planned.tiling.resident - set(kernel.loads) - made
+    _refuse("values kept on chip that are neither loaded nor made", sorted(elsewhere), where)
+    moving = sorted({v for v, _ in walked} & planned.tiling.resident & made)
+    _refuse("results kept on chip that walk along a loop", moving, where)
 
 
 def _check_slices(graph: Graph, planned: PlannedKernel, loop: Loop, where: str) -> None:

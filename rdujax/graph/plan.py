@@ -42,11 +42,12 @@ class Loop:
 
 @dataclass(frozen=True)
 class Tiling:
-    """The loop nest of a kernel, outermost first, and which loads stay on chip for all of it.
+    """The loop nest of a kernel, outermost first, and what stays on chip for all of it.
 
-    loops: along axes that all results share; one turn of all of them makes a tile of every result. inner: loops of one
-    stage each, inside of a turn: the stage makes its tile in slices, from slices of one load, which stream by, while
-    its other operands wait whole. Its readers wait for the whole tile.
+    loops: along axes that all written values share; one turn of all of them makes a tile of every result. resident:
+    loads that are moved once, and results that are the same in every turn, made once before the first. inner: loops of
+    one stage each, inside of a turn: the stage makes its tile in slices, from slices of one load, which stream by,
+    while its other operands wait whole. Its readers wait for the whole tile.
     """
 
     loops: tuple[Loop, ...]

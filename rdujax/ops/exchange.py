@@ -6,9 +6,8 @@ next stage; memory sees none of it. The values and their bits, and who sends wha
 `units/p2p/collectives.py`: sums are chained in the order of the sockets, every one rounded once. So it makes no
 difference to them in which tiles it is done.
 
-Assumption "one tile at a time": a tile is exchanged when the one before it has arrived everywhere. What an exchange
-takes beside its turn at the links, two latencies of a sum, is in its way only where the links are the bottleneck; the
-compiler takes tiles large enough.
+A tile keeps the links busy for its bytes, and is there when the last of its messages has arrived, a latency for each
+half of a sum later; meanwhile the next tile may be on the links.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,7 +30,7 @@ from rdujax.streams.lift import Executor, must_fit_int32
 from rdujax.streams.stream import Stream
 from rdujax.streams.tilewise import TileWork, over_results
 from rdujax.units import p2p, pcu
-from rdujax.units.p2p import collective_times, collective_traffic, collectives
+from rdujax.units.p2p import collective_traffic, collectives
 from rdujax.units.p2p.collective_traffic import Collective
 from rdujax.units.p2p.collectives import Group
 
@@ -191,14 +190,20 @@ class Exchange(Work, TileWork):
         return ((int(self.cycles(machine, line, *operands)), line),) if line.pcus <= most else ()
 
     def cycles(self, machine: Machine, share: Links, *operands: TensorType) -> Priced:
-        """See `Work`: until the last socket has all of the tile, each message in one piece."""
-        if self.kind == "index" or self.sockets == 1:
-            return 1
+        """See `Work`: for which a tile keeps the links of a socket busy, each of its messages in one piece."""
         config, clock_hz = machine.p2p, machine.clock_hz.value
+        if not self._travels:
+            return 1
         if self.kind == "permute":
-            return p2p.transfer_cycles(config, clock_hz, operands[0].size_bytes) if self._sent else 1
+            return p2p.occupied_cycles(config, clock_hz, operands[0].size_bytes)
         result = self.infer(*operands)
-        return collective_times.cycles(config, clock_hz, self._collective(result.elements, result.fmt))
+        work = self._collective(result.elements, result.fmt)
+        return sum(p2p.occupied_cycles(config, clock_hz, work.chunk * work.width_bytes(each)) for each in work.phases)
+
+    def arrival_cycles(self, machine: Machine, *operands: TensorType) -> Priced:
+        """See `Work`: the latency of the links, and that of the way back of a sum that all get."""
+        halves = 2 if self.kind == "all_reduce" else 1
+        return p2p.latency_cycles(machine.p2p, machine.clock_hz.value) * halves if self._travels else 0
 
     def feeds(
         self, machine: Machine, share: Links, operands: Sequence[TensorType], held: Sequence[Format], output: Format
@@ -208,12 +213,17 @@ class Exchange(Work, TileWork):
         return [rate] * len(operands), rate
 
     @property
+    def _travels(self) -> bool:
+        """Whether anything leaves a socket."""
+        return self.sockets > 1 and self.kind != "index" and (self.kind != "permute" or bool(self._sent))
+
+    @property
     def _sent(self) -> tuple[tuple[int, int], ...]:
         """The pairs between which something travels."""
         return tuple((source, target) for source, target in self.pairs if source != target)
 
     def _line(self, machine: Machine, operands: Sequence[TensorType]) -> Links:
-        if self.kind == "index" or self.sockets == 1:
+        if not self._travels:
             return Links(0, 0)
         rate = _link_bytes_per_cycle(machine)
         agcus = 2 * ceil_div(rate, int(machine.agcu.port_bytes_per_cycle.value))  # there and back

@@ -150,6 +150,10 @@ class Work(Op, Protocol):
         """Cycles of one turn on a share; operands: tiles. Exact on plain facts, differentiable in traced ones."""
         ...
 
+    def arrival_cycles(self, machine: Machine, *operands: TensorType) -> Any:
+        """Cycles from the end of a turn until all of its result is there, while the next turn may already run."""
+        return 0
+
     @abstractmethod
     def feeds(
         self, machine: Machine, share: Any, operands: Sequence[TensorType], held: Sequence[Format], output: Format

@@ -105,7 +105,8 @@ class _Simulation:
         slices = self.inner.get(stage.result, 1)
         read = {r.value for r in stage.reads}
         by = {value for value in read if value in self.loads and self.inner.get(value, 1) > 1}
-        for turn in range(self.turns):
+        once = self.buffers[stage.result].stays
+        for turn in range(1 if once else self.turns):
             for at in range(slices):
                 yield from self.buffers[stage.result].reserve()
                 for value in read - by if at == 0 else ():

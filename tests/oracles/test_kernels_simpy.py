@@ -22,7 +22,9 @@ def agree(graph: Graph, planned: PlannedKernel, machine: Machine) -> None:
     cycles = {s.name: (int(s.first_cycles), int(s.service_cycles)) for s in pipeline.stages}
     cycles = in_turn_cycles(graph, planned, machine) if planned.tiling.in_turn else cycles
     times, simulated = schedule(pipeline, turns), simulate(planned, cycles)
-    stays = {s.label for s in planned.streams if s.value in planned.tiling.resident and not s.is_store}
+    resident = planned.tiling.resident
+    stays = {s.label for s in planned.streams if s.value in resident and not s.is_store}
+    stays |= {s.label for s in planned.kernel.stages if s.result in resident}
     for label, finish in simulated.items():
         assert len(finish) == (1 if label in stays else len(times.finish[label]))
         np.testing.assert_array_equal(times.finish[label][: len(finish)], finish, label)

@@ -58,6 +58,6 @@ def _tilings(graph: Graph, kernel: Kernel, machine: Machine) -> list[Tiling]:
     return [
         tiling
         for depth in (1, 2)
-        for loops in tile._nests(axes, depth, machine)
+        for loops in tile._nests(kernel, axes, depth, machine)
         for _, tiling in tile._tilings(graph, kernel, loops, machine)
     ]

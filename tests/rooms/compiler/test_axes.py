@@ -13,9 +13,17 @@ CASES = {
         {"x": (4, 6), "w": (6, 5)}, lambda x, w: x @ w,
         ["gemm:1 w:1", "gemm:0 x:0"],
     ),
-    "columns of a product that the next one sums are no class": (
+    "columns of a product that the next one sums are no class; along its own, that is made once": (
         {"x": (4, 6), "w": (6, 5), "v": (5, 3)}, lambda x, w, v: jnp.tanh(x @ w) @ v,
-        ["gemm#2:0 gemm:0 tanh:0 x:0"],
+        ["gemm#2:0 gemm:0 tanh:0 x:0", "gemm#2:1 v:1"],
+    ),
+    "what is made of weights alone is the same in every turn along rows": (
+        {"x": (4, 6), "w": (6,)}, lambda x, w: x * jnp.exp(w)[None],
+        ["exp:0 mul:1 w:0 x:1", "mul:0 x:0"],
+    ),
+    "but not where it is returned, too": (
+        {"x": (4, 6), "w": (6,)}, lambda x, w: (x * jnp.exp(w)[None], jnp.exp(w)),
+        ["exp:0 mul:1 w:0 x:1"],
     ),
     "a batch walks with both operands": (
         {"x": (2, 4, 6), "y": (2, 6, 5)}, lambda x, y: jax.lax.batch_matmul(x, y),
