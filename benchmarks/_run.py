@@ -5,11 +5,13 @@ exit status is 1 where a row misses its goal: a time, a ratio, or a number of mi
 """
 
 import argparse
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from benchmarks._bars import bars, picture_path
 from benchmarks._rows import Column, Row, as_json, as_text, heading
 from benchmarks._timing import progress
+from rdujax.compiler.drawing import Drawing
 
 
 def parser(benchmark: str, question: str | None, quick: str = "") -> argparse.ArgumentParser:
@@ -27,7 +29,13 @@ def parser(benchmark: str, question: str | None, quick: str = "") -> argparse.Ar
     return made
 
 
-def show(benchmark: str, options: argparse.Namespace, columns: Sequence[Column], rows: Iterable[Row]) -> int:
+def show(
+    benchmark: str,
+    options: argparse.Namespace,
+    columns: Sequence[Column],
+    rows: Iterable[Row],
+    picture: Callable[[list[Any]], Drawing] = bars,
+) -> int:
     """Prints each row as soon as it is measured, draws all in the end if asked to; 1 if one misses its goal, else 0."""
     if not options.json:
         print(heading(columns), flush=True)
@@ -37,5 +45,5 @@ def show(benchmark: str, options: argparse.Namespace, columns: Sequence[Column],
         print(as_json(benchmark, row) if options.json else as_text(columns, row), flush=True)
         seen.append(row)
     if options.plot:
-        bars(seen).save(options.plot)
+        picture(seen).save(options.plot)
     return int(any(row.met is False for row in seen))

@@ -1,6 +1,7 @@
 """Models by name, and each as a function with the shapes of its arguments: enough to compile and to price."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -12,6 +13,7 @@ from benchmarks.models import decoder
 from benchmarks.models.decoder import Config, Decoder, Layer
 from benchmarks.models.parts import one_layer
 
+OPTIMIZER = optax.adamw(1e-4)
 MODELS = {
     "Llama2-7B": decoder.LLAMA2_7B,
     "Llama2-70B": decoder.LLAMA2_70B,
@@ -40,17 +42,22 @@ def layer_call(config: Config, tokens: int, positions: int) -> Call:
 
 def train_call(model: Decoder, tokens: jax.ShapeDtypeStruct | jax.Array) -> Call:
     """One step of AdamW on a batch of sequences: new parameters and new state of the optimiser."""
-    optimizer = optax.adamw(1e-4)
     kind, params, rest = nnx.split(model, nnx.Param, ...)
+    step = partial(train_step, lambda p, rest, tokens: nnx.merge(kind, p, rest).loss(tokens))
+    return step, (params, first_state(params), rest, tokens)
 
-    def step(params: Any, state: Any, rest: Any, tokens: jax.Array) -> Any:
-        loss, slope = jax.value_and_grad(lambda p: nnx.merge(kind, p, rest).loss(tokens))(params)
-        change, state = optimizer.update(slope, state, params)
-        return optax.apply_updates(params, change), state, loss
 
+def train_step(loss: Callable[..., jax.Array], params: Any, state: Any, *rest: Any) -> tuple[Any, Any, jax.Array]:
+    """New parameters, new state of the optimiser, and the loss before; `loss(params, *rest)`."""
+    value, slope = jax.value_and_grad(loss)(params, *rest)
+    change, state = OPTIMIZER.update(slope, state, params)
+    return optax.apply_updates(params, change), state, value
+
+
+def first_state(params: Any) -> Any:
+    """The state of the optimiser before the first step; shapes for shapes."""
     is_abstract = isinstance(jax.tree.leaves(params)[0], jax.ShapeDtypeStruct)
-    state = jax.eval_shape(optimizer.init, params) if is_abstract else optimizer.init(params)
-    return step, (params, state, rest, tokens)
+    return jax.eval_shape(OPTIMIZER.init, params) if is_abstract else OPTIMIZER.init(params)
 
 
 def tokens_of(length: int) -> jax.ShapeDtypeStruct:

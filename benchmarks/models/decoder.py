@@ -216,8 +216,21 @@ class Decoder(nnx.Module):
         tables, start = self.data(), jnp.int32(0)
         step = jax.checkpoint(lambda x, weights: (nnx.merge(kind, weights)(x, tables, None, start)[0], None))
         x, _ = jax.lax.scan(step, self.embedded(tokens[:, :-1], start), weights)
-        scores = jax.nn.log_softmax(self.logits(x))
-        return -jnp.take_along_axis(scores, tokens[:, 1:, None], axis=-1).mean()
+        return self.surprise(x, tokens[:, 1:]).mean()
+
+    def surprise(self, x: jax.Array, tokens: jax.Array) -> jax.Array:
+        """Cross entropy (FP32) [batch, length] of tokens after hidden states [batch, length, d_model].
+
+        Over several sockets, of the logits that each of them has: these are not gathered.
+        """
+        mine, axis = self.own_logits(x), self.config.axis
+        if axis is None:
+            return -jnp.take_along_axis(jax.nn.log_softmax(mine), tokens[..., None], axis=-1)[..., 0]
+        place, is_mine = self.share_of(tokens, mine.shape[-1])
+        largest = jax.lax.pmax(jax.lax.stop_gradient(mine.max(-1)), axis)
+        total = jax.lax.psum(jnp.exp(mine - largest[..., None]).sum(-1), axis)
+        chosen = jnp.where(is_mine, jnp.take_along_axis(mine, place[..., None], axis=-1)[..., 0], 0.0)
+        return jnp.log(total) + largest - jax.lax.psum(chosen, axis)
 
     def data(self) -> dict[str, jax.Array]:
         """The tables, as arrays, or as shapes where those are all that the model has."""
@@ -235,16 +248,22 @@ class Decoder(nnx.Module):
         rows, axis = self.embed[...], self.config.axis
         if axis is None:
             return rows[tokens]
-        place = tokens - jax.lax.axis_index(axis) * rows.shape[0]
-        is_mine = (place >= 0) & (place < rows.shape[0])
-        mine = jnp.where(is_mine[..., None], rows[jnp.clip(place, 0, rows.shape[0] - 1)], -0.0)
-        return jax.lax.psum(mine, axis)
+        place, is_mine = self.share_of(tokens, rows.shape[0])
+        return jax.lax.psum(jnp.where(is_mine[..., None], rows[place], -0.0), axis)
+
+    def share_of(self, tokens: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
+        """(places in a socket's share of the vocabulary, whether tokens are in it); `count` tokens are."""
+        place = tokens - jax.lax.axis_index(self.config.axis) * count
+        return jnp.clip(place, 0, count - 1), (place >= 0) & (place < count)
+
+    def own_logits(self, x: jax.Array) -> jax.Array:
+        """FP32 logits of hidden states [..., d_model], of a socket's share of the vocabulary."""
+        head = self.embed[...].T if self.head is None else self.head[...]
+        return jnp.matmul(self.norm(x), head, preferred_element_type=jnp.float32)
 
     def logits(self, x: jax.Array) -> jax.Array:
-        """FP32 logits of hidden states [..., d_model], of the whole vocabulary."""
-        head = self.embed[...].T if self.head is None else self.head[...]
-        mine = jnp.matmul(self.norm(x), head, preferred_element_type=jnp.float32)
-        axis = self.config.axis
+        """The same of the whole vocabulary."""
+        mine, axis = self.own_logits(x), self.config.axis
         return mine if axis is None else jax.lax.all_gather(mine, axis, axis=mine.ndim - 1, tiled=True)
 
 

@@ -6,14 +6,15 @@ all sockets. They meet where rows are cut: once after attention and once after t
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import jax
 from flax import nnx
 from jax.sharding import AbstractMesh, AxisType, Mesh, PartitionSpec
 
-from benchmarks.models.calls import START, Call, tokens_of
-from benchmarks.models.decoder import Cache, Config, abstract_model, cache_shapes
+from benchmarks.models.calls import START, Call, first_state, tokens_of, train_step
+from benchmarks.models.decoder import Cache, Config, Decoder, abstract_model, cache_shapes
 
 AXIS = "sockets"
 # Which axis of a parameter is cut, from the last one on, by its name and by that of its part of the model.
@@ -42,8 +43,7 @@ def parallel(config: Config, mesh: Mesh | AbstractMesh) -> Callable[..., tuple[j
     """
     kind, _ = nnx.split(abstract_model(share(config, mesh.shape[AXIS])))
     state = nnx.state(abstract_model(config))
-    cut = jax.tree_util.tree_map_with_path(lambda path, leaf: _spec(path, leaf.ndim), state)
-    whole, cache = PartitionSpec(), {name: PartitionSpec(None, None, None, AXIS) for name in ("k", "v")}
+    cut, whole, cache = cut_of(state), PartitionSpec(), cache_cut()
 
     def one_socket(state: Any, tokens: jax.Array, cache: Cache, start: jax.Array) -> tuple[jax.Array, Cache]:
         return nnx.merge(kind, state)(tokens, cache, start)
@@ -54,13 +54,50 @@ def parallel(config: Config, mesh: Mesh | AbstractMesh) -> Callable[..., tuple[j
 
 def parallel_call(config: Config, sockets: int, tokens: int, positions: int) -> Call:
     """A model on so many sockets and tokens of one sequence, with a cache of so many positions."""
-    mesh = AbstractMesh((sockets,), (AXIS,), axis_types=(AxisType.Auto,))
     state, cache = nnx.state(abstract_model(config)), cache_shapes(config, 1, positions)
-    return parallel(config, mesh), (state, tokens_of(tokens), cache, START)
+    return parallel(config, node(sockets)), (state, tokens_of(tokens), cache, START)
+
+
+def parallel_train_call(config: Config, mesh: Mesh | AbstractMesh, model: Decoder, tokens: Any) -> Call:
+    """`calls.train_call` of a whole model on all sockets of a mesh of one axis, which share it out."""
+    kind, _, _ = nnx.split(abstract_model(share(config, mesh.shape[AXIS])), nnx.Param, ...)
+    _, params, rest = nnx.split(model, nnx.Param, ...)
+    args = (params, first_state(params), rest, tokens)
+    step = partial(train_step, lambda p, rest, tokens: nnx.merge(kind, p, rest).loss(tokens))
+    cut = cut_of(args)
+    return jax.shard_map(step, mesh=mesh, in_specs=cut, out_specs=(*cut[:2], PartitionSpec())), args
+
+
+def replicated_train_call(mesh: Mesh | AbstractMesh, model: Decoder, tokens: Any) -> Call:
+    """`calls.train_call` of a model that every socket of a mesh of one axis has, each with sequences of its own."""
+    kind, params, rest = nnx.split(model, nnx.Param, ...)
+
+    def loss(params: Any, rest: Any, tokens: jax.Array) -> jax.Array:
+        return jax.lax.pmean(nnx.merge(kind, params, rest).loss(tokens), AXIS)
+
+    whole = PartitionSpec()
+    specs = (whole, whole, whole, PartitionSpec(AXIS))
+    step = jax.shard_map(partial(train_step, loss), mesh=mesh, in_specs=specs, out_specs=whole)
+    return step, (params, first_state(params), rest, tokens)
+
+
+def node(sockets: int) -> AbstractMesh:
+    """So many sockets."""
+    return AbstractMesh((sockets,), (AXIS,), axis_types=(AxisType.Auto,))
+
+
+def cut_of(state: Any) -> Any:
+    """How parameters, and what an optimiser keeps of them, are cut; all else is alike on all sockets."""
+    return jax.tree_util.tree_map_with_path(lambda path, leaf: _spec(path, leaf.ndim), state)
+
+
+def cache_cut() -> dict[str, PartitionSpec]:
+    """How the cache is cut: by its heads."""
+    return {name: PartitionSpec(None, None, None, AXIS) for name in ("k", "v")}
 
 
 def _spec(path: tuple[Any, ...], rank: int) -> PartitionSpec:
     """How a parameter is cut, by its name."""
-    names = ["", *(str(key.key) for key in path if isinstance(key, jax.tree_util.DictKey))]
+    names = ["", "", *(str(key.key) for key in path if isinstance(key, jax.tree_util.DictKey))]
     axis = CUT.get((names[-2], names[-1]))
     return PartitionSpec() if axis is None else PartitionSpec(*[None] * (rank + axis), AXIS)

@@ -82,7 +82,10 @@ class Planner:
         return [list(self.graph.nodes[first:end]) for first, end in parts]
 
     def _streaming(self, bounds: Bounds) -> list[tuple[int, int]]:
-        """The cheapest parts of every stretch; of stretches that are alike, those of the first."""
+        """The cheapest parts of every stretch; of stretches that are alike, those of the first.
+
+        Kernels on both sides of a border become one where that is cheaper.
+        """
         found: dict[tuple[int, int], list[tuple[int, int]]] = {}
         crossing = fuse.crossing_bytes(self.graph)
         for first, end in stretches(self._alike.signatures(LONG), crossing):
@@ -92,7 +95,30 @@ class Planner:
                 found[first, end] = fuse.streaming(self.graph, self.cost, bounds.from_node, (first, end))
             else:
                 found[first, end] = [(i + first - known[0], j + first - known[0]) for i, j in found[known]]
-        return [part for parts in found.values() for part in parts]
+        joined: list[tuple[int, int]] = []
+        cheaper: dict[tuple[int, int, int], bool] = {}  # for stretches that are alike, by the first of them
+        for parts in found.values():
+            for at, (first, end) in enumerate(parts):
+                if at or not joined:
+                    joined.append((first, end))
+                    continue
+                before = joined[-1][0]
+                key = (self._alike.starts(before, end)[0], first - before, end - before)
+                if key not in cheaper:
+                    cheaper[key] = self._is_one(bounds, before, first, end)
+                joined[-1:] = [(before, end)] if cheaper[key] else [joined[-1], (first, end)]
+        return joined
+
+    def _is_one(self, bounds: Bounds, first: int, border: int, end: int) -> bool:
+        """Whether the nodes on both sides of a border are cheaper as one kernel than as two."""
+        apart = self.cost(first, border)[0] + self.cost(border, end)[0]
+        least = bounds.from_node(first)
+        if end - first > len(least) or least[end - first - 1] >= apart:
+            return False
+        try:
+            return self.cost(first, end)[0] < apart
+        except CapacityError:
+            return False
 
     def planned(self, group: Sequence[Node]) -> PlannedKernel:
         """The group as a kernel; raises CapacityError where it does not fit."""
@@ -112,12 +138,16 @@ class Planner:
 
     def _cycles(self, group: Sequence[Node]) -> int:
         """Cycles of nodes as one kernel, its launch included."""
-        return kernel_cycles(self.graph, self.planned(group), self.machine) + self.launch_cycles
+        planned = self.planned(group)
+        return kernel_cycles(self.graph, planned, self.machine) + self._launch_cycles(len(planned.streams))
 
     @property
     def launch_cycles(self) -> int:
-        """Cycles of the overhead of a launch."""
-        return round(self.machine.launch_s(self.choices.orchestration) * self.machine.clock_hz.value)
+        """Cycles of the overhead of any launch at least."""
+        return self._launch_cycles(1)
+
+    def _launch_cycles(self, arguments: int) -> int:
+        return round(self.machine.launch_s(self.choices.orchestration, arguments) * self.machine.clock_hz.value)
 
     def in_memory(self, kernels: Sequence[PlannedKernel]) -> set[int]:
         """Every value that is in memory at some time: inputs, constants, and what kernels write."""

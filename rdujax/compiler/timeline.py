@@ -156,7 +156,7 @@ def timeline(plan: Plan, machine: Machine, name: str, course: Course, turns: int
     """
     clock = exact(machine.clock_hz.value, where="clock_hz")
     _check_size([each.kernel for each in launches(plan, course) if each.times], turns)
-    drawing = _Drawing(machine, _launch_cycles(machine, plan.orchestration, clock), course, turns)
+    drawing = _Drawing(machine, course, turns)
     drawing.draw(plan, 0)
     return Timeline(name, machine.name, clock, tuple(drawing.kernels), tuple(drawing.repeats))
 
@@ -164,8 +164,8 @@ def timeline(plan: Plan, machine: Machine, name: str, course: Course, turns: int
 class _Drawing:
     """The kernels and repeats that are drawn so far."""
 
-    def __init__(self, machine: Machine, phases: dict[str, Exact], course: Course, keep: int | None):
-        self.machine, self.phases, self.course, self.keep = machine, phases, course, keep
+    def __init__(self, machine: Machine, course: Course, keep: int | None):
+        self.machine, self.course, self.keep = machine, course, keep
         self.kernels: list[KernelTimeline] = []
         self.repeats: list[Repeats] = []
 
@@ -173,8 +173,9 @@ class _Drawing:
         """Draws all steps of a plan from a cycle on; the cycle in which the last one ends."""
         for step in plan.steps:
             if isinstance(step, PlannedKernel):
-                now = exact(Fraction(now + sum(self.phases.values())))
-                self.kernels.append(_kernel(plan.graph, step, self.machine, self.phases, now, self.keep))
+                phases = _launch_cycles(step, self.machine, plan.orchestration)
+                now = exact(Fraction(now + sum(phases.values())))
+                self.kernels.append(_kernel(plan.graph, step, self.machine, phases, now, self.keep))
                 now = exact(Fraction(now + self.kernels[-1].cycles))
             else:
                 now = self._region(plan, step, now)
@@ -231,9 +232,10 @@ def _turns_of_stages(kernel: PlannedKernel) -> int:
     )
 
 
-def _launch_cycles(machine: Machine, orchestration: str, clock: Exact) -> dict[str, Exact]:
+def _launch_cycles(planned: PlannedKernel, machine: Machine, orchestration: str) -> dict[str, Exact]:
     """Cycles of the phases before a kernel runs, in order."""
-    *before, _ = launch.timeline(machine.launch, [launch.Kernel("", 0)], orchestration)
+    clock, kernel = exact(machine.clock_hz.value), launch.Kernel("", 0, len(planned.streams))
+    *before, _ = launch.timeline(machine.launch, [kernel], orchestration)
     return {phase.name: exact(Fraction((phase.end_s - phase.start_s) * clock)) for phase in before}
 
 

@@ -164,7 +164,7 @@ def _kernel(each: Launches, machine: Machine) -> KernelCost:
         side[stream.tier] = side.get(stream.tier, 0) + stream.total_bytes
     flops = sum(s.op.flops(*s.operands(plan.graph)) for s in planned.kernel.stages)
     cost = Cost(cycles, flops, read, written, {"sram": planned.sram_bytes})
-    launch_s, run_s = _seconds(plan, cycles, machine)
+    launch_s, run_s = _seconds(plan, planned, cycles, machine)
     return KernelCost(planned.kernel.name, cost, launch_s, run_s, critical, each.times, each.inside)
 
 
@@ -183,9 +183,10 @@ def _timed_once(pipeline: Pipeline, turns: int) -> tuple[int, dict[str, int]]:
     return makespan_cycles(pipeline, turns), critical_path_cycles(pipeline, turns)  # type: ignore[return-value]
 
 
-def _seconds(plan: Plan, cycles: Any, machine: Machine) -> tuple[Any, Any]:
+def _seconds(plan: Plan, planned: PlannedKernel, cycles: Any, machine: Machine) -> tuple[Any, Any]:
     """Seconds of one launch, and of what it runs."""
-    launch_s, run_s = machine.launch_s(plan.orchestration), ratio(cycles, machine.clock_hz.value)
+    arguments = len(planned.streams)
+    launch_s, run_s = machine.launch_s(plan.orchestration, arguments), ratio(cycles, machine.clock_hz.value)
     if not _is_exact(machine):  # also what rests on none of the traced facts is a JAX value, whose derivative is zero
         launch_s, run_s = (jnp.asarray(x if is_relaxed(x) else float(x), jnp.float32) for x in (launch_s, run_s))
     return launch_s, run_s

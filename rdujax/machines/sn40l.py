@@ -165,6 +165,7 @@ def _launch() -> launch.Config:
         program_load_s= Fact(0.000006, "s", "assumed: 6 us, the larger part of 10 us per launch, as program load is on the SN10", "assumed"),
         argument_load_s=Fact(0.000001, "s", "assumed: 1 us, written straight into registers (US patent 12079157)", "assumed"),
         execute_s=      Fact(0.000003, "s", "assumed: 3 us to fill and to drain a pipeline of some tens of stages", "assumed"),
-        host_s=         Fact(0.00009,  "s", "assumed: 90 us, so that a launch by software takes 100 us", "assumed"),
+        host_s=         Fact(0.000001, "s", "assumed: 1 us, one message over the host link", "assumed"),
+        host_argument_s=Fact(0.00000308, "s", "calibrated: Mistral-7B decodes 13 times as fast (calibration.py)", "assumed"),
     )
 # fmt: on

@@ -6,10 +6,9 @@ import jax
 import jax.numpy as jnp
 import pytest
 from flax import nnx
-from jax.sharding import AbstractMesh, AxisType
 
 import rdujax as rdu
-from benchmarks.models import decoder, parallel
+from benchmarks.models import calls, decoder, parallel
 from tests.rooms.compiler.samples import assert_same
 
 SIZES = {"d_model": 32, "layers": 2, "heads": 8, "vocab": 64, "positions": 16}
@@ -49,10 +48,6 @@ class Segmented(nnx.Module):
         return result if self.bias is None else result + self.bias[...]
 
 
-def mesh(sockets: int) -> AbstractMesh:
-    return AbstractMesh((sockets,), (parallel.AXIS,), axis_types=(AxisType.Auto,))
-
-
 CASES = [
     pytest.param(family, sockets, marks=() if (family, sockets) == ("bloom", 2) else pytest.mark.full)
     for family in FAMILIES
@@ -69,7 +64,7 @@ def test_sockets_have_the_bits_of_one_that_sums_in_segments(family: str, sockets
     alone = nnx.merge(nnx.split(decoder.abstract_model(config))[0], state)
     monkeypatch.undo()
     prompt = jax.random.randint(jax.random.key(3), (1, LENGTH), 0, config.vocab)
-    many = parallel.parallel(config, mesh(sockets))
+    many = parallel.parallel(config, parallel.node(sockets))
     for tokens, start in ((prompt, 0), (prompt[:, -1:], LENGTH)):
         args = (tokens, cache, jnp.int32(start))
         want = rdu.compile(decoder.Decoder.__call__, alone, *args)(alone, *args)
@@ -94,3 +89,23 @@ def test_a_socket_reads_its_share_of_the_weights():
     call = partial(parallel.parallel_call, decoder.LLAMA2_7B)
     eight, one = (rdu.compile(fn, *args, donate_argnums=2).cost() for fn, args in (call(8, 1, 256), call(1, 1, 256)))
     assert 0.125 < eight.moved_bytes("hbm") / one.moved_bytes("hbm") < 0.13
+
+
+@pytest.mark.parametrize("shared", ["model", *in_full("data")])
+def test_a_train_step_on_several_sockets_is_that_of_one(shared: str):
+    """The loss and the first moments, which are a tenth of the slopes, to the rounding of BF16."""
+    config, mesh = FAMILIES["llama2"], parallel.node(2)
+    model, tokens = decoder.random_model(config), jax.random.randint(jax.random.key(3), (2, LENGTH), 0, config.vocab)
+    step, args = calls.train_call(model, tokens)
+    _, state, loss = jax.jit(step)(*args)
+    if shared == "model":
+        many, own = parallel.parallel_train_call(config, mesh, model, tokens)
+    else:
+        many, own = parallel.replicated_train_call(mesh, model, tokens)
+    program = rdu.compile(many, *own)
+    _, found, found_loss = program(*own)
+    np.testing.assert_allclose(found_loss, loss, rtol=2e-3)
+    for ours, theirs in zip(jax.tree.leaves(found[0].mu), jax.tree.leaves(state[0].mu), strict=True):
+        one, other = (np.asarray(x, np.float32) for x in (ours, theirs))
+        np.testing.assert_allclose(one, other, rtol=0, atol=0.05 * np.abs(other).max())
+    assert program.tally(*own) == program.predicted_counts()

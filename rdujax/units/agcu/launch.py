@@ -12,9 +12,11 @@ What it is     Before a kernel runs, AGCUs load its program (the configuration o
 The law        A phase of a kernel begins when the one before it has ended. The first phase of a kernel begins when the
                kernel before it has run; with `prefetch`, its program load begins when that kernel's execute begins, and
                its argument load waits for both. Overhead of one launch = the sum of its phases, the run not included.
-Modelled       the four phases with fixed durations, both orchestrations, one program loaded ahead, exact times.
-Not modelled   sizes of programs and arguments, several tiles that run kernels at the same time, a program kept for the
-               next launch (a loop inside one launch is the compiler's business).
+               The host says each argument of a kernel: host = host_s + arguments x host_argument_s.
+Modelled       the four phases, both orchestrations, one program loaded ahead, exact times; how many arguments the host
+               has to say: every stream between a kernel and memory is one.
+Not modelled   sizes of programs, how many arguments the AGCUs load, several tiles that run kernels at the same time, a
+               program kept for the next launch (a loop inside one launch is the compiler's business).
 Sources        MICRO 2024, section IV-D; no duration is public: they are assumptions of the machine.
 """
 
@@ -34,21 +36,24 @@ class Config:
     """Facts of one kernel launch, in seconds.
 
     program_load_s, argument_load_s: the two loads. execute_s: from the start signal until the pipeline is full, and
-    from its last result until it is empty. host_s: the round trip to the host, only under software orchestration.
+    from its last result until it is empty. host_s, host_argument_s: of the host, only under software orchestration: for
+    each launch, and for each argument of its kernel.
     """
 
     program_load_s: Fact
     argument_load_s: Fact
     execute_s: Fact
     host_s: Fact
+    host_argument_s: Fact
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """One launch of a schedule: its name, and the seconds that it runs once it executes."""
+    """One launch of a schedule: its name, the seconds that it runs once it executes, and how many arguments it has."""
 
     name: str
     run_s: Number
+    arguments: int = 0
 
 
 @dataclass(frozen=True)
@@ -61,12 +66,12 @@ class Phase:
     end_s: Priced
 
 
-def launch_s(config: Config, orchestration: str) -> Priced:
-    """Seconds of overhead of one launch: exact, or differentiable in the facts.
+def launch_s(config: Config, orchestration: str, arguments: int = 0) -> Priced:
+    """Seconds of overhead of one launch of a kernel of so many arguments: exact, or differentiable in the facts.
 
     Raises UnknownNameError for anything but "software" and "hardware".
     """
-    return reduce(_plus, (seconds for _, seconds in _phases(config, orchestration)))
+    return reduce(_plus, (seconds for _, seconds in _phases(config, orchestration, arguments)))
 
 
 def timeline(
@@ -87,7 +92,7 @@ def timeline(
     execute  0.00097 0.00100
     run      0.00100 0.00300
     """
-    durations = _phases(config, orchestration)
+    _phases(config, orchestration, 0)  # the name is checked even where there is no kernel
     if prefetch and orchestration != "hardware":
         raise ArgumentError(
             describe(
@@ -100,7 +105,7 @@ def timeline(
     idle_s: Priced = 0
     loader_s: Priced | None = None
     for kernel in kernels:
-        phases = _launch(kernel, durations, idle_s, loader_s)
+        phases = _launch(kernel, _phases(config, orchestration, kernel.arguments), idle_s, loader_s)
         found += phases
         idle_s = phases[-1].end_s
         loader_s = phases[-2].start_s if prefetch else None
@@ -129,12 +134,13 @@ def _launch(
     return found
 
 
-def _phases(config: Config, orchestration: str) -> list[tuple[str, Priced]]:
+def _phases(config: Config, orchestration: str, arguments: int) -> list[tuple[str, Priced]]:
     if orchestration not in ORCHESTRATIONS:
         raise unknown("orchestration", orchestration, ORCHESTRATIONS)
-    host = [("host", config.host_s.value)] if orchestration == "software" else []
+    each, count = common(config.host_argument_s.value, arguments)
+    host = _plus(config.host_s.value, each * count)
     return [
-        *host,
+        *([("host", host)] if orchestration == "software" else []),
         ("program", config.program_load_s.value),
         ("argument", config.argument_load_s.value),
         ("execute", config.execute_s.value),
