@@ -24,7 +24,7 @@ def test_every_fact_has_a_unit_a_source_and_a_confidence(machine, path):
     fact = machine.facts()[path]
     assert fact.unit.strip() and len(fact.source.split()) >= 2
     assert fact.confidence in set(CONFIDENCES) - {"overridden"}
-    assert (fact.confidence == "assumed") == fact.source.startswith(("assumed", "chosen"))
+    assert (fact.confidence == "assumed") == fact.source.startswith(("assumed", "chosen", "calibrated"))
     assert fact.value > 0 and fact.unit in COUNTED | {"Hz", "bytes/s", "s", "1"}
     assert {"_s": "s", "_hz": "Hz"}.get(path[path.rfind("_") :], fact.unit) in (fact.unit, "bytes/s", "s")
     assert str(fact) == f"{fact.value} {fact.unit} ({fact.confidence}: {fact.source})"

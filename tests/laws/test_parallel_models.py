@@ -4,11 +4,13 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from flax import nnx
 
 import rdujax as rdu
 from benchmarks.models import calls, decoder, parallel
+from tests.oracles.harness import in_full
 from tests.rooms.compiler.samples import assert_same
 
 SIZES = {"d_model": 32, "layers": 2, "heads": 8, "vocab": 64, "positions": 16}

@@ -11,7 +11,7 @@ import pytest
 
 import rdujax as rdu
 from benchmarks import compile as compiling
-from benchmarks import execution, fusion, memory, monarch, placement, sensitivity, speed, tiling
+from benchmarks import execution, fig6, fusion, memory, monarch, placement, sensitivity, speed, tiling
 from benchmarks import time as timing
 from benchmarks._bars import ROOM, bars
 from benchmarks._rows import Column, Row, as_json, as_text, goals, heading, milliseconds, names
@@ -21,8 +21,8 @@ from benchmarks.units.row import row
 from rdujax.compiler.drawing import Rectangle
 
 ALL = {
-    "compile": compiling, "execution": execution, "fusion": fusion, "memory": memory, "monarch": monarch,
-    "placement": placement, "sensitivity": sensitivity, "speed": speed, "tiling": tiling, "time": timing,
+    "compile": compiling, "execution": execution, "fig6": fig6, "fusion": fusion, "memory": memory,
+    "monarch": monarch, "placement": placement, "sensitivity": sensitivity, "speed": speed, "tiling": tiling, "time": timing,
     "units": units,
 }  # fmt: skip
 

@@ -98,7 +98,10 @@ BROKEN: dict[str, tuple[str, Callable[[], Plan]]] = {
         "a read across turns(.|\n)*made in the kernel",
         lambda: kernel(writes=(replace(FIRST.kernel.writes[0], read=replace(CHAINED, value=MUL.result)),)),
     ),
-    "kept, but made anew in every turn": ("kept on chip that walk along a loop", lambda: tiling(LOOP, resident=frozenset({MUL.result}))),
+    "kept, but made anew in every turn": (
+        "kept on chip that walk along a loop",
+        lambda: tiling(LOOP, resident=frozenset({MUL.result})),
+    ),
     "a share too few": ("units for other stages", lambda: first(shares=FIRST.shares[:-1])),
     "a buffer too few": ("units for other stages", lambda: first(buffers=FIRST.buffers[1:])),
     "a stream of another tier": (

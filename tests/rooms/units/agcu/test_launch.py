@@ -16,6 +16,7 @@ CONFIG = tiny().launch
 FACTS = ("host_s", "program_load_s", "argument_load_s", "execute_s")
 PHASES = ("host", "program", "argument", "execute", "run")
 HOST, PROGRAM, ARGUMENT, EXECUTE = (Fraction(str(getattr(CONFIG, name).value)) for name in FACTS)
+EACH, ARGUMENTS = Fraction(str(CONFIG.host_argument_s.value)), (3, 0, 20, 1)  # of each of four kernels
 MODES = [("software", False), ("hardware", False), ("hardware", True)]
 RUNS = {
     "short": [Fraction(1, 10**6)] * 4,
@@ -45,7 +46,7 @@ def simulate(runs: list[Fraction], orchestration: str, prefetch: bool) -> list[t
             if i and prefetch:
                 yield executing[i - 1]
             if orchestration == "software":
-                yield from phase(f"k{i}", "host", HOST)
+                yield from phase(f"k{i}", "host", HOST + EACH * ARGUMENTS[i])
             yield from phase(f"k{i}", "program", PROGRAM)
             yield programs.put(i)
 
@@ -67,18 +68,21 @@ def simulate(runs: list[Fraction], orchestration: str, prefetch: bool) -> list[t
 @pytest.mark.parametrize("runs", RUNS.values(), ids=RUNS)
 @pytest.mark.parametrize(("orchestration", "prefetch"), MODES)
 def test_phases_are_those_of_the_simulation(runs, orchestration, prefetch):
-    kernels = [Kernel(f"k{i}", run) for i, run in enumerate(runs)]
+    kernels = [Kernel(f"k{i}", run, ARGUMENTS[i]) for i, run in enumerate(runs)]
     phases = timeline(CONFIG, kernels, orchestration, prefetch=prefetch)
     assert [(p.kernel, p.name, p.start_s, p.end_s) for p in phases] == simulate(runs, orchestration, prefetch)
     assert end_s(phases) == (phases[-1].end_s if runs else 0)
     if not prefetch:
-        assert end_s(phases) == sum(runs) + len(runs) * launch_s(CONFIG, orchestration)
+        assert end_s(phases) == sum(runs) + sum(launch_s(CONFIG, orchestration, k.arguments) for k in kernels)
 
 
-def test_a_launch_costs_ten_and_a_hundred_microseconds():
+def test_a_launch_takes_ten_microseconds_and_by_software_what_the_host_says():
     config = sn40l().launch
-    assert launch_s(config, "hardware") == Fraction(10, 10**6) and launch_s(config, "software") == Fraction(100, 10**6)
-    assert [sn40l().launch_s(o) for o in ORCHESTRATIONS] == [launch_s(config, o) for o in ORCHESTRATIONS]
+    assert launch_s(config, "hardware", 20) == launch_s(config, "hardware") == Fraction(10, 10**6)
+    assert launch_s(config, "software") == Fraction(11, 10**6)
+    assert launch_s(config, "software", 20) == Fraction(11, 10**6) + 20 * Fraction(str(config.host_argument_s.value))
+    for orchestration in ORCHESTRATIONS:
+        assert sn40l().launch_s(orchestration, 7) == launch_s(config, orchestration, 7)
 
 
 def test_a_kernel_begins_exactly_when_what_it_waits_for_has_ended():
@@ -111,8 +115,9 @@ def test_a_program_is_priced_as_its_timeline(orchestration):
         return jnp.tanh(x @ w)
 
     shapes = (jax.ShapeDtypeStruct((8, 8), jnp.bfloat16), jax.ShapeDtypeStruct((8, 8), jnp.bfloat16))
-    cost = rdu.compile(layer, *shapes, machine="tiny", fusion="none", orchestration=orchestration).cost()
-    kernels = [Kernel(kernel.name, kernel.run_s) for kernel in cost.kernels]
+    program = rdu.compile(layer, *shapes, machine="tiny", fusion="none", orchestration=orchestration)
+    cost, streams = program.cost(), [len(kernel.streams) for kernel in program.plan.kernels]
+    kernels = [Kernel(kernel.name, kernel.run_s, n) for kernel, n in zip(cost.kernels, streams, strict=True)]
     assert len(kernels) > 1 and end_s(timeline(CONFIG, kernels, orchestration)) == cost.total_s
 
 

@@ -1,0 +1,104 @@
+"""Figure 6: what a row says is what its three programs cost; ranges are judged as printed; bars are as long as gains."""
+
+import json
+from dataclasses import replace
+from functools import partial
+
+import jax
+import pytest
+
+import rdujax as rdu
+from benchmarks import fig6
+from benchmarks.models import decoder, parallel
+from benchmarks.models.table1 import BARS, Bar, convolution_call, llava_call
+from rdujax.compiler.drawing import Rectangle
+from rdujax.machines import calibration
+from tests.oracles.harness import in_full
+
+SMALL = decoder.Config(d_model=64, layers=3, heads=4, kv_heads=2, d_ff=96, vocab=128, positions=32)
+DECODE = Bar("small", "decode", 32, 2, partial(parallel.parallel_call, SMALL, 2, 1, 32), (2,))
+# MICRO 2024, the labels of Figure 10 from left to right.
+PAPER = (
+    "llama7B-4k-prefill llama7B-4k-decode sparseGPT-13B-train llama70B-4k-prefill llama70B-4k-decode llama7B-4k-train "
+    "bloom176B-8k-prefill bloom176B-8k-decode mistral7B-2k-prefill mistral7B-2k-decode mistral7B-4k-prefill "
+    "mistral7B-4k-decode falcon40B-2k-prefill falcon40B-2k-decode llava1.5-llama7B-prefill llava1.5-llama7B-decode "
+    "FlashFFTConv-convolution"
+).split()
+
+
+@pytest.fixture(autouse=True)
+def _promoted():
+    """As a reader's JAX is set."""
+    with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+@pytest.fixture(scope="module")
+def row() -> fig6.Gain:
+    with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
+        return fig6.measured(DECODE)
+
+
+def test_a_row_is_what_its_programs_cost(row):
+    fn, args = DECODE.call()
+    unfused, fused = (rdu.compile(fn, *args, donate_argnums=2, fusion=f, orchestration=o)
+                      for f, o in (("none", "software"), ("streaming", "hardware")))  # fmt: skip
+    assert row.value == float(unfused.cost().total_s) / float(fused.cost().total_s) > 1
+    assert (row.unfused_launches, row.fused_ho_launches) == (unfused.cost().launches, fused.cost().launches)
+    assert row.unfused_launches > 3 * 10 and row.kernel_ratio == row.unfused_launches / row.fused_ho_launches
+    assert row.by_software * row.over_software == pytest.approx(row.value)
+    assert row.unfused_hbm_gb > row.hbm_gb == fused.cost().moved_bytes("hbm") / 1e9 and row.ddr_gb == 0
+    assert 0 < row.pcu_share <= 1 and 0 < row.pmu_share <= 1 and 0 < row.hbm_share < 0.85
+
+
+def test_a_range_includes_what_is_rounded_to_it(row):
+    assert fig6.misses(3.004, (1.5, 3.0)) == fig6.misses(1.5, (1.5, 3.0)) == ""
+    assert fig6.misses(3.6, (1.5, 3.0)) == "1.20 of 3" and fig6.misses(0.75, (1.5, 3.0)) == "0.50 of 1.5"
+    inside = replace(row, value=5.0, fused_so_ms=2.0, fused_ho_ms=1.0)
+    assert inside.met is True and fig6.outside(inside) == ""
+    slow = replace(inside, value=0.5)
+    assert slow.met is False and fig6.outside(slow) == "gain 0.50 of 1"
+    assert fig6.outside(replace(inside, kind="calibrated")) == "calibrated"
+    assert fig6.outside(replace(inside, row="llama7B-4k-prefill")).startswith("kernel ratio")
+
+
+def test_bars_are_as_long_as_the_gains(row):
+    other = replace(row, row="other", value=26.0)
+    shapes = fig6.gains([row, other]).shapes
+    lengths = [shape.width for shape in shapes if isinstance(shape, Rectangle) and shape.title]
+    assert lengths[1] / lengths[3] == pytest.approx(row.value / 26.0)
+    assert lengths[0] == pytest.approx(lengths[2]) and fig6.gains([]).width > 0
+
+
+def test_benchmarks_are_those_of_the_paper_in_its_order():
+    assert [bar.title for bar in BARS] == PAPER
+    assert all(bar.sockets == (1 if bar.phase == "convolution" else 8) for bar in BARS)
+
+
+def test_what_no_name_contains_is_refused(capsys):
+    with pytest.raises(SystemExit) as done:
+        fig6.main(["--only", "llama9"])
+    assert done.value.code == 2 and "'llama9': none of llama7B-4k-prefill" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("call", [convolution_call, *in_full(partial(llava_call, 8, 4096))])
+def test_what_is_no_decoder_is_traced_at_its_published_size(call):
+    fn, args = call()
+    assert rdu.compile(fn, *args, fusion="none").cost().flops > 10**9
+
+
+@pytest.mark.full
+def test_the_calibrated_row_gives_the_number_it_was_solved_from(capsys):
+    (fact,) = (each for each in calibration.SN40L if each.benchmark.startswith("fig6"))
+    name = fact.benchmark.partition(": ")[2]
+    fig6.main(["--only", name, "--json"])
+    (found,) = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (found["row"], found["kind"]) == (name, "calibrated")
+    assert found["value"] == pytest.approx(fact.value, rel=0.005)
+
+
+def test_calibrated_facts_say_so():
+    facts = rdu.machines.sn40l().facts()
+    for each in calibration.SN40L:
+        assert each.path in facts
+    assert facts["launch.host_argument_s"].source.startswith("calibrated")
