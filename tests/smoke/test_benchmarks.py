@@ -22,8 +22,8 @@ from rdujax.compiler.drawing import Rectangle
 
 ALL = {
     "compile": compiling, "execution": execution, "fig6": fig6, "fusion": fusion, "memory": memory,
-    "monarch": monarch, "placement": placement, "sensitivity": sensitivity, "speed": speed, "tiling": tiling, "time": timing,
-    "units": units,
+    "monarch": monarch, "placement": placement, "sensitivity": sensitivity, "speed": speed, "tiling": tiling,
+    "time": timing, "units": units,
 }  # fmt: skip
 
 

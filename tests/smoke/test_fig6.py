@@ -1,4 +1,4 @@
-"""Figure 6: what a row says is what its three programs cost; ranges are judged as printed; bars are as long as gains."""
+"""Figure 6: a row says what its three programs cost; ranges are judged as printed; bars are as long as gains."""
 
 import json
 from dataclasses import replace
