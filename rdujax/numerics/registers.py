@@ -77,8 +77,23 @@ def _raw_mul(x, y):
     return to_bits(x * y)
 
 
+@jax.custom_batching.custom_vmap
+def _quotient(x: jax.Array, y: jax.Array) -> jax.Array:
+    return x / _divisor(x, y)
+
+
+@_quotient.def_vmap
+def _quotient_of_batch(axis_size, in_batched, x, y):
+    # What hides the divisor must differ along the batch, too, or the divisor would be a broadcast over it.
+    x, y = (
+        v if batched else jnp.broadcast_to(v, (axis_size, *v.shape))
+        for v, batched in zip((x, y), in_batched, strict=True)
+    )
+    return _quotient(x, y), True
+
+
 def _raw_div(x, y):
-    return to_bits(x / _divisor(x, y))
+    return to_bits(_quotient(x, y))
 
 
 def _add_jvp(out, primals, tangents):

@@ -36,6 +36,36 @@ def test_division_by_broadcasts(divide, shape: tuple[int, ...], rng: np.random.G
         assert_same_bits(jax.jit(lambda x: quotient(x, y))(x), want, note=f"{other} by constant {shape}")
 
 
+@pytest.mark.parametrize("axes", [(0, None), (None, 0), (0, 0)], ids=str)
+@pytest.mark.parametrize("shape", [(), (1,), (16,), (8, 1), (8, 16)], ids=str)
+def test_division_of_a_batch(axes: tuple, shape: tuple[int, ...], rng: np.random.Generator):
+    """Whichever of the two `vmap` maps, once or twice, and whether XLA knows it: no divisor is a broadcast."""
+    x = rng.uniform(0.5, 2, (3, 8, 16)).astype(np.float32)
+    y = rng.uniform(0.5, 2, shape if axes[1] is None else (x.shape[0], *shape)).astype(np.float32)
+    x = x if axes[0] is not None else x[0]
+
+    def quotient(x, y):
+        return registers.div(x, jnp.broadcast_to(y, x.shape))
+
+    once, want = jax.vmap(quotient, in_axes=axes), np.stack(_quotients(x, y, axes))
+    x, y = jnp.asarray(x), jnp.asarray(y)
+    assert_same_bits(jax.jit(once)(x, y), want, note="once")
+    assert_same_bits(jax.jit(lambda y: once(x, y))(y), want, note="a constant dividend")
+    assert_same_bits(jax.jit(lambda x: once(x, y))(x), want, note="a constant divisor")
+    twice = jax.jit(jax.vmap(once, in_axes=(0, None)))(jnp.stack([x, x]), y)
+    assert_same_bits(twice, np.stack([want, want]), note="twice")
+
+
+def _quotients(x: np.ndarray, y: np.ndarray, axes: tuple) -> list[np.ndarray]:
+    """Each division of a batch by itself, as patterns."""
+    count = next(v.shape[axis] for v, axis in zip((x, y), axes, strict=True) if axis is not None)
+    found = []
+    for i in range(count):
+        one, other = (v if axis is None else np.take(v, i, axis) for v, axis in zip((x, y), axes, strict=True))
+        found.append(sf.div(patterns(one), patterns(np.broadcast_to(other, one.shape))))
+    return found
+
+
 @pytest.mark.parametrize("length", [3, 8, *in_full(2, 4, 7)])
 @pytest.mark.parametrize("zero", ZEROS, ids=hex)
 def test_trees_over_padding(length: int, zero: np.uint32, rng: np.random.Generator):
