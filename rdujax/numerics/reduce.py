@@ -27,6 +27,9 @@ from rdujax.numerics.bits import (
 
 # Lanes run longer than this in time are looped over in chunks, to keep programs small.
 _UNROLLED_STEPS = 16
+# Parts that a tree is cut into at once. XLA fuses what makes a value into all that read it, and so computes it again for
+# each of them, unless there are 16 or more: then it is computed once and written down.
+_PARTS = 16
 
 
 @partial(jax.jit, static_argnames="axis")
@@ -182,19 +185,38 @@ def _halve(x: jax.Array, axis: int, combine: Callable[[jax.Array, jax.Array], ja
 
     A value whose partner is the identity is unchanged, so padding is not written out.
     """
+    x = _to_power_of_two(x, axis, combine)
     while (n := x.shape[axis]) > 1:
-        half = 1 << ((n - 1).bit_length() - 1)
-        low, high = (jax.lax.slice_in_dim(x, lo, hi, axis=axis) for lo, hi in ((0, n - half), (half, n)))
-        paired = combine(low, high)
-        alone = jax.lax.slice_in_dim(x, n - half, half, axis=axis)
-        x = paired if n == 2 * half else jnp.concatenate([paired, alone], axis)
+        parts = jnp.split(x, min(n, _PARTS), axis)
+        while half := len(parts) // 2:
+            parts = [combine(low, high) for low, high in zip(parts[:half], parts[half:], strict=True)]
+        (x,) = parts
     return jnp.squeeze(x, axis)
+
+
+def _to_power_of_two(x: jax.Array, axis: int, combine: Callable[[jax.Array, jax.Array], jax.Array]) -> jax.Array:
+    """The first level, where the length is no power of two: then it becomes one."""
+    n = x.shape[axis]
+    half = 1 << ((n - 1).bit_length() - 1) if n > 1 else n
+    if half in (n, n // 2):
+        return x
+    low, alone, high = jnp.split(x, [n - half, half], axis)
+    return jnp.concatenate([combine(low, high), alone], axis)
+
+
+def _once(x: jax.Array) -> jax.Array:
+    """`x` as an FP32 carrier, divided by a one that XLA does not see.
+
+    Additions and selections XLA makes again for every element that their result is spread to, the end of a tree with
+    them; what ends in a division it makes once.
+    """
+    return canonicalize(x / jnp.where(x != x, x, np.float32(1)))
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(1,))
 def _tree_sum(x, axis):
     # Flushing is all that the levels in between need: it is a wall to the compiler as well, and NaN stays NaN.
-    return canonicalize(_halve(flush(x), axis, lambda low, high: flush(low + high)))
+    return _once(_halve(flush(x), axis, lambda low, high: flush(low + high)))
 
 
 @_tree_sum.defjvp
@@ -231,7 +253,7 @@ def _shared_tangent(key, selected, tangent, axis):
 
 @partial(jax.custom_jvp, nondiff_argnums=(1,))
 def _tree_max(x, axis):
-    return from_order_key(_halve(order_key(x), axis, jnp.maximum))
+    return _once(from_order_key(_halve(order_key(x), axis, jnp.maximum)))
 
 
 @_tree_max.defjvp
@@ -242,7 +264,7 @@ def _tree_max_jvp(axis, primals, tangents):
 
 @partial(jax.custom_jvp, nondiff_argnums=(1,))
 def _tree_min(x, axis):
-    return from_order_key(_halve(_nan_first_key(x), axis, jnp.minimum))
+    return _once(from_order_key(_halve(_nan_first_key(x), axis, jnp.minimum)))
 
 
 @_tree_min.defjvp
