@@ -6,12 +6,12 @@ a fused multiply-add. Large outputs are computed in blocks that stay in the cach
 
 Where every nonzero operand is a BF16 value between 2**-56 and 2**63, products are exact and can neither overflow nor be
 tiny, and every sum is a multiple of 2**-126: then fused or not, flushed or not, the bits are the same, and the minimum
-is left out. For words of BF16, which also take half the bytes, that is looked up at run time, where looking is cheap
-beside the work.
+is left out. For words of BF16, which also take half the bytes, that is found out at run time, where finding out is
+cheap beside the work: other words are read as NaN, and where the sums show one they are made again with the minimum.
 
 None of this changes a bit, so a batch axis of only `a` is folded into the rows. What is compiled counts, too: XLA
 compiles equal kernels once, and each other one takes it about 10 ms. So turns read their slices from where the operands
-lie, and what is not a slice is alike for all lengths.
+lie, `a` turned to lie as `b` does, and what is not a slice is alike for all lengths. Below `chain`, `a` is [B, K, M].
 """
 
 from collections.abc import Callable, Sequence
@@ -46,15 +46,15 @@ _WORK_TO_LOOK = 64
 # Vectors shorter than this leave most lanes empty: the longer of the two output axes is then run along instead.
 _SHORT_VECTOR = 16
 
-# Rows and columns of words that are looked at together.
-_LOOKED_AT = (32, 512)
 # Products of magnitudes from 2**-56 on and below 2**63, as words of BF16, have one result: the last bit of the smallest
 # is not below 2**-126, so that every sum is a multiple of that, and the largest does not overflow.
 _MODERATE_FROM = np.uint16((127 - 56) << 7)
 _MODERATE_TO = np.uint16((127 + 63) << 7)
+_NAN = np.uint16(0x7FC0)
 
 Step = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
-Loop = Callable[[jax.Array, jax.Array, jax.Array, Sequence[int | jax.Array]], jax.Array]
+Place = int | jax.Array
+Loop = Callable[[jax.Array, jax.Array, jax.Array, Sequence[Place]], jax.Array]
 
 _sliced = partial(jax.lax.dynamic_slice, allow_negative_indices=False)
 
@@ -113,45 +113,47 @@ def _oriented(a: jax.Array, b: jax.Array, acc: jax.Array | None) -> jax.Array:
     """Runs along the longer output axis if the last one is short: products commute."""
     rows, columns = a.shape[-2], b.shape[-1]
     if columns >= _SHORT_VECTOR or columns >= rows:
-        return _with_padding(a, b, acc)
-    a, b = jnp.swapaxes(b, -1, -2), jnp.swapaxes(a, -1, -2)
-    return jnp.swapaxes(_with_padding(a, b, None if acc is None else jnp.swapaxes(acc, -1, -2)), -1, -2)
+        return _with_padding(jnp.swapaxes(a, -1, -2), b, acc)
+    acc = None if acc is None else jnp.swapaxes(acc, -1, -2)
+    return jnp.swapaxes(_with_padding(b, jnp.swapaxes(a, -1, -2), acc), -1, -2)
 
 
 def _with_padding(a: jax.Array, b: jax.Array, acc: jax.Array | None) -> jax.Array:
     # The product of the padding, -0 times +0, leaves every accumulator as it is.
-    shape = (*a.shape[:-1], b.shape[-1])
+    shape = (*a.shape[:-2], a.shape[-1], b.shape[-1])
     a, b = (x.reshape(-1, *x.shape[-2:]) for x in (a, b))
     acc = None if acc is None else acc.reshape(-1, *acc.shape[-2:])
     rank = _rank(a, b)
-    length = max(-(-a.shape[-1] // rank), _MIN_TURNS) * rank
-    a, b = padded(a, 2, length, -1.0), padded(b, 1, length, 1.0)
+    length = max(-(-a.shape[1] // rank), _MIN_TURNS) * rank
+    a, b = padded(a, 1, length, -1.0), padded(b, 1, length, 1.0)
     return jax.lax.platform_dependent(a, b, acc, cpu=_on_cpu, default=_anywhere).reshape(shape)
 
 
 def _rank(a: jax.Array, b: jax.Array) -> int:
     """Updates per turn of the loop over K; what is padded takes as many as before, or a divisor."""
-    is_little = a.shape[2] <= _SHORT_LENGTH and prod(a.shape[:2]) * b.shape[2] <= _FEW_SUMS
+    is_little = a.shape[1] <= _SHORT_LENGTH and prod(_outputs(a, b)) <= _FEW_SUMS
     return _SHORT_RANK if is_little else _RANK
+
+
+def _outputs(a: jax.Array, b: jax.Array) -> tuple[int, int, int]:
+    """The shape [B, M, N] that a [B, K, M] and b [B, K, N] give."""
+    return a.shape[0], a.shape[2], b.shape[2]
 
 
 def _on_cpu(a: jax.Array, b: jax.Array, acc: jax.Array | None) -> jax.Array:
     """For hardware that flushes by itself, after rounding, as XLA sets up x86."""
     if compat.fast_math():
         return _blocked(a, b, acc, partial(_loop, step=_licensed_step))
-    isolated, free = partial(_loop, step=_isolated_step), partial(_loop, step=_free_step)
-    rows, columns = a.shape[-2], b.shape[-1]
+    _, rows, columns = _outputs(a, b)
     if {a.dtype, b.dtype} != {jnp.dtype(jnp.uint16)} or rows * columns < _WORK_TO_LOOK * (rows + columns):
-        return _blocked(a, b, acc, isolated)
-    moderate = _are_moderate(a, b)
-    # The choice is made in every block anew: around them it would have them all compiled twice.
-    return _blocked(a, b, acc, lambda *operands: jax.lax.cond(moderate, free, isolated, *operands))
+        return _blocked(a, b, acc, partial(_loop, step=_isolated_step))
+    return _blocked(a, b, acc, partial(_free_loop, moderate=(_moderate(a), _moderate(b))))
 
 
 def _anywhere(a: jax.Array, b: jax.Array, acc: jax.Array | None) -> jax.Array:
     """For any hardware with correctly rounded products and sums: every step is explicit."""
     a, b = canonicalize(widen(a)), canonicalize(widen(b))
-    return _loop(a, b, _sums(acc, (*a.shape[:-1], b.shape[-1])), (0, 0, 0), _explicit_step)
+    return _loop(a, b, _sums(acc, _outputs(a, b)), (0, 0, 0), _explicit_step)
 
 
 # Traced once for each shape, and not once for each update; the text stays the same.
@@ -179,34 +181,27 @@ def _explicit_step(acc, x, y):
     return registers.add(acc, registers.mul(x, y))
 
 
-def _are_moderate(*operands: jax.Array) -> jax.Array:
-    """True if every word is of a zero, or of a value of the range where fused and unfused steps agree."""
-    return ~jnp.any(jnp.stack([jnp.any(_strays(words)) for words in operands]))
-
-
-def _strays(words: jax.Array) -> jax.Array:
-    """bool, of one block: True somewhere if there is a word outside of the range, in any block of words [B, M, N]."""
-    block, counts = _cut(words.shape, _LOOKED_AT)
-
-    def look(i, found):
-        part = _sliced(words, _corner(i, counts, words.shape, block), block) & np.uint16(0x7FFF)
-        return found | ((part != 0) & ((part < _MODERATE_FROM) | (part >= _MODERATE_TO)))
-
-    return jax.lax.fori_loop(0, prod(counts), look, jnp.zeros(block, bool))
-
-
-def _cut(shape: tuple[int, ...], block: tuple[int, int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Blocks of [B, M, N], of one batch and no larger than `block`: the shape of each, and how many along each axis."""
-    size = (1, min(shape[1], block[0]), min(shape[2], block[1]))
+def _cut(shape: tuple[int, int, int]) -> tuple[tuple[int, int, int], tuple[int, ...]]:
+    """Blocks of outputs [B, M, N]: the shape of each, and how many along each axis; a whole block is of one product."""
+    rows, columns = (min(length, _BLOCK) for length in shape[1:])
+    size = (1 if rows == columns == _BLOCK else shape[0], rows, columns)
     return size, tuple(-(-length // part) for length, part in zip(shape, size, strict=True))
 
 
-def _corner(i: jax.Array, counts: tuple[int, ...], shape: tuple[int, ...], block: tuple[int, ...]) -> list[jax.Array]:
+def _corner(i: jax.Array, counts: tuple[int, ...], shape: tuple[int, ...], block: tuple[int, ...]) -> list[Place]:
     """Where block number i begins; the last ones overlap those before them."""
-    line, column = jax.lax.div(i, counts[2]), jax.lax.rem(i, counts[2])
-    places = jax.lax.div(line, counts[1]), jax.lax.rem(line, counts[1]), column
-    each = zip(places, shape, block, strict=True)
-    return [jnp.minimum(place * part, length - part) for place, length, part in each]
+    found: list[Place] = []
+    for axis, (count, length, part) in enumerate(zip(counts, shape, block, strict=True)):
+        place = _place(i, counts, axis)
+        found.append(0 if count == 1 else jnp.minimum(place * part, length - part))
+    return found
+
+
+def _place(i: jax.Array, counts: tuple[int, ...], axis: int) -> jax.Array:
+    """Which block along `axis` number i is; division and remainder only where they do something."""
+    inner, outer = prod(counts[axis + 1 :]), prod(counts[:axis])
+    place = jax.lax.div(i, inner) if inner > 1 else i
+    return jax.lax.rem(place, counts[axis]) if outer > 1 else place
 
 
 def _sums(acc: jax.Array | None, shape: tuple[int, ...]) -> jax.Array:
@@ -217,10 +212,10 @@ def _sums(acc: jax.Array | None, shape: tuple[int, ...]) -> jax.Array:
 
 def _blocked(a: jax.Array, b: jax.Array, acc: jax.Array | None, loop: Loop) -> jax.Array:
     """The loop over k, for one block of outputs [B, M, N] after the other where there are many of them."""
-    shape = (*a.shape[:-1], b.shape[-1])
-    if shape[1] < _FEWEST_ROWS or max(shape[1:]) <= _BLOCK:
+    shape = _outputs(a, b)
+    size, counts = _cut(shape)
+    if shape[1] < _FEWEST_ROWS or size == shape:
         return loop(a, b, _sums(acc, shape), (0, 0, 0))
-    size, counts = _cut(shape, (_BLOCK, _BLOCK))
 
     def block(i, out):
         at = _corner(i, counts, shape, size)
@@ -231,24 +226,40 @@ def _blocked(a: jax.Array, b: jax.Array, acc: jax.Array | None, loop: Loop) -> j
     return jax.lax.fori_loop(0, prod(counts), block, jnp.zeros(shape, jnp.float32))
 
 
-def _spread(x: jax.Array, k: int, axis: int, shape: tuple[int, ...]) -> jax.Array:
-    """Slice k along `axis`, for every output; said in as few steps as can be, for XLA takes each of them in turn."""
-    one = jax.lax.slice_in_dim(x, k, k + 1, axis=axis)
-    return jax.lax.broadcast_in_dim(one, shape, tuple(range(len(shape))))
-
-
-def _loop(a: jax.Array, b: jax.Array, acc: jax.Array, at: Sequence[int | jax.Array], step: Step) -> jax.Array:
+def _loop(a: jax.Array, b: jax.Array, acc: jax.Array, at: Sequence[Place], step: Step) -> jax.Array:
     """A few updates a turn, in increasing k, of the outputs from `at` (batch, row, column) on."""
     rank = _rank(a, b)
     batch, row, column = at
-    batches, height, width = acc.shape
+    batches, height, width = shape = acc.shape
 
     def turn(i, acc):
-        columns = _sliced(a, (batch, row, i * rank), (batches, height, rank))
-        rows = _sliced(b, (batch, i * rank, column), (batches, rank, width))
-        columns, rows = widen(columns), widen(rows)
+        columns = widen(_sliced(a, (batch, i * rank, row), (batches, rank, height)))
+        rows = widen(_sliced(b, (batch, i * rank, column), (batches, rank, width)))
         for k in range(rank):
-            acc = step(acc, _spread(columns, k, -1, acc.shape), _spread(rows, k, -2, acc.shape))
+            acc = step(acc, _spread(columns, k, 1, shape), _spread(rows, k, 2, shape))
         return acc
 
-    return jax.lax.fori_loop(0, a.shape[-1] // rank, turn, acc)
+    return jax.lax.fori_loop(0, a.shape[1] // rank, turn, acc)
+
+
+def _spread(x: jax.Array, k: int, axis: int, shape: tuple[int, ...]) -> jax.Array:
+    """What update k reads of [B, K, length]: along `axis` of the outputs, and the same all along the other one."""
+    return jax.lax.broadcast_in_dim(jax.lax.index_in_dim(x, k, 1, keepdims=False), shape, (0, axis))
+
+
+def _moderate(words: jax.Array) -> jax.Array:
+    """The words of zeros and of the range where fused and unfused steps agree; NaN in the place of others."""
+    size = words & np.uint16(0x7FFF)
+    return jnp.where((size == 0) | ((size >= _MODERATE_FROM) & (size < _MODERATE_TO)), words, _NAN)
+
+
+def _free_loop(
+    a: jax.Array, b: jax.Array, acc: jax.Array, at: Sequence[Place], moderate: tuple[jax.Array, jax.Array]
+) -> jax.Array:
+    """Free steps over what is moderate of both operands; isolated steps from anew where something is not.
+
+    Every row of `a` comes into the first column of the sums, and every column of `b` into the first row.
+    """
+    done = _loop(*moderate, acc, at, _free_step)
+    edges = jnp.concatenate([done[:, :, 0].ravel(), done[:, 0, :].ravel()])
+    return jax.lax.cond(jnp.any(jnp.isnan(edges)), lambda: _loop(a, b, acc, at, _isolated_step), lambda: done)

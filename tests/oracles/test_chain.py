@@ -153,16 +153,21 @@ def test_products_of_fp32_are_never_fused(rng: np.random.Generator):
     ],
 )
 def test_the_guard_of_the_fast_road(value: float, moderate: bool):
-    rows, columns = chain._LOOKED_AT
-    for shape, place in (
-        ((2, 3, 5), (1, 1, 2)),
-        ((1, rows + 1, columns + 1), (0, rows, columns)),
-        ((3, 1, 1), (0, 0, 0)),
-    ):
-        x = np.ones(shape, np.float32)
-        x[place] = value
-        words, ones = jnp.asarray(_words(x.view(np.uint32))), jnp.full((1, 2, 2), _words(np.uint32(0x3F800000)))
-        assert bool(chain._are_moderate(words, ones)) is moderate and bool(chain._are_moderate(ones, words)) is moderate
+    word = _words(np.float32(value).view(np.uint32).reshape(1))
+    read = np.asarray(chain._moderate(jnp.asarray(word)))
+    assert (read == word).all() if moderate else np.isnan(np.asarray(chain.widen(jnp.asarray(read)))).all()
+
+
+@pytest.mark.parametrize("place", [(0, 0), (129, 16), (64, 5)], ids=str)
+@pytest.mark.parametrize("is_left", [True, False], ids=["a", "b"])
+def test_one_stray_of_either_operand_is_met(is_left: bool, place: tuple[int, int], rng: np.random.Generator):
+    """Its products are flushed, where a fused step would add them to the smallest of sums."""
+    stray, other = _bf16(_patterns(rng, (130, 17), -3, 3)), _bf16(_patterns(rng, (17, 130), -56, -53))
+    stray[place[0]] = 0
+    stray[place] = np.float32(1.5 * 2.0**-74).view(np.uint32)
+    acc = np.full((130, 130), np.float32(2.0**-126).view(np.uint32))
+    a, b = (stray, other) if is_left else (other.T, stray.T)
+    assert_same_bits(contract(_words(a), _words(b), acc=raw(acc)), sf.contract(a, b, acc=acc))
 
 
 def test_moderate_products_have_one_result():
@@ -179,7 +184,14 @@ def test_the_road_for_other_hardware(limits: tuple[int, int], rng: np.random.Gen
     a, b = _patterns(rng, (5, 32), *limits), _patterns(rng, (32, 7), *limits)
     road = jax.jit(chain._anywhere)
     for acc in (None, jnp.zeros((1, 5, 7), jnp.float32)):
-        assert_same_bits(road(raw(a)[None], raw(b)[None], acc)[0], sf.contract(a, b))
+        assert_same_bits(road(raw(a).T[None], raw(b)[None], acc)[0], sf.contract(a, b))
+
+
+def test_blocks_of_several_products(rng: np.random.Generator):
+    """Products that are a block each go one by one, and so does each block of larger ones."""
+    for m, n in ((chain._BLOCK, chain._BLOCK), (chain._BLOCK + 8, chain._BLOCK + 8)):
+        a, b = _bf16(_patterns(rng, (2, m, 2), -3, 3)), _bf16(_patterns(rng, (2, 2, n), -3, 3))
+        assert_same_bits(contract(_words(a), _words(b)), sf.contract(a, b))
 
 
 @pytest.mark.parametrize("axes", [(0, None), (None, 0), (0, 0)], ids=str)
