@@ -27,8 +27,8 @@ from rdujax.numerics.bits import (
 
 # Lanes run longer than this in time are looped over in chunks, to keep programs small.
 _UNROLLED_STEPS = 16
-# Parts that a tree is cut into at once. XLA fuses what makes a value into all that read it, and so computes it again for
-# each of them, unless there are 16 or more: then it is computed once and written down.
+# Parts that a tree is cut into at once. XLA fuses what makes a value into all that read it, and so computes it again
+# for each of them, unless there are 16 or more: then it is computed once and written down.
 _PARTS = 16
 
 
@@ -197,9 +197,9 @@ def _halve(x: jax.Array, axis: int, combine: Callable[[jax.Array, jax.Array], ja
 def _to_power_of_two(x: jax.Array, axis: int, combine: Callable[[jax.Array, jax.Array], jax.Array]) -> jax.Array:
     """The first level, where the length is no power of two: then it becomes one."""
     n = x.shape[axis]
-    half = 1 << ((n - 1).bit_length() - 1) if n > 1 else n
-    if half in (n, n // 2):
+    if n.bit_count() == 1:
         return x
+    half = 1 << (n.bit_length() - 1)
     low, alone, high = jnp.split(x, [n - half, half], axis)
     return jnp.concatenate([combine(low, high), alone], axis)
 
