@@ -11,10 +11,12 @@ from dataclasses import replace
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from rdujax.base.registry import Registry
-from rdujax.frontend.rule import RULES, Operand, Pair, Scalar, Site
+from rdujax.frontend.rule import RULES, Operand, Pair, Scalar, Site, expanded
 
 Rule = Callable[[Site], tuple[Operand, ...]]
 COMPLEX_RULES: Registry[Rule] = Registry("rule for complex operands")
@@ -78,6 +80,13 @@ def in_memory(site: Site, part: Part) -> int:
     if isinstance(part, Scalar):
         array = np.full(site.results[0].shape, part.value, np.float32)
         return site.builder.constant(array, str(part.value))
+    return part
+
+
+def _full(site: Site, part: Part) -> int:
+    """A part in the result's shape: a number spread over all of it."""
+    if isinstance(part, Scalar):
+        return on_parts(site, "broadcast_in_dim", part, parameters={"broadcast_dimensions": ()})
     return part
 
 
@@ -162,6 +171,56 @@ def _power(site: Site) -> tuple[Operand, ...]:
     return (result,)
 
 
+@rule("div")
+def _quotient(site: Site) -> tuple[Operand, ...]:
+    """By a real divisor, part by part; else by Smith's method, so that no square of a large or small part is taken."""
+    (a, b), (c, d) = parts(site, 0), parts(site, 1)
+    if is_zero(d):
+        return (Pair(*(ZERO if is_zero(p) else on_parts(site, "div", p, c) for p in (a, b))),)
+
+    def smith(a: jax.Array, b: jax.Array, c: jax.Array, d: jax.Array) -> tuple[jax.Array, jax.Array]:
+        # not emulated: this is what gets traced
+        wide = abs(c) >= abs(d)
+        large, small = lax.select(wide, c, d), lax.select(wide, d, c)
+        u, v = lax.select(wide, a, b), lax.select(wide, b, a)
+        ratio = small / large
+        whole = large + small * ratio
+        turned = v - u * ratio
+        return (u + v * ratio) / whole, lax.select(wide, turned, -turned) / whole
+
+    return (Pair(*expanded(site, smith, *(_full(site, part) for part in (a, b, c, d)))),)
+
+
+@rule("abs")
+def _magnitude(site: Site) -> tuple[Operand, ...]:
+    """The larger part times sqrt(1 + ratio^2), so that no square overflows; infinite where a part is."""
+    a, b = parts(site, 0)
+    if is_zero(b):
+        return (on_parts(site, "abs", a),)
+
+    def scaled(a: jax.Array, b: jax.Array) -> jax.Array:
+        # not emulated: this is what gets traced
+        first, second = abs(a), abs(b)
+        wide = first >= second
+        large, small = lax.select(wide, first, second), lax.select(wide, second, first)
+        infinite = (first == jnp.inf) | (second == jnp.inf)
+        ratio = small / lax.select(large == 0, lax.full_like(large, 1), large)
+        return lax.select(infinite, lax.full_like(large, jnp.inf), large * lax.sqrt(1 + ratio * ratio))
+
+    return expanded(site, scaled, _full(site, a), _full(site, b))
+
+
+@rule("eq", "ne")
+def _compared(site: Site) -> tuple[Operand, ...]:
+    """Equal where both parts are; parts that are 0 throughout are not compared."""
+    (a, b), (c, d) = parts(site, 0), parts(site, 1)
+    real = on_parts(site, site.primitive, a, c)
+    if is_zero(b) and is_zero(d):
+        return (real,)
+    imaginary = on_parts(site, site.primitive, b, d)
+    return (on_parts(site, "and" if site.primitive == "eq" else "or", real, imaginary),)
+
+
 @rule("reduce_sum")
 def _reduced(site: Site) -> tuple[Operand, ...]:
     return (Pair(*(ZERO if is_zero(p) else on_parts(site, "reduce_sum", p) for p in parts(site, 0))),)
@@ -170,7 +229,8 @@ def _reduced(site: Site) -> tuple[Operand, ...]:
 @rule("convert_element_type")
 def _converted(site: Site) -> tuple[Operand, ...]:
     if _dtype(site.results[0]).kind != "c":
-        raise site.unsupported("complex to real drops a part", "take jnp.real of it")
+        # Only JAX's own transposes convert so, and mean the real part; of a user's conversion it takes that first.
+        return (on_parts(site, "convert_element_type", in_memory(site, parts(site, 0)[0])),)
     if _is_complex(site.operands[0]):
         return (site.operands[0],)
     kind = {"new_dtype": np.dtype(np.float32)}

@@ -130,3 +130,50 @@ def test_what_complex_numbers_cannot_do_is_refused(signals):
         rdu.compile(lambda x: jnp.real(jnp.exp(1j * x)), x)
     with pytest.raises(UnsupportedError, match="prime factor 4099"):
         rdu.compile(lambda x: jnp.real(jnp.fft.fft(x)), jnp.ones((1, 4099), jnp.float32))
+
+
+def test_derivatives_of_transforms_compile(signals):
+    """Their transposes make real numbers of complex ones, and mean the real part."""
+    x, _ = signals(3, 12)
+    for fn in (
+        lambda x: jnp.real(jnp.fft.fft(x)),
+        lambda x: jnp.fft.irfft(jnp.fft.rfft(x) * jnp.fft.rfft(x[0])),
+        lambda x: jnp.imag(jnp.fft.fft2(x.astype(jnp.bfloat16).astype(jnp.complex64))),
+    ):
+        gradient = jax.grad(lambda x, fn=fn: jnp.sum(jnp.sin(fn(x))))
+        program = rdu.compile(gradient, x)
+        np.testing.assert_allclose(program(x), gradient(x), rtol=1e-4, atol=1e-4)
+        np.testing.assert_array_equal(program.replace(fusion="none")(x), program(x))
+
+
+def test_quotients_and_magnitudes_are_those_of_complex_numbers(signals):
+    """No square of a part is taken: neither large nor small numbers are lost. An infinite part is an infinite one."""
+    a, b = signals(4, 6)
+    c, d = signals(4, 6)
+    for scale in (1.0, 1e25, 1e-25):
+        c, d = c * np.float32(scale), d * np.float32(scale)
+
+        def fn(a, b, c, d):
+            x, y = a + 1j * b, c + 1j * d
+            return *parts(x / y), *parts(x / a), *parts(1 / y), abs(y), abs(y + 0j * y), *parts(x / (2 - 1j)), x == y
+
+        program = rdu.compile(fn, a, b, c, d)
+        *got, same = program(a, b, c, d)
+        x, y = (np.asarray(u, np.float64) + 1j * np.asarray(v, np.float64) for u, v in ((a, b), (c, d)))
+        want = *parts(x / y), *parts(x / np.asarray(a)), *parts(1 / y), abs(y), abs(y), *parts(x / (2 - 1j))
+        for ours, theirs in zip(got, want, strict=True):
+            assert (
+                np.abs(np.asarray(ours, np.float64) / np.abs(theirs).max() - theirs / np.abs(theirs).max()).max() < 1e-6
+            )
+        assert not np.any(same)
+        unfused = program.replace(fusion="none")(a, b, c, d)
+        assert all(np.array_equal(u, v) for u, v in zip(unfused[:-1], got, strict=True))
+    edges = jnp.asarray([0.0, jnp.inf, -jnp.inf, 3.0]), jnp.asarray([0.0, jnp.nan, 1.0, -4.0])
+    got = rdu.compile(lambda x, y: abs(jax.lax.complex(x, y)), *edges)(*edges)
+    np.testing.assert_array_equal(got, [0.0, np.inf, np.inf, 5.0])
+
+
+def test_the_spectrum_of_a_signal_has_a_gradient(signals):
+    x, _ = signals(4, 30)
+    gradient = jax.grad(lambda x: jnp.sum(jnp.sin(jnp.abs(jnp.fft.fft(x)))))
+    np.testing.assert_allclose(rdu.compile(gradient, x)(x), gradient(x), rtol=1e-3, atol=1e-4)
