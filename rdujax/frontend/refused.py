@@ -41,7 +41,6 @@ REFUSED: dict[str, tuple[str, str]] = {
     **dict.fromkeys(("eq_to", "le_to", "lt_to"), _SYMBOLIC),
     **dict.fromkeys(("rng_bit_generator", "rng_uniform"), _GENERATOR),
     "approx_top_k": ("how far it is from the largest is left open", "use jax.lax.top_k"),
-    "empty2": ("its values are not defined", "use jnp.zeros"),
     "platform_index": ("the machine is none of the platforms that the function asks for", "call the branch you mean"),
     "ragged_all_to_all": _RAGGED,
     "scaled_dot": ("products of 8- and 4-bit numbers with scales", "scale, and multiply in bfloat16"),

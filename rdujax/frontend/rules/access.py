@@ -1,6 +1,8 @@
 """Access patterns: primitives that move values and compute nothing."""
 
+from dataclasses import replace
 from itertools import accumulate
+from typing import Any
 
 import numpy as np
 
@@ -150,6 +152,18 @@ def _repeated(site: Site) -> tuple[int, ...]:
     spread = tuple(n for pair in zip(repeats, shape, strict=True) for n in pair)
     again = site.add(Move(Broadcast(spread, tuple(2 * a + 1 for a in range(len(shape))))), value)
     return (site.add(Move(Reshape(tuple(n * m for n, m in zip(repeats, shape, strict=True)))), again),)
+
+
+@rule("empty", "empty2")
+def _undefined(site: Site) -> tuple[Any, ...]:
+    """Zeros: any value will do for what is not defined, and so the bits are the same in every run.
+
+    JAX makes such values for the residuals of the branches that were not taken, where nothing reads them.
+    """
+    shape, zero = tuple(site.results[0].shape), Scalar(np.zeros((), site.results[0].dtype), site.results[0].dtype)
+    if not shape:
+        return (zero,)
+    return _broadcast(replace(site, operands=(zero,), parameters={"broadcast_dimensions": ()}))
 
 
 @rule("iota")

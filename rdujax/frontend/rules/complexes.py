@@ -118,6 +118,11 @@ def _complex(site: Site) -> tuple[Operand, ...]:
     return (Pair(real, imaginary),)
 
 
+@rule("empty", "empty2")
+def _undefined(site: Site) -> tuple[Operand, ...]:
+    return (Pair(ZERO, ZERO),)
+
+
 @rule("real")
 def _real(site: Site) -> tuple[Operand, ...]:
     return (in_memory(site, parts(site, 0)[0]),)

@@ -107,6 +107,12 @@ def _move(site: Site) -> tuple[Operand, ...]:
     return tuple(Key(first, second) for first, second in zip(*halves, strict=True))
 
 
+@_rule("empty", "empty2")
+def _undefined(site: Site) -> tuple[Operand, ...]:
+    word = site.builder.constant(np.zeros(site.results[0].shape, np.uint32), "0")
+    return (Key(word, word),)
+
+
 @_rule("random_wrap")
 def _wrap(site: Site) -> tuple[Operand, ...]:
     return (from_words(site.builder, site.value(0), scope=site.scope, source=site.source),)

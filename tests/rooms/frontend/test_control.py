@@ -167,6 +167,46 @@ def test_an_unread_result_of_a_branch_is_left_out():
     assert [names(body) for body in branch.bodies] == [["reshape"], ["mul"]]
 
 
+def residual_of_a_key(p, x, key):
+    """What a branch keeps for its derivative, a key among it, has no value in the other branch."""
+    kept = jax.checkpoint(
+        lambda x: jnp.sin(x) * jax.random.normal(jax.random.fold_in(key, 1), x.shape),
+        policy=jax.checkpoint_policies.everything_saveable,
+    )
+    return jnp.sum(lax.cond(p, kept, lambda x: x - 1, x))
+
+
+@pytest.mark.parametrize("fusion", ["streaming", "none"])
+def test_branches_that_keep_different_values_have_derivatives(fusion):
+    """JAX fills what a branch does not keep with values that are not defined, and reads none of them."""
+
+    def spectrum(x):
+        return jnp.real(jnp.fft.fft(x) * jnp.fft.fft(x * 2))
+
+    def chosen(i, x):
+        return jnp.sum(lax.switch(i, [jnp.sin, lambda x: x * x * x, lambda x: x - 1, spectrum], x))
+
+    def in_a_loop(p, x):
+        step = lambda c, row: (lax.cond(p, jnp.sin, lambda c: c - 1, c) + row, None)  # noqa: E731
+        return jnp.sum(lax.scan(step, x[0], x)[0])
+
+    derivative = jax.grad(chosen, argnums=1)
+    program = rdu.compile(derivative, jnp.int32(0), X, fusion=fusion)
+    for i in range(4):
+        np.testing.assert_allclose(program(jnp.int32(i), X), derivative(jnp.int32(i), X), rtol=2e-5, atol=1e-5)
+    for fn, *more in ((in_a_loop,), (residual_of_a_key, KEY)):
+        derivative = jax.grad(fn, argnums=1)
+        program = rdu.compile(derivative, jnp.array(True), X, *more, fusion=fusion)
+        for p in (True, False):
+            want = derivative(jnp.array(p), X, *more)
+            np.testing.assert_allclose(program(jnp.array(p), X, *more), want, rtol=1e-5, atol=1e-6)
+
+
+def test_what_is_not_defined_is_zero():
+    program = rdu.compile(lambda x: x + lax.empty(x.shape, x.dtype), X)
+    np.testing.assert_array_equal(program(X), X)
+
+
 def test_random_keys_are_carried_and_sliced():
     def carried(key):
         def step(key, _):

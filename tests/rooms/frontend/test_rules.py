@@ -143,6 +143,8 @@ EXAMPLES = {
     "unstack": (lambda x: lax.add(*jnp.unstack(x[:2])), (X,)),
     "tile": (lambda x: jnp.tile(x, (2, 3)), (X,)),
     "iota": (lambda x: x * lax.broadcasted_iota(jnp.float32, (5, 6), 1), (X,)),
+    "empty": (lambda x: x + lax.empty((5, 6), jnp.float32) * 0.0, (X,)),
+    "empty2": (jax.grad(lambda x: jnp.sum(lax.cond(x[0, 0] > 0, jnp.sin, lambda x: x * x, x))), (X,)),
     "dynamic_slice": (lambda x, j: lax.dynamic_slice(x, (j[0, 0], j[0, 1]), (2, 3)), (X, J)),
     "dynamic_update_slice": (lambda x, y, j: lax.dynamic_update_slice(x, y[:2], (j[0, 0], j[0, 1])), (X, Y, J)),
     "gather": (lambda x, j: x[j % 5, j % 6], (X, J)),
