@@ -57,7 +57,7 @@ class Key:
 
 @dataclass(frozen=True)
 class Empty:
-    """A constant without elements: nothing in memory, for the rules that read its shape (no index of no axis)."""
+    """An array without elements: nothing in memory (see rules/empties.py)."""
 
     shape: tuple[int, ...]
     dtype: Any
@@ -87,7 +87,7 @@ class Site:
         if isinstance(operand, Scalar):
             return self.builder.constant(np.asarray(operand.value, operand.dtype), str(operand.value))
         if isinstance(operand, Empty):
-            return self.builder.constant(np.empty(operand.shape, operand.dtype), f"of {self.primitive}")  # is refused
+            raise self.unsupported(f"an empty array, of shape {operand.shape}", "leave empty arrays out")
         if isinstance(operand, Pair):
             raise self.unsupported("a complex operand", "write it with the real and the imaginary part")
         if isinstance(operand, Key):

@@ -14,7 +14,7 @@ from rdujax.base.errors import ArgumentError, ConcretenessError, FormatError, Sh
 from rdujax.frontend import operators, rules  # noqa: F401  (rules fill the table)
 from rdujax.frontend.builder import Builder
 from rdujax.frontend.rule import RULES, Empty, Key, Operand, Pair, Scalar, Site, missing
-from rdujax.frontend.rules import complexes, control, random
+from rdujax.frontend.rules import complexes, control, empties, random
 from rdujax.frontend.rules.units import UNIT, unit_rule
 from rdujax.frontend.sockets import ONE, Sockets, Whole, found
 from rdujax.graph.graph import Graph
@@ -266,6 +266,8 @@ def _equation(
         raise site.unsupported(
             "a JAX operation on the tiles of a stream", "use rdujax.gemm, rdujax.simd or rdujax.transpose"
         )
+    if not eqn.effects and all(empties.is_empty(kind) for kind, read in zip(site.results, wanted, strict=True) if read):
+        return empties.nothing(site)
     if name in control.REGIONS:
 
         def enter(inside: Builder, body: Any, given: Sequence[Operand], where: str, read: Sequence[bool] | None = None):
@@ -273,13 +275,18 @@ def _equation(
             return walk(inside, inner, consts, given, where, caller=source, wanted=read)
 
         return control.apply(site, wanted, enter)
+    return empties.apply(site, _ruled)
+
+
+def _ruled(site: Site) -> Sequence[Operand]:
+    """The results of an equation by its rule, or by that for keys or complex values."""
     if random.concerns(site):
         return random.apply(site)
     if complexes.is_complex(site):
         return complexes.apply(site)
-    if name not in RULES:
-        raise missing(name, scope, source)
-    return RULES[name](site)
+    if site.primitive not in RULES:
+        raise missing(site.primitive, site.scope, site.source)
+    return RULES[site.primitive](site)
 
 
 def _callee(eqn: Any) -> tuple[Any, tuple[Any, ...]]:
@@ -296,7 +303,10 @@ def _settled(builder: Builder, operand: Operand) -> int:
     if isinstance(operand, Key):
         return random.to_words(builder, operand)
     if isinstance(operand, Empty):
-        return builder.constant(np.empty(operand.shape, operand.dtype), "a result")  # is refused
+        raise ShapeError(
+            describe("an empty array", given=f"shape {operand.shape}", allowed="at least one element",
+                     where="a result", do="leave it out, and make it where it is needed")
+        )  # fmt: skip
     if isinstance(operand, Pair):
         raise UnsupportedError(
             describe("a complex result", given="complex64", do="return its real and its imaginary part")

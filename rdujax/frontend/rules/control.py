@@ -8,7 +8,7 @@ was is one, too; what nobody reads of the carry, the xs and the ys is left out. 
 places of its own: where it returns an input, one value twice, or what a `while` loop computes, it copies.
 
 Many `while` loops at once, as `vmap` makes them, turn for as long as the condition of one holds.
-Keys of random numbers and complex values go in and out as their two parts.
+Keys of random numbers and complex values go in and out as their two parts, empty arrays not at all.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +22,7 @@ from rdujax.base import compat
 from rdujax.frontend.builder import Builder
 from rdujax.frontend.rule import RULES, Empty, Key, Operand, Pair, Scalar, Site
 from rdujax.frontend.rules import random
+from rdujax.frontend.rules.empties import is_empty
 from rdujax.graph.regions import Branch, Loop
 from rdujax.ops.move import Move
 from rdujax.ops.op import TensorType
@@ -247,7 +248,9 @@ def _cut(items: Sequence[Any], *counts: int) -> list[Any]:
 
 
 def _width(kind: Any) -> int:
-    """How many parts a value of this abstract type has."""
+    """How many parts a value of this abstract type has; an empty one none."""
+    if is_empty(kind):
+        return 0
     return 2 if random.is_key(kind.dtype) or kind.dtype == np.complex64 else 1
 
 
@@ -263,16 +266,14 @@ def _parts(builder: Builder, operands: Sequence[Operand | None], kinds: Sequence
         parts = _halves(operand, kind)
         dtype = np.float32 if kind.dtype == np.complex64 else kind.dtype
         for part in parts:
-            if isinstance(part, Empty):
-                part = builder.constant(np.empty(part.shape, part.dtype), "of a loop or branch")  # is refused
             if isinstance(part, Scalar):
                 part = builder.constant(np.full(kind.shape, part.value, dtype), str(part.value))
             found.append(part)
     return found
 
 
-def _halves(operand: Operand | None, kind: Any) -> tuple[int | Scalar | Empty, ...]:
-    if operand is None:
+def _halves(operand: Operand | None, kind: Any) -> tuple[int | Scalar, ...]:
+    if operand is None or isinstance(operand, Empty):
         return ()
     if isinstance(operand, Key):
         return operand.first, operand.second
@@ -290,6 +291,9 @@ def _joined(kinds: Sequence[Any], parts: Sequence[int]) -> list[Operand]:
     rest, made = iter(parts), []
     for kind in kinds:
         both = [next(rest) for _ in range(_width(kind))]
+        if not both:
+            made.append(Empty(tuple(kind.shape), kind.dtype))
+            continue
         made.append(both[0] if len(both) == 1 else (Key if random.is_key(kind.dtype) else Pair)(*both))
     return made
 
