@@ -11,7 +11,6 @@ _SPECIAL = (
 )
 _STATE = ("it reads or writes a reference, and a program has no state", "pass the value in and return the new one")
 _EFFECT = ("it orders effects, and a program has none", "leave it out")
-_SYMBOLIC = ("it reckons with sizes that are not known yet", "compile for sizes that are numbers")
 _GENERATOR = (
     "another generator of random numbers than Threefry by keys", "use jax.random with keys of threefry2x32"
 )  # fmt: skip
@@ -38,7 +37,6 @@ REFUSED: dict[str, tuple[str, str]] = {
     ),
     **dict.fromkeys(("get", "swap", "addupdate"), _STATE),
     **dict.fromkeys(("after_all", "create_token"), _EFFECT),
-    **dict.fromkeys(("eq_to", "le_to", "lt_to"), _SYMBOLIC),
     **dict.fromkeys(("rng_bit_generator", "rng_uniform"), _GENERATOR),
     "approx_top_k": ("how far it is from the largest is left open", "use jax.lax.top_k"),
     "platform_index": ("the machine is none of the platforms that the function asks for", "call the branch you mean"),

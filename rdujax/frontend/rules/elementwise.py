@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.lax import RoundingMethod
@@ -84,6 +85,29 @@ def _one_minus_square(site: Site) -> tuple[int, ...]:
     one = Instruction(IMMEDIATE, fmt, (), 1.0)
     steps = (one, Instruction("square", fmt, (0,)), Instruction("sub", fmt, (1, 2)))
     return (site.add(Map(Expression((fmt,), steps)), site.value(0)),)
+
+
+ORDERED = {"eq_to": "eq", "lt_to": "lt", "le_to": "le"}
+
+
+@rule(*ORDERED)
+def _in_total_order(site: Site) -> tuple[int, ...]:
+    """Comparisons in an order of all numbers: -0 is before 0, NaN after infinity, a negative NaN before all.
+
+    JAX searches by them. Of a floating number, the order is that of its bits, those but the sign flipped in negatives.
+    """
+    compare = getattr(lax, ORDERED[site.primitive])
+    if not _format(site, 0).is_float:
+        return _function(replace(site, primitive=ORDERED[site.primitive]))
+
+    def place(x: jax.Array) -> jax.Array:
+        bits = lax.bitcast_convert_type(x.astype(jnp.float32), jnp.int32)
+        return bits ^ (lax.shift_right_arithmetic(bits, jnp.int32(31)) & 0x7FFFFFFF)
+
+    def compared(x: jax.Array, y: jax.Array) -> jax.Array:
+        return compare(place(x), place(y))
+
+    return expanded(site, compared, *(_spread(site, site.value(i)) for i in range(2)))
 
 
 @rule("log2")

@@ -3,6 +3,7 @@
 from functools import partial
 
 import jax
+import jax.extend.core.primitives as exported
 import jax.extend.random
 import jax.numpy as jnp
 import numpy as np
@@ -23,6 +24,13 @@ I = jnp.asarray(RNG.integers(-99, 99, (5, 6)), jnp.int32)  # noqa: E741
 J = jnp.asarray(RNG.integers(0, 7, (5, 6)), jnp.int32)
 U = jnp.asarray(RNG.integers(0, 2**32, (5, 6)), jnp.uint32)
 P, Q = X > 0, Y > 0
+EDGES = jnp.asarray([0.0, -0.0, jnp.inf, -jnp.inf, jnp.nan, 1.0, -1.0, 2.0**-126, -(2.0**-126)], jnp.float32)
+ORDERED = (
+    *jnp.meshgrid(EDGES, EDGES),
+    *jnp.meshgrid(EDGES.astype(jnp.bfloat16), EDGES.astype(jnp.bfloat16)),
+    U,
+    U.T.reshape(U.shape),
+)
 ONE = Mesh(np.array(jax.devices()[:1]), ("s",))
 REDUCTIONS = {"psum": lax.psum, "pmax": lax.pmax, "pmin": lax.pmin}
 COLLECTIVES = {
@@ -59,6 +67,10 @@ def running(f):
 
 def place(f):
     return lambda x, i, u: (f(x, 1), f(i, 0), f(x.ravel()), f(u, 1))
+
+
+def in_pairs(f):
+    return lambda *xs: [f(x, y) for x, y in zip(xs[::2], xs[1::2], strict=True)]
 
 
 def polynomials(x, y):
@@ -143,6 +155,7 @@ EXAMPLES = {
     "unstack": (lambda x: lax.add(*jnp.unstack(x[:2])), (X,)),
     "tile": (lambda x: jnp.tile(x, (2, 3)), (X,)),
     "iota": (lambda x: x * lax.broadcasted_iota(jnp.float32, (5, 6), 1), (X,)),
+    **{name: (in_pairs(getattr(exported, f"{name}_p").bind), ORDERED) for name in ("eq_to", "lt_to", "le_to")},
     "empty": (lambda x: x + lax.empty((5, 6), jnp.float32) * 0.0, (X,)),
     "empty2": (jax.grad(lambda x: jnp.sum(lax.cond(x[0, 0] > 0, jnp.sin, lambda x: x * x, x))), (X,)),
     "dynamic_slice": (lambda x, j: lax.dynamic_slice(x, (j[0, 0], j[0, 1]), (2, 3)), (X, J)),
