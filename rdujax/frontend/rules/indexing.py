@@ -9,19 +9,22 @@ import numpy as np
 from rdujax.base import compat
 from rdujax.frontend.rule import Empty, Scalar, Site, rule
 from rdujax.frontend.rules.access import sliced
-from rdujax.numerics.formats import BOOL, INT32, Format, format_of
+from rdujax.numerics.formats import BOOL, INT32, UINT32, Format
 from rdujax.ops.dynamic import DynamicSlice, DynamicUpdate
 from rdujax.ops.map import Map
 from rdujax.ops.move import Move
 from rdujax.ops.put import Put
 from rdujax.ops.take import Mode, Places, Take
 from rdujax.streams.access import Reshape
-from rdujax.units.pcu.expression import Expression, Instruction
+from rdujax.units.pcu.expression import BITCAST, IMMEDIATE, Expression, Instruction
 
 SCATTERS = {
     "scatter": "set", "scatter-add": "add", "scatter-sub": "sub", "scatter-mul": "mul", "scatter-min": "min",
     "scatter-max": "max",
 }  # fmt: skip
+
+
+LAST = 2**31 - 1  # of INT32
 
 
 @rule("dynamic_slice")
@@ -63,7 +66,7 @@ def _gather(site: Site) -> tuple[int, ...]:
         tuple(numbers.start_indices_batching_dims),
     )
     fill = _fill_value(site.parameters.get("fill_value"), site.builder.types[x].fmt) if mode == "fill" else 0
-    return (site.add(Take(places, tuple(site.parameters["slice_sizes"]), mode, fill), x, site.value(1)),)
+    return (site.add(Take(places, tuple(site.parameters["slice_sizes"]), mode, fill), x, _signed(site, site.value(1))),)
 
 
 @rule(*SCATTERS)
@@ -81,7 +84,7 @@ def _scatter(site: Site) -> tuple[int, ...]:
     if isinstance(site.operands[1], Empty):
         return (_all_of_it(site, x),)
     op = Put(places, SCATTERS[site.primitive], site.builder.types[x].fmt, _mode(site))
-    return (site.add(op, x, site.value(1), site.value(2)),)
+    return (site.add(op, x, _signed(site, site.value(1)), site.value(2)),)
 
 
 def _fixed(site: Site, x: int) -> int:
@@ -116,14 +119,28 @@ def _only_writes(combiner: Any) -> bool:
 
 def _place(site: Site, i: int) -> int:
     """Operand i as an INT32 scalar in memory."""
-    if format_of(_dtype(site, i), where=site.source) is not INT32:
-        raise site.unsupported(f"a place of {_dtype(site, i)}", "use int32")
-    return site.value(i)
-
-
-def _dtype(site: Site, i: int) -> Any:
     operand = site.operands[i]
-    return operand.dtype if isinstance(operand, Scalar) else site.builder.types[site.value(i)].fmt.dtype
+    if isinstance(operand, Scalar):
+        place = min(int(operand.value), LAST)
+        return site.builder.constant(np.asarray(place, np.int32), str(place))
+    return _signed(site, site.value(i))
+
+
+def _signed(site: Site, places: int) -> int:
+    """Places in INT32; UINT32 ones that it cannot hold lie beyond every tensor, and so does the largest it can."""
+    fmt = site.builder.types[places].fmt
+    if fmt is INT32:
+        return places
+    if fmt is not UINT32:
+        raise site.unsupported(f"places of {fmt}", "use int32")
+    steps = (
+        Instruction(BITCAST, UINT32, (0,), target=INT32),
+        Instruction(IMMEDIATE, INT32, (), 0),
+        Instruction("less", INT32, (1, 2)),
+        Instruction(IMMEDIATE, INT32, (), LAST),
+        Instruction("select", INT32, (3, 4, 1)),
+    )
+    return site.add(Map(Expression((UINT32,), steps)), places)
 
 
 def _within(place: Any, length: int, size: int) -> int:

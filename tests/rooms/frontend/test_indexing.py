@@ -193,6 +193,62 @@ def test_modes_of_updates(rng, mode, method):
     assert_same(rdu.compile(fn, x, i, u, machine="tiny")(x, i, u), fn(x, i, u))
 
 
+UNSIGNED = jnp.asarray([0, 3, 11, 12, 2**31 - 1, 2**31, 2**32 - 1, 2**32 - 3], jnp.uint32)
+
+
+@pytest.mark.parametrize("mode", ["clip", "fill", "promise_in_bounds"])
+def test_places_without_a_sign(rng, mode):
+    """None is negative: what INT32 cannot hold is beyond the tensor's end, in every mode."""
+    reads = jax.lax.GatherDimensionNumbers(offset_dims=(1,), collapsed_slice_dims=(0,), start_index_map=(0,))
+    writes = jax.lax.ScatterDimensionNumbers((1,), (0,), (0,))
+
+    def fn(x, i, u):
+        read = jax.lax.gather(x, i[:, None], reads, (1, 7), mode=mode, fill_value=-5)
+        return read, *(
+            write(x, i[:, None], u, writes, mode=mode) for write in (jax.lax.scatter, jax.lax.scatter_add)
+        )  # fmt: skip
+
+    check(fn, table(rng, 12, 7), UNSIGNED, table(rng, 8, 7))
+
+
+def test_slices_at_places_without_a_sign(rng):
+    x = table(rng, 12, 7)
+
+    def fn(x, at):
+        read = jax.lax.dynamic_slice(x, (at, np.uint32(2**32 - 1)), (2, 3))
+        return read, jax.lax.dynamic_update_slice(x, x[:2, :3] * 0, (at, np.uint32(2)))
+
+    program = rdu.compile(fn, x, UNSIGNED[0], machine="tiny")
+    for at in UNSIGNED:
+        assert_same(program(x, at), fn(x, at), str(at))
+
+
+SORTED = jnp.asarray([-2.0, -0.5, 0.25, 1.0, 3.0])
+SEARCHES = {
+    "searchsorted": lambda x: jnp.searchsorted(SORTED, x),
+    "from the right": lambda x: jnp.searchsorted(SORTED, x, side="right"),
+    "digitize": lambda x: jnp.digitize(x, SORTED),
+    "interp": lambda x: jnp.interp(x, SORTED, SORTED * 2),
+    "unique": lambda x: jnp.unique(jnp.round(x), size=5, fill_value=9),
+    "nonzero": lambda x: jnp.nonzero(x > 0, size=9, fill_value=-1),
+    "where": lambda x: jnp.where(x > 0.5, size=9),
+    "choice": lambda x: jax.random.choice(jax.random.key(1), 5, (7,), p=jax.nn.softmax(x[0, :5])),
+    "sort": jax.grad(lambda x: jnp.sum(jnp.sin(jnp.sort(x, axis=1)))),
+    "median": jax.grad(lambda x: jnp.sum(jnp.sin(jnp.median(x, axis=0)))),
+    "quantile": jax.grad(lambda x: jnp.sum(jnp.sin(jnp.quantile(x, 0.3, axis=1)))),
+}
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_searches_and_derivatives_of_orders(rng, name):
+    x, fn = table(rng, 6, 7, dtype=FP32), SEARCHES[name]
+    program = rdu.compile(fn, x)
+    for ours, theirs in zip(jax.tree.leaves(program(x)), jax.tree.leaves(fn(x)), strict=True):
+        assert ours.dtype == theirs.dtype
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+    assert_same(program.replace(fusion="none")(x), program(x))
+
+
 def test_bits_of_fills_are_kept_apart():
     """-0.0 is not 0.0, a NaN is the one NaN, a denormal is a zero of its sign."""
     x, found = jnp.ones((2,), FP32), {}
