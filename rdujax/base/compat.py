@@ -35,6 +35,21 @@ def open_jaxpr(jaxpr: Any) -> tuple[Any, tuple[Any, ...]]:
     return getattr(jaxpr, "jaxpr", jaxpr), tuple(getattr(jaxpr, "consts", ()) or ())
 
 
+def expansion(eqn: Any) -> Any:
+    """What an equation of a primitive of high level stands for, a closed jaxpr at the place of the equation.
+
+    JAX 0.12 has searches of `jax.numpy` as such (`jax.experimental.hijax.HiPrim`), which say by `expand` what they are.
+    """
+    primitive = eqn.params["_prim"]
+
+    def expanded(*leaves: Any) -> Any:
+        return primitive.expand(*jax.tree.unflatten(primitive.in_tree, leaves))
+
+    given = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in eqn.invars]
+    with _source.user_context(eqn.source_info.traceback):
+        return jax.make_jaxpr(expanded)(*given)
+
+
 def scan_counts(parameters: Mapping[str, Any]) -> tuple[int, int]:
     """How many constants and how much carry a `scan` has, from its parameters (JAX 0.11 keeps them in a tree)."""
     if "num_consts" in parameters:

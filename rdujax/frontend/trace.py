@@ -22,7 +22,7 @@ from rdujax.graph.graph import Graph
 # Equations that only call a sub-program, by name: their one jaxpr is entered in place.
 CALLS = frozenset(
     "jit pjit closed_call core_call call eval_jaxpr custom_jvp_call custom_vjp_call custom_vjp_call_jaxpr "
-    "remat remat2 checkpoint custom_lin named_call composite".split()
+    "remat remat2 checkpoint custom_lin named_call composite call_hi_primitive".split()
 )
 ENTERED = CALLS | control.REGIONS.keys()  # and those whose sub-programs become bodies
 
@@ -293,6 +293,8 @@ def _callee(eqn: Any) -> tuple[Any, tuple[Any, ...]]:
     for key in ("jaxpr", "call_jaxpr", "fun_jaxpr"):
         if key in eqn.params:
             return compat.open_jaxpr(eqn.params[key])
+    if eqn.primitive.name == "call_hi_primitive":
+        return compat.open_jaxpr(compat.expansion(eqn))
     raise missing(eqn.primitive.name, "", compat.source_line(eqn))
 
 

@@ -7,6 +7,7 @@ import pytest
 
 import rdujax as rdu
 from rdujax.base.errors import FormatError, ShapeError, UnsupportedError
+from rdujax.graph.graph import all_nodes
 from tests.rooms.compiler.samples import assert_same, draw, small, turns
 
 BF16, FP32 = jnp.bfloat16, jnp.float32
@@ -247,6 +248,7 @@ def test_searches_and_derivatives_of_orders(rng, name):
         assert ours.dtype == theirs.dtype
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
     assert_same(program.replace(fusion="none")(x), program(x))
+    assert all("test_indexing.py" in node.source for node in all_nodes(program.graph))
 
 
 def test_bits_of_fills_are_kept_apart():
