@@ -39,7 +39,6 @@ REFUSED: dict[str, tuple[str, str]] = {
     **dict.fromkeys(("after_all", "create_token"), _EFFECT),
     **dict.fromkeys(("rng_bit_generator", "rng_uniform"), _GENERATOR),
     "approx_top_k": ("how far it is from the largest is left open", "use jax.lax.top_k"),
-    "platform_index": ("the machine is none of the platforms that the function asks for", "call the branch you mean"),
     "ragged_all_to_all": _RAGGED,
     "scaled_dot": ("products of 8- and 4-bit numbers with scales", "scale, and multiply in bfloat16"),
     "select_and_scatter": _EXTREMES,

@@ -2,6 +2,7 @@
 
     fori_loop with bounds that are numbers    scan        switch    clamp, cond
     fori_loop with computed bounds            while       cond on a number of the text    its branch, in place
+    platform_dependent                        its default, in place
 
 What a body reads of the function around it is a constant of the region. A part of the carry that the body returns as it
 was is one, too; what nobody reads of the carry, the xs and the ys is left out. The rest of what a body returns is in
@@ -20,7 +21,7 @@ import numpy as np
 
 from rdujax.base import compat
 from rdujax.frontend.builder import Builder
-from rdujax.frontend.rule import RULES, Empty, Key, Operand, Pair, Scalar, Site
+from rdujax.frontend.rule import RULES, Empty, Key, Operand, Pair, Scalar, Site, rule
 from rdujax.frontend.rules import random
 from rdujax.frontend.rules.empties import is_empty
 from rdujax.graph.regions import Branch, Loop
@@ -98,6 +99,16 @@ def _cond(site: Site, wanted: Sequence[bool], enter: Enter) -> Results:
     )
     values = site.builder.add_region(Branch(graphs), [site.value(0), *shared], label, site.source)
     return _results(site.results, wanted, values)
+
+
+@rule("platform_index")
+def _platform(site: Site) -> tuple[Any, ...]:
+    """Which branch of `jax.lax.platform_dependent` is taken: the default, for the machine is no platform of JAX."""
+    platforms = site.parameters["platforms"]
+    if None not in platforms:
+        named = ", ".join(name for group in platforms for name in group)
+        raise site.unsupported(f"functions for {named} and no default", "give a default, or call the one you mean")
+    return (Scalar(np.int32(platforms.index(None)), np.dtype(np.int32)),)
 
 
 REGIONS: dict[str, Callable[[Site, Sequence[bool], Enter], Results]] = {"scan": _scan, "while": _while, "cond": _cond}

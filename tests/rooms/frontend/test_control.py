@@ -245,6 +245,12 @@ def test_a_loop_without_a_trip_is_refused_where_it_stands():
         rdu.compile(lambda x: lax.fori_loop(0, 0, lambda i, c: c * 2, x), X)
 
 
+def test_a_function_for_other_platforms_is_refused():
+    fn = lambda x: lax.platform_dependent(x, cpu=jnp.sin, tpu=jnp.cos)  # noqa: E731
+    with pytest.raises(rdu.UnsupportedError, match=r"for (cpu, tpu|tpu, cpu) and no default(.|\n)*test_control.py"):
+        rdu.compile(fn, X)
+
+
 def test_what_has_no_rule_is_refused_in_a_body_with_its_place():
     def fn(x):
         return lax.scan(lambda c, _: (jax.pure_callback(lambda v: v, c, c), None), x, None, length=2)[0]

@@ -39,7 +39,7 @@ BETWEEN_SOCKETS = "psum psum_invariant pmax pmin all_gather reduce_scatter all_t
 # Refused ones that JAX does not export: of its internals, or of newer versions.
 NOT_EXPORTED = """
     addupdate cholesky_update debug_callback debug_print geqrf infeed io_callback lu_pivots_to_permutation outfeed
-    platform_index pure_callback scaled_dot shard_map
+    pure_callback scaled_dot shard_map
 """
 EXPORTED = {value.name for key, value in vars(exported).items() if key.endswith("_p")}
 

@@ -156,6 +156,7 @@ EXAMPLES = {
     "tile": (lambda x: jnp.tile(x, (2, 3)), (X,)),
     "iota": (lambda x: x * lax.broadcasted_iota(jnp.float32, (5, 6), 1), (X,)),
     **{name: (in_pairs(getattr(exported, f"{name}_p").bind), ORDERED) for name in ("eq_to", "lt_to", "le_to")},
+    "platform_index": (lambda x: (jnp.diag(x), lax.platform_dependent(x, tpu=jnp.sin, default=jnp.cos)), (X,)),
     "empty": (lambda x: x + lax.empty((5, 6), jnp.float32) * 0.0, (X,)),
     "empty2": (jax.grad(lambda x: jnp.sum(lax.cond(x[0, 0] > 0, jnp.sin, lambda x: x * x, x))), (X,)),
     "dynamic_slice": (lambda x, j: lax.dynamic_slice(x, (j[0, 0], j[0, 1]), (2, 3)), (X, J)),
