@@ -61,6 +61,7 @@ def test_what_is_refused_has_no_rule_and_says_what_to_do():
 
 X = jnp.asarray(np.random.default_rng(2).normal(size=(4, 4)), jnp.float32)
 UNSUPPORTED = {
+    r"rem does not exist in fp32(.|\n)*write x - y \* jnp.floor": lambda x: x % 0.75,
     "calls the host": lambda x: jax.pure_callback(np.sin, x, x),
     "factorisations and solvers": lambda x: jnp.linalg.cholesky(x @ x.T),
     "table or algorithm of known error": lambda x: jax.lax.lgamma(x),
@@ -75,8 +76,13 @@ UNSUPPORTED = {
 
 @pytest.mark.parametrize("reason", UNSUPPORTED)
 def test_a_refusal_tells_the_reason_the_place_and_the_way_out(reason):
-    with pytest.raises(UnsupportedError, match=rf"{reason}(.|\n)*test_coverage.py(.|\n)*do: "):
+    with pytest.raises(UnsupportedError, match=rf"(?=(.|\n)*{reason})(.|\n)*test_coverage.py(.|\n)*do: "):
         rdu.compile(UNSUPPORTED[reason], X)
+
+
+def test_what_is_advised_for_a_remainder_is_near_it():
+    advised = rdu.compile(lambda x: x - 0.75 * jnp.floor(x / 0.75), X, machine="tiny")
+    np.testing.assert_allclose(advised(X), X % 0.75, atol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", ["float8_e4m3fn", "float8_e5m2", "int8", "int4", "float16", "uint8", "int16"])
