@@ -20,6 +20,7 @@ from rdujax.estimate.pipeline import wanted_depths
 from rdujax.graph.graph import Graph
 from rdujax.graph.kernel import Kernel, Stage, Write
 from rdujax.graph.plan import BufferPlan, MemoryStream, PlannedKernel, Tiling, held, turn
+from rdujax.graph.sources import short
 from rdujax.machines.machine import Machine
 from rdujax.numerics.formats import INT32, Format
 from rdujax.ops.exchange import Links
@@ -55,9 +56,14 @@ class Allocator:
                 describe("a stage needs more PCUs than it may have",
                          allowed=f"{self.pcus if fixed is None else min(self.pcus, fixed)} PCUs",
                          given=f"at least {stage.op.fewest(self.machine, *tiles)} PCUs",
-                         where=f"stage {stage.label}", do="split the expression or K less, or give it more PCUs")
+                         where=self._where(stage), do="split the expression or K less, or give it more PCUs")
             )  # fmt: skip
         return found
+
+    def _where(self, stage: Stage) -> str:
+        members = set(stage.members)
+        at = short(node.source for node in self.graph.nodes if node.label in members)
+        return f"stage {stage.label}" + (f", at {at}" if at else "")
 
     def allocate(self, kernel: Kernel, tiling: Tiling, wide: frozenset[int]) -> PlannedKernel:
         """The kernel with the units of its stages, buffers and streams; raises CapacityError where it does not fit."""
@@ -86,7 +92,7 @@ class _Tiled:
         if sum(least.values()) > self.to.pmus:
             labels = self.graph.labels
             needs = {f"{labels[v]} ({size:,} bytes x {depth})": least[v] for v, size, depth in self._stored}
-            pmu.check(self.machine.pmu, needs, f"kernel {self.kernel.name}")
+            pmu.check(self.machine.pmu, needs, self.kernel.where)
 
     def allocated(self) -> PlannedKernel:
         """The kernel with the best shares that fit; raises CapacityError where none do."""
@@ -367,7 +373,7 @@ def levels(kernel: Kernel) -> dict[int, int]:
 
 
 def _check(planned: PlannedKernel, machine: Machine) -> None:
-    where = f"kernel {planned.kernel.name}"
+    where = planned.kernel.where
     shares: Sequence[Share] = planned.shares
     pcu.check(machine.pcu, {s.label: n.pcus for s, n in zip(planned.kernel.stages, shares, strict=True)}, where)
     pmu.check(machine.pmu, {f"{b.label} ({b.tile_bytes:,} bytes x {b.depth})": b.pmus for b in planned.buffers}, where)

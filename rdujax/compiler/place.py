@@ -216,7 +216,7 @@ def _check_counts(planned: PlannedKernel, grid: Grid) -> None:
                     f"a kernel needs more {kind}s than there are to place",
                     given=f"{needed:,}",
                     allowed=f"{there:,}",
-                    where=f"kernel {planned.kernel.name}",
+                    where=planned.kernel.where,
                     do="plan it for this machine",
                 )
             )

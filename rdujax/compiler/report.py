@@ -16,6 +16,7 @@ from rdujax.graph.graph import Graph
 from rdujax.graph.kernel import Stage
 from rdujax.graph.memory import Memory
 from rdujax.graph.plan import MemoryStream, Plan, PlannedKernel
+from rdujax.graph.sources import short
 from rdujax.ledger.makespan import critical_stage
 from rdujax.ledger.numbers import Exact, exact
 from rdujax.ledger.pipeline import Pipeline
@@ -47,7 +48,8 @@ class Report:
 
     Of each kernel, "critical" names the stage with most cycles on the critical path. Where several paths are critical
     it is one of them, always the same, and the first of stages with equally many. A stage is busy for its
-    "first_cycles" and, in each further turn, its "cycles"; "busy" is their share of the kernel's cycles.
+    "first_cycles" and, in each further turn, its "cycles"; "busy" is their share of the kernel's cycles. "source" has
+    the lines of the user's source that it stems from; the text names them by their files.
 
     data["memory"] says what rests in memory. By tier: "peak_bytes", up to the highest address in use; "bound_bytes",
     the most that are ever alive at once; "sum_bytes", what symbols would take that share no address;
@@ -151,7 +153,7 @@ def _kernel_text(k: dict[str, Any]) -> list[str]:
         f"  {pcus}  {pmus}  {agcus}  {k['sram_bytes']:,} bytes of stage buffers  "
         f"{percent(k['peak_share'])} of peak FLOP/s",
         table(
-            ["stage", "units", "first turn", "cycles/turn", "busy", "critical", "of peak", "what"],
+            ["stage", "units", "first turn", "cycles/turn", "busy", "critical", "of peak", "source", "what"],
             [_stage_text(s) for s in k["stages"]],
         ),
         table(
@@ -168,7 +170,8 @@ def _stage_text(s: dict[str, Any]) -> list[str]:
     peak = "" if s["peak_share"] is None else percent(s["peak_share"])
     times = f" x {s['slices']}" if s["slices"] > 1 else ""
     turns = f"{s['first_cycles']:,}", f"{s['cycles']:,}{times}"
-    return [s["label"], units, *turns, percent(s["busy"]), f"{s['critical_cycles']:,}", peak, s["what"]]
+    shares = percent(s["busy"]), f"{s['critical_cycles']:,}", peak
+    return [s["label"], units, *turns, *shares, short(s["source"]), s["what"]]
 
 
 def counted(number: int, thing: str) -> str:
@@ -276,8 +279,8 @@ def worked_cycles(pipeline: Pipeline, turns: int) -> dict[str, int]:
 def _kernel(graph: Graph, planned: PlannedKernel, cost: KernelCost, machine: Machine) -> dict[str, Any]:
     timing = pipeline_of(graph, planned, machine)
     turns = planned.tiling.turns
-    loads = [_stream_row(s) for s in planned.streams if not s.is_store]
-    stores = [_stream_row(s) for s in planned.streams if s.is_store]
+    loads = [_stream_row(graph, planned, s) for s in planned.streams if not s.is_store]
+    stores = [_stream_row(graph, planned, s) for s in planned.streams if s.is_store]
     computed = [
         _stage_row(graph, planned, stage, share, cost, machine)
         for stage, share in zip(planned.kernel.stages, planned.shares, strict=True)
@@ -318,9 +321,12 @@ def _kernel(graph: Graph, planned: PlannedKernel, cost: KernelCost, machine: Mac
     }
 
 
-def _stream_row(stream: MemoryStream) -> dict[str, Any]:
+def _stream_row(graph: Graph, planned: PlannedKernel, stream: MemoryStream) -> dict[str, Any]:
     what = f"{stream.total_bytes:,} bytes of {stream.tier}"
-    return {"label": stream.label, "pcus": 0, "agcus": stream.agcus, "peak_share": None, "what": what}
+    source = list(planned.kernel.lines_of([graph.labels[stream.value]]))
+    return {
+        "label": stream.label, "pcus": 0, "agcus": stream.agcus, "peak_share": None, "source": source, "what": what
+    }  # fmt: skip
 
 
 def _stage_row(
@@ -331,4 +337,7 @@ def _stage_row(
         cells = share.pcus * prod(pcu.array(machine.pcu, graph.types[stage.reads[0].value].fmt))
         peak = float(macs / (cells * cost.cost.cycles))  # not emulated: sizes
     agcus, what = share.agcus if isinstance(share, Links) else 0, f"{share}: {stage.op}"
-    return {"label": stage.label, "pcus": share.pcus, "agcus": agcus, "peak_share": peak, "what": what}
+    source = list(planned.kernel.lines_of(stage.members))
+    return {
+        "label": stage.label, "pcus": share.pcus, "agcus": agcus, "peak_share": peak, "source": source, "what": what
+    }  # fmt: skip

@@ -26,6 +26,7 @@ from rdujax.estimate.pipeline import pipeline_of
 from rdujax.graph.graph import Graph
 from rdujax.graph.launches import Course, launches
 from rdujax.graph.plan import Plan, PlannedKernel, PlannedRegion
+from rdujax.graph.sources import short
 from rdujax.ledger.numbers import Exact, exact
 from rdujax.ledger.timetable import schedule
 from rdujax.machines.machine import Machine
@@ -254,7 +255,11 @@ def _kernel(
         *stages,
         *(label for label in streams if label in stores),
     ]
-    drawn = tuple(tracks.of_stage(times, label, (streams | stages)[label], shown, words) for label in order)
+    source = _sources(graph, planned)
+    drawn = tuple(
+        replace(tracks.of_stage(times, label, (streams | stages)[label], shown, words), source=source[label])
+        for label in order
+    )
     gap = _common_gap(drawn)
     buffers = [counters.of_buffer(times, planned, plan) for plan in planned.buffers]
     tiers = [counters.of_tier(times, planned, machine, tier) for tier in dict.fromkeys(s.tier for s in planned.streams)]
@@ -262,6 +267,13 @@ def _kernel(
         planned.kernel.name, phases, begin, times.makespan_cycles, turns, turns - len(shown), drawn,
         tuple(_outside(counter, gap) for counter in buffers), tuple(_outside(counter, gap) for counter in tiers), gap,
     )  # fmt: skip
+
+
+def _sources(graph: Graph, planned: PlannedKernel) -> dict[str, str]:
+    """The user's lines of every stage and stream, in few words."""
+    members = {s.label: (graph.labels[s.value],) for s in planned.streams}
+    members |= {stage.label: stage.members for stage in planned.kernel.stages}
+    return {label: short(planned.kernel.lines_of(nodes)) for label, nodes in members.items()}
 
 
 def _common_gap(tracks: Sequence[Track]) -> tuple[int, int] | None:

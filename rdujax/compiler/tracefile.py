@@ -34,6 +34,7 @@ class Track:
     index into `causes`, or -1. gap: from and to which cycle turns are left out, and `hidden_turns` how many.
     waits_cycles: for each of `causes`, the cycles waited for it before all turns, those left out too. slices: how many
     slices the stage makes of a turn; where several, each is drawn by itself, and `slice` [drawn] tells which it is.
+    source: the user's lines that the stage stems from, in few words.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Track:
     waits_cycles: tuple[int, ...] = ()
     slices: int = 1
     slice: np.ndarray | None = None
+    source: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,6 +128,8 @@ def _slices(group: Group, track: Track, ns_per_cycle: float) -> Iterator[_Slice]
             yield _slice(group.begin_cycles, f"{track.hidden_turns:,} turns not drawn", gap[0], gap[1], {})
             gap = None
         args: dict[str, Any] = {"cycles": finish - start, "ns": round((finish - start) * ns_per_cycle, 3)}
+        if track.source:
+            args["source"] = track.source
         if cause >= 0:
             args |= {"waited_cycles": waited, "waited_for": track.causes[cause]}
         yield _slice(group.begin_cycles, name, start, finish, args)

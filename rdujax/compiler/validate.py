@@ -27,6 +27,7 @@ from rdujax.emulate.node import evaluate
 from rdujax.frontend.modules import as_function
 from rdujax.graph.graph import Graph, Node, Region, Trip, all_nodes, rewritten
 from rdujax.graph.regions import Loop
+from rdujax.graph.sources import short
 from rdujax.numerics.formats import FP32, Format
 from rdujax.ops.contract import Contract
 from rdujax.ops.move import Move
@@ -99,6 +100,7 @@ class Validation:
                 f"{d.max_ulp:,}",
                 f"{d.error:.3g}",
                 f"{d.baseline_error:.3g}",
+                short([d.source]),
                 d.reason or "-",
             ]
             for d in self.nodes
@@ -108,7 +110,7 @@ class Validation:
             if self.bit_equal
             else f"{self.mismatches:,} output elements differ"
         )
-        head = ["node", "differ", "of", "max ULP", "error", "unfused error", "because of"]
+        head = ["node", "differ", "of", "max ULP", "error", "unfused error", "source", "because of"]
         return f"{self.choices}: {verdict}\n" + table(head, rows) + "\n    error: largest |value - float64|"
 
 

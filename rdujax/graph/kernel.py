@@ -1,10 +1,11 @@
 """A kernel as data: what it loads, its stages in order, what it writes; no decision yet about units or tiles."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from rdujax.graph.graph import NO_PINS, Graph, Node, Pins, T
+from rdujax.graph.sources import lines, short
 from rdujax.ops.on_buffers import OnBuffers
 from rdujax.ops.op import TensorType, Work
 from rdujax.streams.access import Access, Axes, chain_shape
@@ -172,6 +173,20 @@ class Kernel:
         """What a load reads of memory: the value itself, or what it is a part of."""
         fetch = self.fetched.get(value)
         return value if fetch is None else fetch.read.value
+
+    def lines_of(self, labels: Iterable[str]) -> tuple[str, ...]:
+        """The user's lines that some of its nodes stem from, by label; () for what is none of its nodes."""
+        return lines(self._lines.get(label, "") for label in labels)
+
+    @cached_property
+    def where(self) -> str:
+        """Its name and its lines, for an error."""
+        at = short(self._lines.values())
+        return f"kernel {self.name}" + (f", at {at}" if at else "")
+
+    @cached_property
+    def _lines(self) -> dict[str, str]:
+        return {node.label: node.source for node in self.nodes}
 
     @cached_property
     def overwritten(self) -> dict[int, int]:

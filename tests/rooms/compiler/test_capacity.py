@@ -84,3 +84,21 @@ def test_no_kernel_of_any_sample_exceeds_its_machine():
                 assert planned.pcus <= 12 and planned.pmus <= 16 and planned.agcus <= 6
                 assert planned.sram_bytes <= planned.pmus * 4096
                 assert all(-(-b.tile_bytes * b.depth // 4096) <= b.pmus for b in planned.buffers)
+
+
+def test_what_does_not_fit_is_named_with_its_line():
+    """Of a kernel the lines of all its nodes, of a stage those of its members."""
+
+    def fn(x: jax.Array, w: jax.Array) -> jax.Array:
+        y = x @ w
+        return jnp.tanh(y)
+
+    line = fn.__code__.co_firstlineno
+    square = jax.ShapeDtypeStruct((64, 64), jnp.bfloat16)
+    full = rdu.machines.tiny().replace({"pmu.count": 1, "pmu.capacity_bytes": 64})
+    with pytest.raises(
+        rdu.CapacityError, match=rf"where: +kernel gemm \+ tanh, at test_capacity.py:{line + 1}, {line + 2}"
+    ):
+        rdu.compile(fn, square, square, machine=full, fusion=rdu.cut_after())
+    with pytest.raises(rdu.CapacityError, match=rf"where: +stage gemm, at test_capacity.py:{line + 1}\n"):
+        rdu.compile(fn, square, square, machine="tiny", fusion="primitives", k_splits=32)

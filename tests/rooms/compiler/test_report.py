@@ -2,6 +2,7 @@
 
 import json
 from fractions import Fraction
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -159,3 +160,31 @@ def test_a_report_is_written_as_text_as_data_and_as_a_picture(tmp_path):
     with pytest.raises(rdu.ArgumentError, match="no such kernel"):
         report.save(tmp_path / "a.svg", last + 1)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.svg", "all.JSON", "all.txt", "b.svg"]
+
+
+def two_lines(x: jax.Array, w: jax.Array) -> jax.Array:
+    """A product, and a chain of maps that is written in two lines."""
+    y = x @ w
+    z = jnp.tanh(y)
+    return z + z * x
+
+
+def line_of(text: str) -> int:
+    """The number of the line of this file that ends in a text."""
+    [number] = [i for i, line in enumerate(Path(__file__).read_text().splitlines(), 1) if line.endswith(text)]
+    return number
+
+
+def test_stages_name_the_lines_that_they_stem_from():
+    first = line_of("y = x" + " @ w")
+    square = jax.ShapeDtypeStruct((32, 32), jnp.bfloat16)
+    report = rdu.compile(two_lines, square, square, machine=small(), fusion=rdu.cut_after()).report()
+    [kernel] = report.data["kernels"]
+    source = {stage["label"]: stage["source"] for stage in kernel["stages"]}
+    assert source["load x"] == [] and len(source["gemm"]) == len(source["store add"]) == 1
+    assert f"{Path(__file__)}:{first}:" in source["gemm"][0] and "(two_lines)" in source["gemm"][0]
+    [chained] = [each for label, each in source.items() if "+" in label]
+    assert len(chained) >= 2 and all(f":{first + i}:" in chained[i - 1] for i in (1, 2))
+    text = str(report)
+    assert f"test_report.py:{first}  " in text and f"test_report.py:{first + 1}, {first + 2}  " in text
+    assert str(Path(__file__).parent) not in text

@@ -384,3 +384,12 @@ def test_a_hundred_thousand_turns_are_written_whole(suffix, tmp_path):
     shown = long_stream(2**15).timeline()
     slices, _ = (chrome if suffix == ".json" else perfetto)(shown.save(tmp_path / f"trace{suffix}"))
     assert sum(len(track) for (process, _), track in slices.items() if process.startswith("kernel ")) == 3 * 2**15
+
+
+def test_turns_name_the_line_of_their_stage(tmp_path):
+    program = rdu.compile(MONARCH.fn, *MONARCH.args, machine=small(), fusion=rdu.cut_after())
+    line = MONARCH.fn.__code__.co_firstlineno + 2
+    for name, read in (("trace.json", chrome), ("trace.pftrace", perfetto)):
+        slices, _ = read(program.timeline().save(tmp_path / name))
+        named = {track[1].split(" (")[0]: turns[0][3].get("source") for track, turns in slices.items()}
+        assert named["gemm"] == named["store gemm#2"] == f"samples.py:{line}" and named["load x"] is None

@@ -165,3 +165,10 @@ def test_a_view_of_a_scalar_is_held_against_float64():
     found = {d.label: d for d in rdu.validate(program, x).nodes}
     error = abs(np.float64(np.asarray(program(x))[0]) - exact)
     assert error > 0 and {found[name].error for name in ("add", "broadcast", "sub")} == {error}
+
+
+def test_every_row_names_the_line_of_its_node(rng):
+    found = rdu.validate(monarch, *(draw(rng, *shape) for shape in ((8, 6), (4, 8), (4, 6), (5, 6))), machine="tiny")
+    line = monarch.__code__.co_firstlineno + 2
+    rows = str(found).splitlines()[2 : 2 + len(found.nodes)]
+    assert len(rows) == len(found.nodes) and all(f"  samples.py:{line}  " in row for row in rows)
