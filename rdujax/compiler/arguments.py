@@ -1,12 +1,16 @@
 """What a program refuses to be called with: other arguments than it was compiled for, and why."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from difflib import get_close_matches
+from inspect import signature
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from rdujax.base.errors import ArgumentError, ConcretenessError, FormatError, ShapeError, describe
+
+_CLOSE = "let the function close over it, or fix it: functools.partial(f, name=value)"
 
 
 def other_structure(args: tuple[Any, ...], expected: Any, labels: Sequence[str], where: str) -> ArgumentError:
@@ -50,10 +54,51 @@ def check_argument(x: Any, label: str, shape: tuple[int, ...], dtype: str, where
                 do="compile for this shape",
             )
         )
-    if jnp.dtype(x.dtype).name != dtype:
+    is_key = jnp.issubdtype(x.dtype, jax.dtypes.extended)
+    given = str(x.dtype) if is_key else jnp.dtype(x.dtype).name
+    if given != dtype:
+        convert = "draw numbers from it" if is_key else f"convert it with .astype({dtype!r})"
+        do = f"{convert}, or compile for arguments of this dtype"
         raise FormatError(
-            describe(f"argument {label} has another dtype", given=jnp.dtype(x.dtype).name, allowed=dtype, where=where)
+            describe(f"argument {label} has another dtype", given=given, allowed=dtype, where=where, do=do)
         )
+
+
+def by_place(others: Mapping[str, Any], takes: Sequence[str], where: str) -> None:
+    """Refuses keyword arguments: a program has its arguments in the order in which it was compiled for them."""
+    if others:
+        raise ArgumentError(
+            describe(
+                "the arguments of a program are positional",
+                given=", ".join(f"{name}=..." for name in others),
+                allowed=", ".join(takes) or "no arguments",
+                where=where,
+                do="pass them in this order and without their names",
+            )
+        )
+
+
+def no_choices(fn: Any, others: Mapping[str, Any], choices: Collection[str]) -> None:
+    """Refuses keywords that are no choices of the compiler, and says what each was probably meant for."""
+    for name, value in others.items():
+        near = get_close_matches(name, choices, n=1)
+        if name in ("static_argnums", "static_argnames"):
+            what, do = "a program has no static arguments", _CLOSE
+        elif name in _parameters(fn):
+            what, do = "the arguments of a function to be compiled are positional", f"pass it by its place, or {_CLOSE}"
+        else:
+            what, do = "unknown choice", f"did you mean {near[0]!r}?" if near else f"for an argument: {_CLOSE}"
+        raise ArgumentError(
+            describe(what, given=f"{name}={value!r}", allowed="choices: " + ", ".join(choices), where="compile", do=do)
+        )
+
+
+def _parameters(fn: Any) -> Collection[str]:
+    """The names of a function's parameters; none where Python does not tell them."""
+    try:
+        return signature(fn).parameters
+    except (TypeError, ValueError):
+        return ()
 
 
 def leaves_of(tree: Any, numbers: Sequence[int], program: str) -> list[int]:

@@ -7,6 +7,7 @@ body by itself. The grammar of graphs is checked before the first pass and after
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from itertools import count
+from typing import Any
 
 from rdujax.base.errors import ArgumentError, ConcretenessError, describe, unknown
 from rdujax.compiler import fuse, memory
@@ -60,6 +61,7 @@ class Choices:
             raise ArgumentError(
                 describe("k_splits", given=repr(self.k_splits), allowed="an integer, or integers by label")
             )
+        object.__setattr__(self, "tiers", _tiers(self.tiers))
         donated = self.donate_argnums
         if isinstance(donated, bool | str) or not isinstance(donated, int | Sequence):
             raise ArgumentError(describe("donate_argnums", given=repr(donated), allowed="an integer, or several"))
@@ -71,6 +73,18 @@ class Choices:
         ):
             if given not in allowed:
                 raise unknown(kind, given, allowed)
+
+
+def _tiers(given: Any) -> dict[str, str]:
+    """Tiers by label, none for None; ArgumentError for what is no mapping of labels."""
+    found = {} if given is None else given
+    if not isinstance(found, Mapping) or not all(isinstance(label, str) for label in found):
+        do = f"tier={given!r} is where all values rest" if given in TIERS else ""
+        raise ArgumentError(
+            describe("tiers are names by the label of a value", given=repr(given), do=do,
+                     allowed='a dictionary like {"x": "ddr", "params...": "host"}')
+        )  # fmt: skip
+    return dict(found)
 
 
 CHOICES = tuple(each.name for each in fields(Choices))

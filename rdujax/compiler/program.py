@@ -3,7 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Never
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,7 @@ import numpy as np
 from rdujax.base import compat
 from rdujax.base.errors import ArgumentError, ConcretenessError, FormatError, ShapeError, describe, unknown
 from rdujax.compiler import driver, fuse
-from rdujax.compiler.arguments import check_argument, leaves_of, other_structure
+from rdujax.compiler.arguments import by_place, check_argument, leaves_of, no_choices, other_structure
 from rdujax.compiler.driver import CHOICES, Choices
 from rdujax.compiler.floorplan import Floorplan, floorplan
 from rdujax.compiler.passes import Passes
@@ -51,35 +52,35 @@ class Program:
     choices: Choices
     name: str
 
-    def __call__(self, *args: Any) -> Any:
+    def __call__(self, *args: Any, **others: Never) -> Any:
         """The function's value, through the units; results have the dtypes that the function has under plain JAX.
 
         That is for arguments like those it was compiled for, weak types included. Raises ArgumentError, ShapeError and
         FormatError for others.
         """
-        flat = self._checked(args)
+        flat = self._checked(args, others)
         return jax.tree.unflatten(self.traced.out_tree, self._run(flat, tuple(self.plan.graph.constants.values())))
 
-    def execute(self, *args: Any, executor: Executor = "whole") -> Any:
+    def execute(self, *args: Any, executor: Executor = "whole", **others: Never) -> Any:
         """As a call, with the executor chosen: "whole", "vmap" over tiles, or strictly tile by tile ("scan").
 
         The tails of ragged tiles hold NaN as poison, which jax_debug_nans takes for an accident.
         """
-        flat = self._checked(args)
+        flat = self._checked(args, others)
 
         def units(xs: Sequence[jax.Array]) -> list[jax.Array]:
             return self._leave(run(self.plan, self.machine, self._operands(xs), Mode(executor)))
 
         return jax.tree.unflatten(self.traced.out_tree, self.traced.sockets.everywhere(units)(flat))
 
-    def tally(self, *args: Any, executor: Executor = "scan") -> Counts:
+    def tally(self, *args: Any, executor: Executor = "scan", **others: Never) -> Counts:
         """What the units count while they execute, tile by tile; equal to `predicted_counts()` (law L3)."""
         if executor not in EXECUTORS[1:]:
             allowed = ", ".join(map(repr, EXECUTORS[1:]))
             raise ArgumentError(
                 describe("an executor that walks tiles is needed", given=repr(executor), allowed=allowed)
             )
-        flat = self._checked(args)
+        flat = self._checked(args, others)
         if any(compat.is_tracer(x) for x in flat):
             raise ConcretenessError(
                 describe("a tally needs values", given="tracers", do="call it outside of jit, vmap and grad")
@@ -221,7 +222,8 @@ class Program:
         arrays = [leave(self.plan.graph, v, result.memory[v]) for v in self.plan.graph.outputs]
         return [jax.random.wrap_key_data(x) if i in self.traced.key_outputs else x for i, x in enumerate(arrays)]
 
-    def _checked(self, args: Sequence[Any]) -> list[jax.Array]:
+    def _checked(self, args: Sequence[Any], others: Mapping[str, Any] = MappingProxyType({})) -> list[jax.Array]:
+        by_place(others, [self.graph.labels[v] for v in self.graph.inputs], self.name)
         flat, tree = jax.tree.flatten(tuple(args))
         graph = self.plan.graph
         if tree != self.traced.in_tree:
@@ -250,6 +252,7 @@ def compile(  # noqa: A001  (the name that the field uses)
     tier: str = "auto",
     tiers: Mapping[str, str] | None = None,
     donate_argnums: int | Sequence[int] = (),
+    **others: Never,
 ) -> Program:
     """Compiles a JAX function for an RDU.
 
@@ -268,10 +271,13 @@ def compile(  # noqa: A001  (the name that the field uses)
     free once they have been read, and an update of one (`dynamic_update_slice`, `x.at[...].set`) that nothing else
     reads writes what is new where it lies. It is said of the machine's memory: the caller's own arrays stay valid.
 
-    Raises UnsupportedError for a primitive without a rule, FormatError, ShapeError, CapacityError, UnknownNameError.
+    Raises UnsupportedError for a primitive without a rule, FormatError, ShapeError, CapacityError, UnknownNameError,
+    ArgumentError for keywords that are none of these choices: the arguments of `fn` are positional.
     """
+    no_choices(fn, others, ("machine", *CHOICES))
     machine = named(machine)
-    choices = Choices(fusion, orchestration, stage_buffer_format, k_splits, tier, dict(tiers or {}), donate_argnums)
+    given = {} if tiers is None else tiers
+    choices = Choices(fusion, orchestration, stage_buffer_format, k_splits, tier, given, donate_argnums)
     if isinstance(fn, Program | Kernel):
         raise ArgumentError(
             describe("a program to be compiled again", given=fn.name, do="program.replace(...) compiles it otherwise")
@@ -310,8 +316,9 @@ class Kernel:
         """Name of the function."""
         return _name(self.fn)
 
-    def __call__(self, *args: Any) -> Any:
+    def __call__(self, *args: Any, **others: Never) -> Any:
         """Executes the kernel on arrays; raises FormatError for an argument that is none."""
+        by_place(others, argument_names(self.fn, len(args) + len(others)), self.name)
         for x, label in zip(args, argument_names(self.fn, len(args)), strict=True):
             if not hasattr(x, "shape") or not hasattr(x, "dtype"):
                 raise FormatError(

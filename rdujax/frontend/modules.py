@@ -12,7 +12,7 @@ from typing import Any
 
 import jax
 
-from rdujax.base.errors import UnsupportedError, describe
+from rdujax.base.errors import ArgumentError, UnsupportedError, describe
 
 
 def is_module(fn: Any) -> bool:
@@ -24,8 +24,10 @@ def as_function(fn: Any, args: Sequence[Any]) -> tuple[Callable[..., Any], tuple
     """The function to trace and its arguments; a function is left as it is.
 
     What the function of a module does to the module's own arrays would be lost: it raises UnsupportedError while it is
-    traced, with the path of the array.
+    traced, with the path of the array. A Flax Linen module has no arrays of its own: ArgumentError says how it is
+    given.
     """
+    _check_bound(fn)
     if not is_module(fn):
         return fn, tuple(args)
 
@@ -47,6 +49,18 @@ def as_function(fn: Any, args: Sequence[Any]) -> tuple[Callable[..., Any], tuple
     own = [p for p in signature(fn).parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     call.__signature__ = Signature([Parameter("model", Parameter.POSITIONAL_ONLY), *own])  # type: ignore[attr-defined]
     return call, (fn, *args)
+
+
+def _check_bound(fn: Any) -> None:
+    """Refuses a module of Flax Linen, or its `__call__`, that is not bound to its variables."""
+    owner = fn.__self__ if getattr(fn, "__name__", "") == "__call__" and hasattr(fn, "__self__") else fn
+    linen = any((c.__module__, c.__name__) == ("flax.linen.module", "Module") for c in type(owner).__mro__)
+    if linen and getattr(owner, "scope", None) is None:
+        name = type(owner).__name__
+        raise ArgumentError(
+            describe("a module of Flax Linen is no function of its variables", given=f"{name} without variables",
+                     where="argument fn", do="compile its apply: rdujax.compile(module.apply, variables, x)")
+        )  # fmt: skip
 
 
 def _arrays(model: Any) -> dict[str, Any]:

@@ -108,9 +108,10 @@ def key_words(x: Any, label: str, where: str) -> jax.Array:
     if dtype is None or str(dtype) != random.THREEFRY:
         raise FormatError(
             describe(
-                f"argument {label} has another dtype", given=dtype or repr(x), allowed=random.THREEFRY, where=where
+                f"argument {label} has another dtype", given=dtype or repr(x), allowed=random.THREEFRY, where=where,
+                do="jax.random.key(seed) makes such a key",
             )
-        )
+        )  # fmt: skip
     return jax.random.key_data(x)
 
 
@@ -130,14 +131,20 @@ def struct(leaf: Any, label: str) -> jax.ShapeDtypeStruct:
     if not hasattr(leaf, "shape") or not hasattr(leaf, "dtype"):
         if not isinstance(leaf, int | float | complex | np.generic):
             raise FormatError(
-                describe("an argument that is no array", given=type(leaf).__name__, where=f"argument {label}")
-            )
+                describe("an argument that is no array", given=type(leaf).__name__, where=f"argument {label}",
+                         do="let the function close over it, or fix it: functools.partial(f, name=value)")
+            )  # fmt: skip
         raise FormatError(
             describe("a Python number has no format of its own", given=repr(leaf), where=f"argument {label}",
                      allowed="arrays of bfloat16, float32, int32, uint32 or bool",
                      do="pass jnp.asarray(x, jnp.bfloat16), or let the function close over it")
         )  # fmt: skip
-    if any(length < 1 for length in leaf.shape):
+    if not all(isinstance(length, int | np.integer) and length >= 0 for length in leaf.shape):
+        raise ShapeError(
+            describe("a shape with lengths that cannot be", given=f"shape {tuple(leaf.shape)}",
+                     allowed="whole numbers, 1 or more", where=f"argument {label}")
+        )  # fmt: skip
+    if 0 in leaf.shape:
         raise ShapeError(
             describe(
                 "an empty array",

@@ -4,8 +4,9 @@ A `scan` says its trips itself. Those of a `while` loop, and which of several br
 asks for a price says them, by label. Nothing is guessed.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from rdujax.base.errors import ArgumentError, describe, unknown
 from rdujax.graph.graph import Graph, Node, all_nodes, node_labels
@@ -22,11 +23,11 @@ class Course:
     """
 
     def __init__(self, graph: Graph, trips: Mapping[str, int] | None = None, branches: Mapping[str, int] | None = None):
-        trips, branches = trips or {}, branches or {}
         node_of, nodes = node_labels(graph), {node.label: node for node in all_nodes(graph)}
         op = {label: nodes[stands].op for label, stands in node_of.items()}
         loops = {label for label, each in op.items() if isinstance(each, Loop) and each.trips is None}
         choices = {label: len(each.branches) for label, each in op.items() if isinstance(each, Branch)}
+        trips, branches = _by_label("trips", trips, loops), _by_label("branches", branches, choices)
         for label, number in trips.items():
             if label not in loops:
                 raise unknown("while loop", label, loops, where="trips")
@@ -55,6 +56,20 @@ class Course:
         if node.label not in self.trips:
             raise _not_said("how often a while loop turns depends on values", "trips", node, "a number")
         return self.trips[node.label], self.trips[node.label] + 1  # the condition is asked once more
+
+
+def _by_label(argument: str, said: Any, labels: Collection[str]) -> Mapping[str, int]:
+    """What is said, nothing for None; ArgumentError for what is no mapping."""
+    if said is None:
+        return {}
+    if not isinstance(said, Mapping):
+        known = ", ".join(map(repr, sorted(labels)))
+        example = f"for example {argument}={{{min(labels)!r}: 1}}" if labels else f"leave {argument} out"
+        raise ArgumentError(
+            describe(f"{argument} are numbers by label", given=repr(said), do=example,
+                     allowed=f"a dictionary by the labels {known}" if known else "none: the program has no such label")
+        )  # fmt: skip
+    return said
 
 
 def _by_node(said: Mapping[str, int], node_of: Mapping[str, str]) -> dict[str, int]:

@@ -224,3 +224,69 @@ def test_a_product_of_bf16_and_fp32_is_one_of_fp32():
     wide = W.astype(jnp.float32) * 1.1
     got, want = (rdu.compile(mixed, x, wide)(x, wide) for x in (B, B.astype(jnp.float32)))
     assert got.dtype == jnp.float32 and np.array_equal(np.asarray(got), np.asarray(want))
+
+
+X = jnp.ones((4, 5), jnp.float32)
+REPEATED = rdu.compile(lambda x: jax.lax.while_loop(lambda c: c.sum() < 99, lambda c: c * 2, x), X, machine="tiny")
+CHOSEN = rdu.compile(lambda p, x: jax.lax.cond(p, jnp.sin, jnp.cos, x), jnp.array(True), X, machine="tiny")
+
+
+@pytest.mark.parametrize("said", [3, [0], "while", 2.5])
+def test_a_course_is_said_by_labels(said):
+    for price in (REPEATED.cost, REPEATED.report, REPEATED.timeline, REPEATED.predicted_counts):
+        refused(rdu.ArgumentError, lambda: price(trips=said), "trips", "by label", repr(said), "trips={'while': 1}")  # noqa: B023
+    refused(rdu.ArgumentError, lambda: CHOSEN.cost(branches=said), "branches", repr(said), "branches={'cond': 1}")
+    refused(rdu.ArgumentError, lambda: PROGRAM.cost(branches=said), "branches", repr(said), "leave branches out")
+
+
+@pytest.mark.parametrize("tiers", ["ddr", ["ddr"], 3, {3: "ddr"}])
+def test_tiers_are_said_by_labels(tiers):
+    for call in (compiled, PROGRAM.replace):
+        refused(rdu.ArgumentError, lambda: call(tiers=tiers), "tiers", repr(tiers), '{"x": "ddr"')  # noqa: B023
+    assert compiled(tiers=None).choices.tiers == {} == PROGRAM.replace(tiers=None).choices.tiers
+    refused(rdu.ArgumentError, lambda: compiled(tiers="ddr"), "do:      tier='ddr' is where all values rest")
+
+
+def test_arguments_of_a_program_are_positional():
+    calls = rdu.kernel(machine="tiny")(lambda x, w: rdu.gemm(x, w))
+    for call in (PROGRAM, PROGRAM.execute, PROGRAM.tally, calls):
+        refused(rdu.ArgumentError, lambda: call(B, w=W), "positional", "given:   w=...", "x, w", "in this order")  # noqa: B023
+
+
+def test_keywords_of_compile_are_choices():
+    def scaled(x: jax.Array, *, k: float = 1.0) -> jax.Array:
+        return x * k
+
+    partial_ = "functools.partial(f, name=value)"
+    refused(rdu.ArgumentError, lambda: rdu.compile(scaled, X, k=2.0), "positional", "k=2.0", "close over it", partial_)
+    refused(rdu.ArgumentError, lambda: rdu.compile(product, B, w=W), "positional", "pass it by its place", partial_)
+    for name in ("static_argnums", "static_argnames"):
+        refused(rdu.ArgumentError, lambda: rdu.compile(scaled, X, 2, **{name: 1}), "static", f"{name}=1", partial_)  # noqa: B023
+    for call in (rdu.compile, rdu.validate):
+        refused(rdu.ArgumentError, lambda: call(scaled, X, fuson="none"), "choice", "did you mean 'fusion'?")  # noqa: B023
+        refused(rdu.ArgumentError, lambda: call(jnp.sin, X, zzz=3), "unknown choice", "zzz=3", "machine, fusion")  # noqa: B023
+    assert rdu.compile(partial(scaled, k=2.0), X, machine="tiny")(X).sum() == 40
+
+
+def test_a_wrong_dtype_says_how_to_convert():
+    refused(
+        rdu.FormatError, lambda: PROGRAM(B.astype(jnp.float32), W), "float32", "convert it with .astype('bfloat16')"
+    )
+    assert PROGRAM(B.astype(jnp.float32).astype("bfloat16"), W).shape == (4, 3)
+    assert PROGRAM(np.ones((4, 5)).astype("bfloat16"), W).shape == (4, 3)
+    keys = jax.random.split(jax.random.key(0), 4)
+    of_numbers = rdu.compile(lambda x: x * 2, jnp.ones(4), machine="tiny")
+    refused(rdu.FormatError, lambda: of_numbers(keys), "argument x", "key<fry>", "allowed: float32", "draw numbers")
+    of_keys = rdu.compile(lambda key: jax.random.uniform(key), keys[0], machine="tiny")
+    refused(rdu.FormatError, lambda: of_keys(jnp.ones(())), "argument key", "float32", "jax.random.key(seed)")
+
+
+@pytest.mark.parametrize("shape", [(-1, 3), (2.5,), (None, 3)])
+def test_lengths_are_whole_numbers_of_one_or_more(shape):
+    class Given:
+        dtype = jnp.dtype(jnp.float32)
+
+        def __init__(self):
+            self.shape = shape
+
+    refused(rdu.ShapeError, lambda: rdu.compile(jnp.sin, Given()), "lengths", str(shape), "whole numbers, 1 or more")

@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
+from flax import linen, nnx
 
-from rdujax.base.errors import FormatError, UnsupportedError
+from rdujax.base.errors import ArgumentError, FormatError, UnsupportedError
 from rdujax.compiler.program import compile
 from rdujax.compiler.validate import validate
 from rdujax.frontend.modules import as_function, is_module
@@ -86,3 +86,13 @@ def test_functions_are_left_as_they_are(x):
 
     assert as_function(fn, (x,)) == (fn, (x,)) and not is_module(fn)
     assert not is_module(jnp.tanh) and not is_module(Gated) and is_module(Gated(nnx.Rngs(0)))
+
+
+def test_a_linen_module_is_given_by_its_apply(x):
+    module = linen.Dense(4, **BF16)
+    for fn in (module, module.__call__):
+        with pytest.raises(ArgumentError, match=r"Linen(.|\n)*Dense(.|\n)*compile\(module\.apply, variables, x\)"):
+            compile(fn, x)
+    variables = module.init(jax.random.key(0), x)
+    program, bound = compile(module.apply, variables, x), compile(module.bind(variables), x)
+    assert np.array_equal(np.asarray(program(variables, x)), np.asarray(bound(x)))
