@@ -73,7 +73,13 @@ def _parts(
     launch_cycles: int,
     views: Mapping[int, Node],
 ) -> list[list[Node]]:
-    """The cheapest consecutive kernels of the nodes of one operator."""
+    """The nodes of one operator as one kernel, or where that does not fit, as the cheapest consecutive ones."""
+    try:
+        cost(_with_views(nodes, views))
+    except CapacityError:
+        pass
+    else:
+        return [nodes]
 
     def own(first: int, end: int) -> tuple[int, list[int]]:
         return cost(_with_views(nodes[first:end], views)), [first]
