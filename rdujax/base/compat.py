@@ -5,6 +5,7 @@ JAX (0.10.2, the newest for Python 3.11) and the newest is decided here.
 """
 
 import os
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from importlib.util import find_spec
@@ -181,6 +182,25 @@ def is_dot_algorithm(precision: Any) -> bool:
     """True where the precision of a `dot_general` names an algorithm, and not merely how exact it should be."""
     named = isinstance(precision, jax.lax.DotAlgorithm | jax.lax.DotAlgorithmPreset)
     return named and precision is not jax.lax.DotAlgorithmPreset.DEFAULT
+
+
+def is_reference(x: Any) -> bool:
+    """True for a reference to mutable memory, a `jax.Ref`."""
+    return isinstance(x, jax.Ref)
+
+
+def user_frame(error: BaseException) -> str:
+    """The user's line at which an error arose as "file:line (function)", or "" where none is among its frames.
+
+    That is the innermost frame that is neither of JAX and Flax nor of this library.
+    """
+    skipped = (_JAX, package_folder("flax") or _JAX)
+    found = ""
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        file = frame.f_code.co_filename
+        if not file.startswith(skipped) and not _is_ours(file):
+            found = f"{file}:{line} ({frame.f_code.co_qualname})"
+    return found
 
 
 def is_tracer(x: Any) -> bool:

@@ -35,7 +35,7 @@ REFUSED: dict[str, tuple[str, str]] = {
          "random_gamma", "regularized_incomplete_beta", "zeta"),
         _SPECIAL,
     ),
-    **dict.fromkeys(("get", "swap", "addupdate"), _STATE),
+    **dict.fromkeys(("addupdate", "empty_ref", "get", "new_ref", "swap"), _STATE),
     **dict.fromkeys(("after_all", "create_token"), _EFFECT),
     **dict.fromkeys(("rng_bit_generator", "rng_uniform"), _GENERATOR),
     "approx_top_k": ("how far it is from the largest is left open", "use jax.lax.top_k"),

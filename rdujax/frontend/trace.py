@@ -11,7 +11,7 @@ import numpy as np
 
 from rdujax.base import compat
 from rdujax.base.errors import ArgumentError, ConcretenessError, FormatError, ShapeError, UnsupportedError, describe
-from rdujax.frontend import operators, rules  # noqa: F401  (rules fill the table)
+from rdujax.frontend import operators, rules, state  # noqa: F401  (rules fill the table)
 from rdujax.frontend.builder import Builder
 from rdujax.frontend.rule import RULES, Empty, Key, Operand, Pair, Scalar, Site, missing
 from rdujax.frontend.rules import complexes, control, empties, random
@@ -56,11 +56,12 @@ def trace(fn: Callable[..., Any], args: Sequence[Any]) -> Traced:
         raise ArgumentError(describe("what is compiled must be a function", given=repr(fn), where="argument fn"))
     leaves, in_tree = jax.tree_util.tree_flatten_with_path(tuple(args))
     names = argument_names(fn, len(args))
-    labels = [names[path[0].idx] + _within(path[1:]) for path, _ in leaves]
+    labels = [names[path[0].idx] + within(path[1:]) for path, _ in leaves]
     structs = [struct(leaf, label) for (_, leaf), label in zip(leaves, labels, strict=True)]
     builder = Builder()
     values = [_argument(builder, s, n) for s, n in zip(structs, labels, strict=True)]
-    jaxpr, consts, shapes = compat.trace(fn, *jax.tree.unflatten(in_tree, structs))
+    with state.refused():
+        jaxpr, consts, shapes = compat.trace(fn, *jax.tree.unflatten(in_tree, structs))
     whole, placed = found(jaxpr), ONE
     if whole is None:
         outputs = walk(builder, jaxpr, consts, values, "")
@@ -128,6 +129,8 @@ def argument_names(fn: Callable[..., Any], count: int) -> list[str]:
 
 def struct(leaf: Any, label: str) -> jax.ShapeDtypeStruct:
     """Shape and dtype of one argument; raises FormatError for what is no array, ShapeError for an empty one."""
+    if compat.is_reference(leaf):
+        raise state.reference(jax.typeof(leaf), f"argument {label}")
     if not hasattr(leaf, "shape") or not hasattr(leaf, "dtype"):
         if not isinstance(leaf, int | float | complex | np.generic):
             raise FormatError(
@@ -158,7 +161,7 @@ def struct(leaf: Any, label: str) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, weak_type=weak, sharding=laid)
 
 
-def _within(path: Sequence[Any]) -> str:
+def within(path: Sequence[Any]) -> str:
     """Where a leaf is in its argument; a variable of Flax is called like the array that it holds."""
     is_held = bool(path) and path[-1] == jax.tree_util.GetAttrKey("value")
     return jax.tree_util.keystr(tuple(path[:-1] if is_held else path))
@@ -189,6 +192,9 @@ def walk(
         return Scalar(atom.val, compat.dtype_of(atom)) if isinstance(atom, compat.Literal) else known.get(atom)
 
     for var, const in zip(jaxpr.constvars, consts, strict=True):
+        if compat.is_reference(const):
+            lines = (compat.source_line(eqn) for eqn in live if var in eqn.invars)
+            raise state.reference(var.aval, next(lines, "") or caller)
         if var in needed:
             known[var] = _constant(builder, const, scope)
     known |= dict(zip(jaxpr.invars, values, strict=True))

@@ -38,8 +38,8 @@ OTHERS = """
 BETWEEN_SOCKETS = "psum psum_invariant pmax pmin all_gather reduce_scatter all_to_all ppermute axis_index pvary"
 # Refused ones that JAX does not export: of its internals, or of newer versions.
 NOT_EXPORTED = """
-    addupdate cholesky_update debug_callback debug_print geqrf infeed io_callback lu_pivots_to_permutation outfeed
-    pure_callback scaled_dot shard_map
+    addupdate cholesky_update debug_callback debug_print empty_ref geqrf infeed io_callback lu_pivots_to_permutation
+    new_ref outfeed pure_callback scaled_dot shard_map
 """
 EXPORTED = {value.name for key, value in vars(exported).items() if key.endswith("_p")}
 

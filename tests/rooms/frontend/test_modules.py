@@ -96,3 +96,133 @@ def test_a_linen_module_is_given_by_its_apply(x):
     variables = module.init(jax.random.key(0), x)
     program, bound = compile(module.apply, variables, x), compile(module.bind(variables), x)
     assert np.array_equal(np.asarray(program(variables, x)), np.asarray(bound(x)))
+
+
+def scaled(model, x):
+    return model(x) * 2
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: nnx.BatchNorm(16, rngs=nnx.Rngs(0)), lambda: nnx.Dropout(0.5, rngs=nnx.Rngs(0))]
+)
+def test_a_module_among_arguments_that_writes_its_state_must_be_returned(make, x):
+    x, model = x.astype(jnp.float32), make()
+    path = "mean" if isinstance(model, nnx.BatchNorm) else "rngs.count"
+    with pytest.raises(
+        UnsupportedError, match=rf"changes its own state(.|\n)*model\.{path} is written(.|\n)*return the"
+    ):
+        compile(scaled, model, x)
+    with pytest.raises(UnsupportedError, match=rf"given: +nested\['m'\]\[0\]\.{path} is written"):
+        compile(lambda nested, x: nested["m"][0](x), {"m": [model]}, x)
+    with pytest.raises(UnsupportedError, match="changes its own state"):
+        validate(scaled, model, x)
+    for kept in (lambda m, x: (m(x), m), lambda m, x: (m(x), nnx.state(m)), lambda m, x: (m(x), {"new": [m]})):
+        ours, new = compile(kept, model, x, machine="tiny")(make(), x)
+        theirs, wanted = kept(make(), x)
+        assert np.allclose(np.asarray(ours), np.asarray(theirs), atol=1e-5)
+        for a, b in zip(jax.tree.leaves(new), jax.tree.leaves(wanted), strict=True):
+            assert jax.dtypes.issubdtype(a.dtype, jax.dtypes.prng_key) or np.allclose(a, b, atol=1e-5)
+
+
+def test_a_module_among_arguments_that_stays_as_it_is(x):
+    model, norm = Gated(nnx.Rngs(0)), nnx.BatchNorm(16, rngs=nnx.Rngs(0))
+    program = compile(scaled, model, x)
+    assert program.name == "scaled" and "model.up.bias" in program.graph.labels.values()
+    program = compile(lambda m, x: m(x, use_running_average=True), norm, x.astype(jnp.float32))
+    assert program(norm, x.astype(jnp.float32)).shape == x.shape
+
+
+def test_an_optimizer_that_is_updated_must_be_returned(x):
+    optax = pytest.importorskip("optax")
+    model = Gated(nnx.Rngs(0))
+    optimizer = nnx.Optimizer(model, optax.sgd(1e-3, momentum=0.9), wrt=nnx.Param)
+
+    def step(optimizer, model, x):
+        optimizer.update(model, jax.grad(lambda m: m(x).astype(jnp.float32).sum())(model))
+        return model
+
+    with pytest.raises(UnsupportedError, match=r"changes its own state(.|\n)*optimizer\..* is written"):
+        compile(step, optimizer, model, x)
+
+
+def counting():
+    return Counting(nnx.Rngs(0))
+
+
+@pytest.mark.parametrize("make", [lambda: nnx.BatchNorm(16, rngs=nnx.Rngs(0)), counting])
+def test_a_module_closed_over_that_writes_its_state_is_refused(make, x):
+    model, x = make(), x.astype(jnp.bfloat16 if make is counting else jnp.float32)
+
+    def closed(x):
+        return model(x)
+
+    for fn in (closed, model.__call__):
+        with pytest.raises(
+            UnsupportedError, match=r"closes over changes its own state(.|\n)*pass it as an argument"
+        ) as caught:
+            compile(fn, x)
+        assert fn is not closed or "test_modules.py:" in str(caught.value)
+
+
+def test_references_to_mutable_memory_are_refused(x):
+    reference = jax.new_ref(jnp.zeros(16, x.dtype))
+
+    def reads(x):
+        return x + reference[...][None]
+
+    def writes(x):
+        reference[...] = x[0]
+        return x
+
+    def loops(x):
+        return jax.lax.scan(lambda c, _: (c + reference[...][None], None), x, None, length=2)[0]
+
+    for fn in (reads, writes, loops):
+        with pytest.raises(
+            UnsupportedError,
+            match=rf"mutable memory(.|\n)*Ref(.|\n)*test_modules(.|\n)*{fn.__name__}(.|\n)*return the new",
+        ):
+            compile(fn, x)
+    with pytest.raises(UnsupportedError, match=r"mutable memory(.|\n)*where: +argument held\[0\](.|\n)*pass the value"):
+        compile(lambda held, x: x + held[0][...][None], [reference], x)
+    with pytest.raises(UnsupportedError, match=r"'new_ref'(.|\n)*a program has no state"):
+        compile(lambda x: jax.new_ref(x)[...], x)
+
+
+LOG = []
+
+
+def test_traced_values_that_are_kept_elsewhere_are_refused(x):
+    kept = Gated(nnx.Rngs(0))
+
+    class Holder:
+        pass
+
+    holder = Holder()
+
+    def logs(x):
+        LOG.append(x.sum())
+        return x * 2
+
+    def attribute(x):
+        holder.last = x * 2
+        return x
+
+    def within(x):
+        return jax.lax.scan(lambda c, _: (attribute(c), None), x, None, length=2)[0]
+
+    for fn in (logs, attribute, within):
+        with pytest.raises(
+            UnsupportedError, match=r"kept outside of the function(.|\n)*test_modules.py(.|\n)*return it"
+        ) as caught:
+            compile(fn, x)
+        assert ("LOG" in str(caught.value)) == (fn is logs)
+    LOG.clear()
+    holder.last = None
+
+    def in_circles(x):
+        mine = Holder()
+        mine.self, mine.value, mine.layer = mine, x * 2, nnx.Linear(16, 16, rngs=nnx.Rngs(0))
+        return kept(mine.value) + mine.layer(x.astype(jnp.float32)).astype(x.dtype)[:, :8]
+
+    assert compile(in_circles, x).name == "in_circles"
