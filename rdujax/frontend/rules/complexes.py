@@ -184,14 +184,13 @@ def _quotient(site: Site) -> tuple[Operand, ...]:
         return (Pair(*(ZERO if is_zero(p) else on_parts(site, "div", p, c) for p in (a, b))),)
 
     def smith(a: jax.Array, b: jax.Array, c: jax.Array, d: jax.Array) -> tuple[jax.Array, jax.Array]:
-        # not emulated: this is what gets traced
         wide = abs(c) >= abs(d)
         large, small = lax.select(wide, c, d), lax.select(wide, d, c)
         u, v = lax.select(wide, a, b), lax.select(wide, b, a)
-        ratio = small / large
+        ratio = small / large  # not emulated: this is what gets traced
         whole = large + small * ratio
-        turned = v - u * ratio
-        return (u + v * ratio) / whole, lax.select(wide, turned, -turned) / whole
+        turned = lax.select(wide, v - u * ratio, u * ratio - v)
+        return (u + v * ratio) / whole, turned / whole  # not emulated: this is what gets traced
 
     return (Pair(*expanded(site, smith, *(_full(site, part) for part in (a, b, c, d)))),)
 
@@ -204,13 +203,13 @@ def _magnitude(site: Site) -> tuple[Operand, ...]:
         return (on_parts(site, "abs", a),)
 
     def scaled(a: jax.Array, b: jax.Array) -> jax.Array:
-        # not emulated: this is what gets traced
         first, second = abs(a), abs(b)
         wide = first >= second
         large, small = lax.select(wide, first, second), lax.select(wide, second, first)
         infinite = (first == jnp.inf) | (second == jnp.inf)
-        ratio = small / lax.select(large == 0, lax.full_like(large, 1), large)
-        return lax.select(infinite, lax.full_like(large, jnp.inf), large * lax.sqrt(1 + ratio * ratio))
+        ratio = small / jnp.where(large == 0, 1, large)  # not emulated: this is what gets traced
+        root = lax.sqrt(1 + ratio * ratio)  # not emulated: this is what gets traced
+        return jnp.where(infinite, jnp.inf, large * root)
 
     return expanded(site, scaled, _full(site, a), _full(site, b))
 

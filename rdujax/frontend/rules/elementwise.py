@@ -105,8 +105,9 @@ def _in_total_order(site: Site) -> tuple[int, ...]:
         return _function(replace(site, primitive=ORDERED[site.primitive]))
 
     def place(x: jax.Array) -> jax.Array:
-        bits = lax.bitcast_convert_type(x.astype(jnp.float32), jnp.int32)
-        return bits ^ (lax.shift_right_arithmetic(bits, jnp.int32(31)) & 0x7FFFFFFF)
+        single = x.astype(jnp.float32)  # not emulated: this is what gets traced
+        bits = lax.bitcast_convert_type(single, jnp.int32)  # not emulated: this is what gets traced
+        return bits ^ ((bits >> 31) & 0x7FFFFFFF)
 
     def compared(x: jax.Array, y: jax.Array) -> jax.Array:
         return compare(place(x), place(y))

@@ -46,7 +46,8 @@ def _padded(site: Site, rest: Rest) -> Sequence[Operand | None]:
 
 def _of_none(site: Site, rest: Rest) -> Sequence[Operand | None]:
     dtype = site.results[0].dtype
-    return rest(_spread(site, Scalar(np.asarray(OF_NONE[site.primitive]).astype(dtype), dtype)))
+    number = np.asarray(OF_NONE[site.primitive]).astype(dtype)  # not emulated: a number of the text
+    return rest(_spread(site, Scalar(number, dtype)))
 
 
 def _spread(site: Site, operand: Operand) -> Site:
