@@ -341,7 +341,7 @@ def _in_turn_cycles(graph: Graph, planned: PlannedKernel, machine: Machine, dept
             load(i)
         if isinstance(share, Links):
             links_free = ends[stage.result]
-            ends[stage.result] = links_free + late[arriving(stage.label)]
+            ends[stage.result] = links_free + late.get(arriving(stage.label), 0)
     load(len(works))
     needs = {w.value: [r.value for r in (w.read, *w.places)] for w in planned.kernel.writes}
     for tier, streams in queues(planned).items():

@@ -26,12 +26,17 @@ def name(sample: Sample) -> str:
 
 @pytest.mark.parametrize("sample", ALL, ids=name)
 def test_totals_are_sums_and_launches_are_counted(sample: Sample):
-    for orchestration, each_s in (("software", Fraction(1, 1000)), ("hardware", Fraction(1, 10_000))):
+    """The host takes 10 us more for every stream of a kernel; the AGCUs do not."""
+    said_s = Fraction(1, 100_000)
+    for orchestration, each_s, argument_s in (
+        ("software", Fraction(1, 1000), said_s), ("hardware", Fraction(1, 10_000), 0),
+    ):  # fmt: skip
         for fusion in ("none", "streaming"):
             program = rdu.compile(sample.fn, *sample.args, machine=small(), fusion=fusion, orchestration=orchestration)
             cost = program.cost()
             assert len(cost.kernels) == len(program.plan.kernels)
-            assert cost.launch_s == len(cost.kernels) * each_s
+            arguments = sum(len(kernel.streams) for kernel in program.plan.kernels)
+            assert cost.launch_s == len(cost.kernels) * each_s + arguments * argument_s
             assert cost.cycles == sum(k.cost.cycles for k in cost.kernels)
             assert cost.run_s == Fraction(cost.cycles, 1_000_000)
             assert cost.total_s == cost.run_s + cost.launch_s == sum(k.total_s for k in cost.kernels)
