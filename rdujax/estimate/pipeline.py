@@ -29,8 +29,7 @@ def pipeline_of(graph: Graph, planned: PlannedKernel, machine: Machine) -> timin
     """The pipeline whose makespan over `planned.tiling.turns` turns is the kernel's time in cycles."""
     stages = [_stream_stage(planned, stream, machine) for stream in planned.streams]
     stages += _computing(graph, planned, machine)
-    arriving = _arriving(graph, planned, machine)
-    stages += [timing.Stage(name, cycles) for name, cycles in arriving.items()]
+    stages += _on_their_way(graph, planned, machine)
     edges = _edges(planned)
     levels = timing.Pipeline(tuple(stages), tuple(edges)).levels
     edges = _unhindered(edges, dict(zip((stage.name for stage in stages), levels, strict=True)), planned)
@@ -118,12 +117,19 @@ def _computing(graph: Graph, planned: PlannedKernel, machine: Machine) -> list[t
 
 
 def _arriving(graph: Graph, planned: PlannedKernel, machine: Machine) -> dict[str, Any]:
-    """The stages that stand for what of an exchange is on its way while the next one may begin; cycles by name."""
+    """Cycles for which an exchange is on its way while the next one may begin, by the name of the stage for it."""
     return {
         arriving(stage.label): stage.op.arrival_cycles(machine, *planned.turn(graph, stage))
         for stage in planned.kernel.stages
         if stage.op.group > 1
     }
+
+
+def _on_their_way(graph: Graph, planned: PlannedKernel, machine: Machine) -> list[timing.Stage]:
+    """The stages that stand for exchanges on their way; what is made once arrives once."""
+    once = {arriving(s.label) for s in planned.kernel.stages if s.result in planned.tiling.resident}
+    late = _arriving(graph, planned, machine)
+    return [timing.Stage(name, 0, time) if name in once else timing.Stage(name, time) for name, time in late.items()]
 
 
 def arriving(label: str) -> str:

@@ -5,6 +5,8 @@ from dataclasses import replace
 import jax
 import jax.numpy as jnp
 import pytest
+from jax.sharding import AbstractMesh, AxisType
+from jax.sharding import PartitionSpec as P
 
 import rdujax as rdu
 from rdujax.base.errors import ArgumentError
@@ -51,6 +53,20 @@ def test_it_takes_its_time_in_the_first_turn_and_none_later(args):
     stage = next(s for s in pipeline_of(program.graph, kernel, program.machine).stages if s.name == label)
     assert stage.service_cycles == 0 < stage.first_cycles
     assert "made once" in str(program.passes()) and program.floorplan().cycles == program.cost().cycles
+
+
+def test_what_sockets_sum_once_is_on_its_way_once(rng):
+    mesh = AbstractMesh((2,), ("s",), axis_types=(AxisType.Auto,))
+    fn = jax.shard_map(
+        lambda x, scale: jnp.tanh(x * jax.lax.psum(scale, "s")[None]), mesh=mesh, in_specs=(P(), P("s")), out_specs=P()
+    )
+    x, scale = jnp.asarray(rng.standard_normal((2048, 32)), jnp.float32), jnp.ones(64, jnp.float32)
+    program = rdu.compile(fn, x, scale, machine="tiny", fusion=rdu.cut_after())
+    kernel, _ = planned(program)
+    stages = {stage.name: stage for stage in pipeline_of(program.graph, kernel, program.machine).stages}
+    for name in ("all_reduce", "all_reduce arriving"):
+        assert stages[name].service_cycles == 0 < stages[name].first_cycles
+    assert program.tally(x, scale) == program.predicted_counts()
 
 
 def test_a_plan_in_which_it_reads_what_walks_is_refused(args):

@@ -40,13 +40,13 @@ def program(fn, x):
     return rdu.compile(jax.shard_map(fn, mesh=MESH, in_specs=P("s"), out_specs=P(), check_vma=False), x, machine="tiny")
 
 
-@pytest.mark.parametrize(("fn", "ratio"), [(rounded, 0.75), (in_a_loop, 0.75)])
-def test_half_of_the_way_back_is_saved_and_no_bit_is_changed(fn, ratio, rng):
+@pytest.mark.parametrize("fn", [rounded, in_a_loop])
+def test_half_of_the_way_back_is_saved_and_no_bit_is_changed(fn, rng):
     x = jnp.asarray(rng.standard_normal((8, 12)) * 100, jnp.float32)
     ours = program(fn, x)
-    assert "all_reduce sum->bf16" in str(ours.graph) or "all_reduce sum->bf16" in str(ours)
+    assert "all_reduce sum->bf16" in str(ours)
     times = 3 if fn is in_a_loop else 1
-    assert ours.predicted_counts()["p2p.sent_bytes"] == times * 3 * 24 * (4 + 4) * ratio
+    assert ours.predicted_counts()["p2p.sent_bytes"] == times * 3 * 24 * (4 + 2)
     assert ours.tally(x) == ours.predicted_counts()
     parts = jnp.split(x, 4)
 

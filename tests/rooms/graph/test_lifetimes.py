@@ -104,7 +104,7 @@ def test_what_collectives_read_and_write_is_there_while_it_is_in_use_and_not_lon
     exchanges = sum(stage.op.group == SOCKETS for kernel in plan.kernels for stage in kernel.kernel.stages)
     assert exchanges == {"chain": 3, "moves": 4, "straight": 2, "looped": 3}[name]
     judged = [place for place in found.places if place.value not in marked.carried]
-    assert judged
+    assert len(judged) >= (3 if fusion == "none" else 2)  # fused, what is exchanged is in memory no more
     for place in judged:
         moments = {m for m in range(marked.moments) if place.alive >> m & 1}
         assert moments == (set(range(marked.moments)) if place.is_argument else marked.alive(place.value)), place.label
