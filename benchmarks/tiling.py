@@ -11,7 +11,7 @@ kernels take than the best ones; its goal is 1.3 for every kernel.
 
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import combinations, permutations
 
@@ -29,11 +29,11 @@ from benchmarks.models.decoder import Config
 from benchmarks.models.parts import abstract
 from rdujax.base.errors import CapacityError
 from rdujax.compiler.allocate import Allocator
-from rdujax.compiler.axes import Axes, streamable
+from rdujax.compiler.axes import Way, streamable
 from rdujax.compiler.tile import must_stay, streaming_by
-from rdujax.estimate.pipeline import estimated_cycles, pipeline_of
+from rdujax.compiler.wires import priced_cycles
+from rdujax.estimate.pipeline import estimated_cycles
 from rdujax.graph.plan import Loop, Plan, PlannedKernel, Tiling
-from rdujax.ledger.makespan import makespan_cycles
 from rdujax.machines.machine import Machine
 
 GOAL = 1.3
@@ -161,15 +161,15 @@ class Search:
 
     def run(self) -> "Search":
         """Tries all tilings."""
-        for loops in _nests(streamable(self.graph, self.kernel), self.rows):
-            for tiling in self._alike(loops):
+        for bare in _nests(streamable(self.graph, self.kernel), self.rows):
+            for tiling in self._alike(bare):
                 self._try(tiling)
         while any([self._stage_by_stage(stage.result) for stage in self.kernel.stages]):
             continue
         return self
 
     def _price(self, planned: PlannedKernel) -> int:
-        return makespan_cycles(pipeline_of(self.graph, planned, self.machine), planned.tiling.turns)
+        return priced_cycles(self.graph, planned, self.machine)
 
     def _try(self, tiling: Tiling) -> bool:
         """Whether the tiling fits and is better than the best so far."""
@@ -186,29 +186,29 @@ class Search:
         self.best, self.cycles = planned, cycles
         return True
 
-    def _alike(self, loops: tuple[Loop, ...]) -> Iterator[Tiling]:
+    def _alike(self, bare: Tiling) -> Iterator[Tiling]:
         """All tilings of a nest in which loads are whole, or stream by in slices of one length."""
-        inner = dict.fromkeys(streaming_by(self.graph, self.kernel, loops, n * self.rows) for n in SLICES)
+        inner = dict.fromkeys(streaming_by(self.graph, self.kernel, bare.loops, n * self.rows) for n in SLICES)
         for slices in dict.fromkeys([(), *inner]):
-            yield from self._resident(loops, slices)
+            yield from self._resident(bare, slices)
 
-    def _resident(self, loops: tuple[Loop, ...], inner: tuple[Loop, ...]) -> Iterator[Tiling]:
+    def _resident(self, bare: Tiling, inner: tuple[Loop, ...]) -> Iterator[Tiling]:
         """The tilings of these loops, by what stays on chip."""
-        bare, by = Tiling(loops, frozenset()), {value for loop in inner for value, _ in loop.members}
+        by = {value for loop in inner for value, _ in loop.members}
         must = must_stay(self.kernel, bare)
         may = [v for v in self.kernel.loads if bare.sweeps(v) > 1 and v not in must | by]
         counts = range(len(may) + 1) if len(may) <= FEW else (0, len(may))
         for chosen in (frozenset(some) for count in counts for some in combinations(may, count)):
-            yield Tiling(loops, (must | chosen) - by, inner)
+            yield replace(bare, resident=(must | chosen) - by, inner=inner)
 
     def _stage_by_stage(self, result: int) -> bool:
         """Tries other slices of one stage, and none; whether that was better."""
-        before, loops = self.cycles, self.best.tiling.loops
+        before, bare = self.cycles, replace(self.best.tiling, resident=frozenset(), inner=())
         for n in (None, *SLICES):
-            own = () if n is None else streaming_by(self.graph, self.kernel, loops, n * self.rows)
+            own = () if n is None else streaming_by(self.graph, self.kernel, bare.loops, n * self.rows)
             others = [loop for loop in self.best.tiling.inner if not _of(loop, result)]
             inner = (*others, *(loop for loop in own if _of(loop, result)))
-            for tiling in self._resident(loops, inner):
+            for tiling in self._resident(bare, inner):
                 self._try(tiling)
         return self.cycles < before
 
@@ -217,15 +217,17 @@ def _of(loop: Loop, result: int) -> bool:
     return any(value == result for value, _ in loop.members)
 
 
-def _nests(axes: tuple[Axes, ...], rows: int) -> Iterator[tuple[Loop, ...]]:
+def _nests(ways: tuple[Way, ...], rows: int) -> Iterator[Tiling]:
     """No loop; one, of many sizes; two, of powers of two."""
-    yield ()
-    for length, members in axes:
-        for size in sorted(_powers(length, rows) | _by_trips(length)):
-            yield (Loop(length, size, members),)
-    for (length, members), (other, along) in permutations(axes, 2):
-        for size in sorted(_powers(length, rows)):
-            yield from ((Loop(length, size, members), Loop(other, n, along)) for n in sorted(_powers(other, rows)))
+    yield Tiling((), frozenset())
+    for way in ways:
+        for size in sorted(_powers(way.length, rows) | _by_trips(way.length)):
+            yield Tiling((Loop(way.length, size, way.members),), frozenset(), sums=way.sums, late=way.late)
+    for one, other in permutations((way for way in ways if not way.sums), 2):
+        for size in sorted(_powers(one.length, rows)):
+            outer = Loop(one.length, size, one.members)
+            for n in sorted(_powers(other.length, rows)):
+                yield Tiling((outer, Loop(other.length, n, other.members)), frozenset())
 
 
 def _powers(length: int, rows: int) -> set[int]:

@@ -114,5 +114,8 @@ def moved(planned: PlannedKernel, graph: Graph, nodes: Sequence[Node], name: str
         units = label if s.units == s.label else s.units
         streams.append(replace(s, label=label, value=values[s.value], units=units))
     buffers = tuple(replace(b, label=graph.labels[values[b.value]], value=values[b.value]) for b in planned.buffers)
-    resident, wide = (frozenset(values[v] for v in each) for each in (tiling.resident, planned.wide))
-    return PlannedKernel(kernel, Tiling(loops, resident, inner), planned.shares, buffers, tuple(streams), wide)
+    resident, sums, late, wide = (
+        frozenset(values[v] for v in each) for each in (tiling.resident, tiling.sums, tiling.late, planned.wide)
+    )
+    tiling = Tiling(loops, resident, inner, sums, late)
+    return PlannedKernel(kernel, tiling, planned.shares, buffers, tuple(streams), wide)

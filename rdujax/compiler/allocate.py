@@ -22,7 +22,7 @@ from rdujax.graph.kernel import Kernel, Stage, Write
 from rdujax.graph.plan import BufferPlan, MemoryStream, PlannedKernel, Tiling, held, turn
 from rdujax.graph.sources import short
 from rdujax.machines.machine import Machine
-from rdujax.numerics.formats import INT32, Format
+from rdujax.numerics.formats import BF16, FP32, INT32, Format
 from rdujax.ops.exchange import Links
 from rdujax.ops.op import Share, Stairs, TensorType
 from rdujax.units import agcu, capacity, pcu, pmu
@@ -109,11 +109,11 @@ class _Tiled:
         return _first_that_fits(times, lambda time: self._fitting(self._at_time(time), time)) or least
 
     def _cycles(self, stage: int, step: int) -> int:
-        """Cycles of a turn: of all slices; of what is made once, its share of every turn."""
+        """Cycles of a turn: of all slices; of what is made once, before or behind all turns, its share of every one."""
         return self._turn_cycles(stage, self.staircases[stage][step][0])
 
     def _turn_cycles(self, stage: int, cycles: int) -> int:
-        if self.kernel.stages[stage].result in self.tiling.resident:
+        if self.kernel.stages[stage].result in self.tiling.resident | self.tiling.late:
             return -(-cycles // self.tiling.turns)
         return cycles * self.slices[stage]
 
@@ -156,8 +156,12 @@ class _Tiled:
 
     def _held(self, stage: Stage) -> tuple[Format, ...]:
         """The formats that the buffers of the operands and of the result hold."""
-        values = (*(read.value for read in stage.reads), stage.result)
-        return tuple(held(self.graph, self.wide, value) for value in values)
+        return tuple(map(self._buffered, (*(read.value for read in stage.reads), stage.result)))
+
+    def _buffered(self, value: int) -> Format:
+        """The format that a buffer holds: of sums that are not complete, FP32."""
+        fmt = held(self.graph, self.wide, value)
+        return FP32 if value in self.tiling.sums and fmt is BF16 else fmt
 
     @cached_property
     def _floors(self) -> list[int]:
@@ -182,7 +186,7 @@ class _Tiled:
         for write in self.kernel.writes:
             label, moved = self.kernel.stream_label(graph, write.value, True), write.kind(graph).size_bytes
             total = agcu.charged_bytes(self.machine.agcu, moved, write.slice_bytes)
-            each, tier = -(-total // tiling.turns), tiers[write.value]
+            each, tier = 0 if tiling.is_late(write) else -(-total // tiling.turns), tiers[write.value]
             flows.append(MemoryStream(label, write.value, tier, True, total, each, each, 1, label))
         return flows
 
@@ -251,17 +255,19 @@ class _Tiled:
         return replace(planned, buffers=tuple(buffers.values()))
 
     def _side_by_side(self, turn_cycles: int) -> tuple[MemoryStream, ...]:
-        """Every stream with AGCUs of its own: for its bytes of a turn, or for what is loaded ahead of the first."""
-        ahead: dict[str, int] = {}
-        for tier in {f.tier for f in self.flows}:
-            loaded = sum(f.first_bytes for f in self.flows if f.tier == tier and not f.turn_bytes)
-            ahead[tier] = max(self.machine.transfer_cycles(tier, loaded), 1)
-        return tuple(
-            replace(f, agcus=agcu.units_for(self.machine.agcu, f.turn_bytes, turn_cycles))
-            if f.turn_bytes
-            else replace(f, agcus=agcu.units_for(self.machine.agcu, f.first_bytes, ahead[f.tier]))
-            for f in self.flows
-        )
+        """Every stream with AGCUs of its own: for its bytes of a turn, or for what is moved ahead of or behind all."""
+        once: dict[tuple[str, bool], int] = {}
+        for tier, is_store in {(f.tier, f.is_store) for f in self.flows}:
+            peers = (f for f in self.flows if (f.tier, f.is_store) == (tier, is_store) and not f.turn_bytes)
+            moved = sum(f.total_bytes if is_store else f.first_bytes for f in peers)
+            once[tier, is_store] = max(self.machine.transfer_cycles(tier, moved), 1)
+
+        def units(f: MemoryStream) -> int:
+            moved, cycles = f.total_bytes if f.is_store else f.first_bytes, once[f.tier, f.is_store]
+            moved, cycles = (f.turn_bytes, turn_cycles) if f.turn_bytes else (moved, cycles)
+            return agcu.units_for(self.machine.agcu, moved, cycles)
+
+        return tuple(replace(f, agcus=units(f)) for f in self.flows)
 
     @cached_property
     def _in_turn(self) -> tuple[MemoryStream, ...]:
@@ -280,14 +286,18 @@ class _Tiled:
         known = self._known_rates[i]
         if share not in known:
             *kept, output = self._held(stage)
-            known[share] = stage.op.feeds(self.machine, share, stage.operands(self.graph), kept, output)
+            known[share] = stage.op.feeds(self.machine, share, self._fed(stage), kept, output)
         return known[share]
+
+    def _fed(self, stage: Stage) -> tuple[TensorType, ...]:
+        """What decides how fast a stage reads and writes: its operands, or of sums what a turn adds."""
+        return turn(self.graph, self.tiling, stage) if stage.result in self.tiling.sums else stage.operands(self.graph)
 
     @cached_property
     def _known_rates(self) -> list[dict[Share, tuple[list[int], int]]]:
         """For every stage what is known of its rates, by share; all that are alike share it, whatever their tiles."""
-        rates, graph = self.to.rates, self.graph
-        alike = ((stage.op, stage.operands(graph), self._held(stage)) for stage in self.kernel.stages)
+        rates = self.to.rates
+        alike = ((stage.op, self._fed(stage), self._held(stage)) for stage in self.kernel.stages)
         return [rates.setdefault(key, {}) for key in alike]
 
     @cached_property
@@ -313,20 +323,22 @@ class _Tiled:
             shape = self.graph.types[value].shape
             streams_by = value in loads and tiling.slices(value) > 1
             tile = tiling.tile(value, shape) if streams_by else tiling.whole_tile(value, shape)
-            tile = shape if value in tiling.resident else tile
-            depth = 1 if value in tiling.resident or tiling.turns == 1 else last[value] - level[value] + 1
+            tile = shape if value in tiling.whole else tile
+            depth = 1 if value in tiling.whole or tiling.turns == 1 else last[value] - level[value] + 1
             depth = max(depth, SLICES_AHEAD) if streams_by else depth
-            found.append((value, prod(tile) * held(self.graph, self.wide, value).width_bytes, depth))
+            found.append((value, prod(tile) * self._buffered(value).width_bytes, depth))
         return found
 
     def _buffers(self, places: Sequence[int], streams: tuple[MemoryStream, ...]) -> tuple[BufferPlan, ...]:
-        graph, kernel, port = self.graph, self.kernel, int(self.machine.agcu.port_bytes_per_cycle.value)
+        kernel, port = self.kernel, int(self.machine.agcu.port_bytes_per_cycle.value)
         tile_bytes = {value: size for value, size, _ in self._stored}  # no more than that is moved in a cycle
         written = {s.value: min(s.agcus * port, tile_bytes[s.value]) for s in streams if not s.is_store}
         reading: dict[int, int] = {}
         for i, stage in enumerate(kernel.stages):
             rates, rate = self._rates_of(i, places[i])
             written[stage.result] = min(rate, tile_bytes[stage.result])
+            if stage.result in self.tiling.sums:  # as fast as they leave the arrays, sums come back to them
+                reading[stage.result] = written[stage.result]
             for read, rate in zip(stage.reads, rates, strict=True):
                 reading[read.value] = reading.get(read.value, 0) + rate
         for write, stream in zip(kernel.writes, (s for s in streams if s.is_store), strict=True):
@@ -341,8 +353,7 @@ class _Tiled:
         plans = []
         for value, size, depth in self._stored:
             pmus = pmu.units_for(self.machine.pmu, pmu.Buffer(size, depth, reading[value], written[value]))
-            fmt = held(graph, self.wide, value)
-            plans.append(BufferPlan(graph.labels[value], value, size, depth, fmt, pmus))
+            plans.append(BufferPlan(self.graph.labels[value], value, size, depth, self._buffered(value), pmus))
         return tuple(plans)
 
 

@@ -1,15 +1,17 @@
 """Analysis: along which axes a kernel can be streamed.
 
 Axes of values that walk together form a class: element-wise operands with their result, free axes of a contraction
-with the result's, batch axes with one another. A kernel can be cut into tiles along a class that all it writes has
-exactly once and that nothing contracts, merges or splits: then each turn of the loop makes its own part of every
-result, and no turn needs what another made. Results that do not have it are the same in every turn, made of nothing
-that walks: they are made once, before the first turn, and stay on chip. What is loaded from looked-up places walks with
-what says where; the rest of memory stays where it is, whatever the turn.
+with the result's, batch axes with one another, and the two that it sums along. A kernel can be cut into tiles along a
+class that what it writes has exactly once and that nothing merges or splits: then each turn of the loop makes its own
+part of every result, and no turn needs what another made. A contraction along the class adds the part of each turn to
+its sums; what is made of these is made once, behind the last turn. Other results that do not have the class are the
+same in every turn, made of nothing that walks: they are made once, before the first turn, and stay on chip. What is
+loaded from looked-up places walks with what says where; the rest of memory stays where it is, whatever the turn.
 """
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from rdujax.graph.graph import Graph
 from rdujax.graph.kernel import Fetch, Kernel, Read, Stage, Write
@@ -17,7 +19,18 @@ from rdujax.streams.access import Axes as Walked
 from rdujax.streams.access import chain_axes
 
 Axis = tuple[int, int]  # (value, axis)
-Axes = tuple[int, frozenset[Axis]]  # a class: its length, its members
+
+
+@dataclass(frozen=True)
+class Way:
+    """A class of axes that a kernel can be cut along. sums, late: see `Tiling`."""
+
+    length: int
+    members: frozenset[Axis]
+    sums: frozenset[int] = frozenset()
+    late: frozenset[int] = frozenset()
+
+
 # The axes of a written value are kept apart from those of what it is read from: it may be read under a pattern.
 
 
@@ -43,8 +56,8 @@ class _Classes:
         self.blocked.add(axis)
 
 
-def streamable(graph: Graph, kernel: Kernel) -> tuple[Axes, ...]:
-    """The classes along which the kernel can be cut: (length, members), longest first.
+def streamable(graph: Graph, kernel: Kernel) -> tuple[Way, ...]:
+    """The classes along which the kernel can be cut, longest first.
 
     Of equal length, in the order in which the stages come to them: the same for kernels that do the same.
     """
@@ -66,24 +79,62 @@ def streamable(graph: Graph, kernel: Kernel) -> tuple[Axes, ...]:
     members: dict[Axis, set[Axis]] = defaultdict(set)
     for axis in list(classes.parent):
         members[classes.find(axis)].add(axis)
-    written = {w.walking for w in kernel.writes}
     found = []
     for group in members.values():
-        values = {v for v, _ in group}
-        if not written <= values or len(values) < len(group) or group & classes.blocked:  # each of them once
-            continue
         value, axis = min(group)
         length = graph.types[value].shape[axis]
-        same = [s for s in kernel.stages if s.result not in values]
-        if length > 1 and not any(read.value in values for stage in same for read in stage.reads):
-            found.append((length, frozenset(group)))
-    return tuple(sorted(found, key=lambda f: -f[0]))
+        if length > 1 and not group & classes.blocked:
+            parts = _parts(graph, kernel, group)
+            found += [] if parts is None else [Way(length, frozenset(group), *parts)]
+    return tuple(sorted(found, key=lambda way: -way.length))
 
 
-def walk_alike(kernel: Kernel, several: Sequence[Axes]) -> bool:
+def walk_alike(kernel: Kernel, several: Sequence[Way]) -> bool:
     """Whether the same results walk along all of these classes, so that all the others are made once."""
     made = {stage.result for stage in kernel.stages}
-    return len({frozenset(made & {v for v, _ in members}) for _, members in several}) <= 1
+    return len({frozenset(made & {v for v, _ in way.members}) for way in several}) <= 1
+
+
+def _parts(graph: Graph, kernel: Kernel, group: set[Axis]) -> tuple[frozenset[int], frozenset[int]] | None:
+    """What is summed along a class, and what is made of that; None where the kernel cannot be cut along it."""
+    walking = {v for v, _ in group}
+    if len(walking) < len(group):  # a value that has it twice
+        return None
+    sums: set[int] = set()
+    late: set[int] = set()
+    for stage in kernel.stages:
+        read = {read.value for read in stage.reads}
+        behind, summed = not read.isdisjoint(sums | late), _summed(graph, stage)
+        if stage.result in walking:
+            if behind or not group.isdisjoint(summed):
+                return None
+        elif read & walking:
+            if not summed or not group.issuperset(summed):
+                return None
+            sums.add(stage.result)
+        elif behind:
+            late.add(stage.result)
+    made = sums | late
+    if any(place.value in made for fetch in kernel.fetches for place in fetch.places):
+        return None
+    for write in kernel.writes:
+        if write.walking in walking:
+            if any(place.value in made for place in write.places):
+                return None
+        elif write.read.value not in made:
+            return None
+    return frozenset(sums), frozenset(late)
+
+
+def _summed(graph: Graph, stage: Stage) -> list[Axis | None]:
+    """The axes that a stage can add up along turn by turn, one for each operand; None for a mixture of several."""
+    found: list[Axis | None] = []
+    axes = stage.op.sums(*(read.shape(graph) for read in stage.reads))
+    for read, axis in zip(stage.reads, axes, strict=bool(axes)):
+        walked, _ = chain_axes(read.chain, graph.types[read.value].shape)
+        own = walked[axis]
+        found.append(None if own is None else (read.value, own))
+    return found
 
 
 def _delivered(graph: Graph, classes: _Classes, read: Read) -> tuple[Axis | None, ...]:
@@ -96,7 +147,11 @@ def _delivered(graph: Graph, classes: _Classes, read: Read) -> tuple[Axis | None
 
 def _relate(graph: Graph, classes: _Classes, stage: Stage) -> None:
     walks = stage.op.walks(*(read.shape(graph) for read in stage.reads))
-    _join(graph, classes, stage.result, stage.reads, walks)
+    summed = [axis for axis in _summed(graph, stage) if axis is not None]
+    summed = summed if len(summed) == len(stage.reads) else []
+    for axis in summed[1:]:
+        classes.join(summed[0], axis)
+    _join(graph, classes, stage.result, stage.reads, walks, summed)
     walked = {along for axes in walks for along in axes}
     for i in range(len(graph.types[stage.result].shape)):
         if i not in walked:
@@ -126,8 +181,15 @@ def _relate_update(graph: Graph, classes: _Classes, write: Write) -> None:
                 classes.block(axis)
 
 
-def _join(graph: Graph, classes: _Classes, result: int, reads: Sequence[Read], walks: Sequence[Walked]) -> None:
-    """Joins the axes of what is read with those of the result that they walk along; blocks the others."""
+def _join(
+    graph: Graph,
+    classes: _Classes,
+    result: int,
+    reads: Sequence[Read],
+    walks: Sequence[Walked],
+    summed: Sequence[Axis] = (),
+) -> None:
+    """Joins the axes of what is read with those of the result that they walk along; blocks what is not summed."""
     for i in range(len(graph.types[result].shape)):
         classes.find((result, i))
     for read, axes in zip(reads, walks, strict=True):
@@ -136,6 +198,6 @@ def _join(graph: Graph, classes: _Classes, result: int, reads: Sequence[Read], w
                 continue
             if along is not None:
                 classes.join((result, along), axis)
-            else:
+            elif axis not in summed:
                 classes.find(axis)
                 classes.block(axis)

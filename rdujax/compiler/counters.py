@@ -1,5 +1,7 @@
 """What buffers hold and tiers move while a kernel runs: the counters of a timeline."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from rdujax.compiler.report import counted
@@ -13,11 +15,14 @@ from rdujax.machines.machine import Machine
 GIGA, ROUNDING = 1e9, 1e-12
 
 
-def of_buffer(times: Schedule, planned: PlannedKernel, plan: BufferPlan) -> Counter:
+Times = Mapping[str, Schedule]  # of every stage and stream, by label, those of the phase that it belongs to
+
+
+def of_buffer(of_label: Times, planned: PlannedKernel, plan: BufferPlan) -> Counter:
     """Tiles that a buffer holds, those in the making included: until the last of its readers gives a slot back.
 
-    Slices, of a load that streams by. What stays on chip is loaded once and held until its last reader ends, whatever
-    turns the pipeline gives it. A tile that is made in slices is there from its first slice on.
+    Slices, of a load that streams by. What stays on chip whole is held from its first turn on until its last reader
+    ends, whatever turns the pipeline gives it. A tile that is made in slices is there from its first slice on.
     """
     sources = fillers(planned)
     by_slices = plan.value in planned.kernel.loads and planned.tiling.slices(plan.value) > 1
@@ -28,10 +33,12 @@ def of_buffer(times: Schedule, planned: PlannedKernel, plan: BufferPlan) -> Coun
     writes = {stores[w.value]: (w.read, *w.places) for w in planned.kernel.writes}
     others = writes | {sources[f.value]: f.places for f in planned.kernel.fetches}
     readers |= {label for label, reads in others.items() if any(read.value == plan.value for read in reads)}
-    edges = [e for e in times.pipeline.edges if e.producer == sources[plan.value] and e.consumer in readers]
-    if plan.value in planned.tiling.resident:
-        ends = times.start[sources[plan.value]][0], max(times.finish[edge.consumer][-1] for edge in edges)
+    source = sources[plan.value]
+    times = of_label[source]
+    if plan.value in planned.tiling.whole:
+        ends = times.start[source][0], max(of_label[reader].finish[reader][-1] for reader in readers)
         return Counter(name, f"{unit}s", np.array(ends, np.int64), np.array([plan.depth, 0], np.int64))
+    edges = [e for e in times.pipeline.edges if e.producer == source and e.consumer in readers]
     slices = 1 if by_slices else planned.tiling.slices(plan.value)
     by_edge = [(when, -(-held // slices)) for when, held in map(times.occupancy, edges)]
     at = np.unique(np.concatenate([when for when, _ in by_edge]))
@@ -39,11 +46,12 @@ def of_buffer(times: Schedule, planned: PlannedKernel, plan: BufferPlan) -> Coun
     return _changes(name, f"{unit}s", at, tiles)
 
 
-def of_tier(times: Schedule, planned: PlannedKernel, machine: Machine, tier: str) -> Counter:
+def of_tier(of_label: Times, planned: PlannedKernel, machine: Machine, tier: str) -> Counter:
     """Bytes per second that the streams of a tier move; each turn's bytes are spread evenly over its cycles."""
     config, clock = machine.tier(tier), float(exact(machine.clock_hz.value))
     at, change = [], []
     for stream in (s for s in planned.streams if s.tier == tier):
+        times = of_label[stream.label]
         start, finish = times.start[stream.label], times.finish[stream.label]
         moves = finish > start
         rate = turn_bytes(stream, len(start))[moves] * (clock / GIGA) / (finish - start)[moves]

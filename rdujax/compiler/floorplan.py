@@ -24,7 +24,7 @@ from rdujax.compiler.legend import COLOURS, GREY, INK, LINE, PCU, SHARED, SMALL,
 from rdujax.compiler.place import neighbours, place
 from rdujax.compiler.report import counted, worked_cycles
 from rdujax.compiler.wires import Wires, priced_cycles, wires
-from rdujax.estimate.pipeline import pipeline_of
+from rdujax.estimate.pipeline import phases_of
 from rdujax.graph.graph import Graph
 from rdujax.graph.plan import LINKS, MemoryStream, PlannedKernel
 from rdujax.ledger.numbers import exact
@@ -89,9 +89,9 @@ class Floorplan:
 def floorplan(graph: Graph, planned: PlannedKernel, machine: Machine, name: str) -> Floorplan:
     """The floorplan of a planned kernel; raises CapacityError where the grid of the machine has too few places."""
     placement = place(graph, planned, machine)
-    pipeline, turns = pipeline_of(graph, planned, machine), planned.tiling.turns
     cycles = priced_cycles(graph, planned, machine)
-    busy = {label: own / cycles for label, own in worked_cycles(pipeline, turns).items()}  # not emulated: sizes
+    worked = worked_cycles(phases_of(graph, planned, machine))
+    busy = {label: own / cycles for label, own in worked.items()}  # not emulated: sizes
     colours = {s.label: COLOURS[i % len(COLOURS)] for i, s in enumerate(planned.kernel.stages)}
     buffers = {label: _paint_of(label, planned, colours) for label in placement.units.pmus}
     shared = zip(planned.kernel.stages, planned.shares, strict=True)
@@ -124,8 +124,11 @@ def _streams(
         rows.append(row)
     if LINKS in planned.bridges:
         pairs = zip(planned.kernel.stages, planned.shares, strict=True)
-        linked = [busy[stage.label] for stage, share in pairs if isinstance(share, Links)]
-        own = sum(linked) if planned.tiling.turns == 1 else max(linked)  # of many turns, each has the time of all
+        linked = [(busy[s.label], s.result in planned.tiling.late) for s, share in pairs if isinstance(share, Links)]
+        turning = [own for own, is_late in linked if not is_late]
+        # Of many turns, each exchange has the time of all.
+        own = sum(turning) if planned.tiling.turns == 1 else max(turning, default=0.0)
+        own += sum(each for each, is_late in linked if is_late)
         bridges[LINKS] = Row(LINKS, SHARED, counted(planned.bridges[LINKS], "AGCU"), own, "AGCU")
     return tuple(rows), tuple(bridges.values())
 

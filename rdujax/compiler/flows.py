@@ -131,7 +131,8 @@ def flows(graph: Graph, planned: PlannedKernel, units: Units[Unit], machine: Mac
             name, packets = f"{buffer.label} -> {stream.label}", _vectors(buffer.tile_bytes, len(agcus), vector_bytes)
             found.append(_spread(name, (units.pmus[buffer.label], Port.PMU), (agcus, Port.AGCU), packets * turns))
     for stage, share in zip(planned.kernel.stages, planned.shares, strict=True):
-        turns = 1 if stage.result in planned.tiling.resident else planned.tiling.turns
+        once = planned.tiling.resident | planned.tiling.late
+        turns = 1 if stage.result in once else planned.tiling.turns
         pcus, result = units.pcus[stage.label], buffers[stage.result]
         slices = turns * planned.tiling.slices(stage.result)
         if isinstance(share, Links) and share.agcus:
@@ -162,8 +163,11 @@ def flows(graph: Graph, planned: PlannedKernel, units: Units[Unit], machine: Mac
                     found.append(_spread(stage.label, ((pcus[at],), Port.PCU), ((pcus[at + 1],), Port.PCU), packets))
             pcus = pcus[share.links - 1 :: share.links]
         packets = _vectors(result.tile_bytes, result.pmus, vector_bytes) * turns
-        name = f"{stage.label} -> {result.label}"
-        found.append(_spread(name, (pcus, Port.PCU), (units.pmus[result.label], Port.PMU), packets))
+        name, ends = f"{stage.label} -> {result.label}", ((pcus, Port.PCU), (units.pmus[result.label], Port.PMU))
+        found.append(_spread(name, *ends, packets))
+        if stage.result in planned.tiling.sums:
+            packets = _vectors(result.tile_bytes, len(pcus), vector_bytes) * (turns - 1)
+            found.append(_spread(f"{result.label} -> {stage.label}", ends[1], ends[0], packets))
     return found
 
 

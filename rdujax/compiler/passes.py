@@ -13,7 +13,7 @@ from difflib import unified_diff
 from typing import Any, Literal
 
 from rdujax.base.errors import unknown
-from rdujax.compiler.report import counted
+from rdujax.compiler.report import counted, when
 from rdujax.graph.graph import Graph, header, node_text
 from rdujax.graph.kernel import load_text
 from rdujax.graph.plan import Plan, PlannedKernel
@@ -112,7 +112,7 @@ def _kernel(graph: Graph, planned: PlannedKernel, level: Level) -> Iterator[str]
         yield load_text(kernel, value) + stays
     for stage, share in zip(kernel.stages, planned.shares, strict=True):
         units = f" on {share}" if level in PLACED else ""
-        once = ", made once" if level != "stages" and stage.result in tiling.resident else ""
+        once = when(tiling, stage.result) if level != "stages" else ""
         reads = ", ".join(map(str, stage.reads))
         yield f"  stage %{stage.result} = {stage.op} ({reads}){units}{once}  # {stage.label}"
     for write in kernel.writes:

@@ -1,7 +1,7 @@
 """What a program is and what it costs, for a person: printable, and a dictionary of plain values."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from os import PathLike
@@ -10,16 +10,14 @@ from typing import Any, Protocol
 
 from rdujax.base.errors import ArgumentError, describe
 from rdujax.compiler.files import path_of, with_whole_file
-from rdujax.estimate.pipeline import pipeline_of
+from rdujax.estimate.pipeline import Phase, phases_of
 from rdujax.estimate.price import KernelCost, ProgramCost
 from rdujax.graph.graph import Graph
 from rdujax.graph.kernel import Stage
 from rdujax.graph.memory import Memory
-from rdujax.graph.plan import MemoryStream, Plan, PlannedKernel
+from rdujax.graph.plan import MemoryStream, Plan, PlannedKernel, Tiling
 from rdujax.graph.sources import short
-from rdujax.ledger.makespan import critical_stage
 from rdujax.ledger.numbers import Exact, exact
-from rdujax.ledger.pipeline import Pipeline
 from rdujax.machines.machine import Machine
 from rdujax.ops.exchange import Links
 from rdujax.ops.op import Share
@@ -268,17 +266,18 @@ def owners(plan: Plan, machine: Machine, cost: ProgramCost) -> list[dict[str, An
     ]
 
 
-def worked_cycles(pipeline: Pipeline, turns: int) -> dict[str, int]:
-    """Cycles in which each stage works, over all turns; what remains of the makespan it waits."""
+def worked_cycles(phases: Sequence[Phase]) -> dict[str, int]:
+    """Cycles in which each stage works, over all turns; what remains of the kernel's time it waits."""
     return {
-        s.name: int(exact(s.first_cycles)) + (turns * s.repeats - 1) * int(exact(s.service_cycles))
-        for s in pipeline.stages
+        s.name: int(exact(s.first_cycles)) + (phase.turns * s.repeats - 1) * int(exact(s.service_cycles))
+        for phase in phases
+        for s in phase.pipeline.stages
     }
 
 
 def _kernel(graph: Graph, planned: PlannedKernel, cost: KernelCost, machine: Machine) -> dict[str, Any]:
-    timing = pipeline_of(graph, planned, machine)
-    turns = planned.tiling.turns
+    phases = phases_of(graph, planned, machine)
+    timing = {stage.name: (stage, phase.turns) for phase in phases for stage in phase.pipeline.stages}
     loads = [_stream_row(graph, planned, s) for s in planned.streams if not s.is_store]
     stores = [_stream_row(graph, planned, s) for s in planned.streams if s.is_store]
     computed = [
@@ -286,10 +285,11 @@ def _kernel(graph: Graph, planned: PlannedKernel, cost: KernelCost, machine: Mac
         for stage, share in zip(planned.kernel.stages, planned.shares, strict=True)
     ]
     rows = [*loads, *computed, *stores]
-    worked = worked_cycles(timing, turns)
+    worked = worked_cycles(phases)
     for row in rows:
-        stage = timing.stages[timing.index[row["label"]]]
-        row["first_cycles"], row["cycles"] = int(exact(stage.first_cycles)), int(exact(stage.service_cycles))
+        stage, turns = timing[row["label"]]
+        row["first_cycles"] = int(exact(stage.first_cycles))
+        row["cycles"] = int(exact(stage.service_cycles)) if turns > 1 or planned.tiling.turns == 1 else 0
         row["slices"] = stage.repeats
         row["busy"] = worked[row["label"]] / cost.cost.cycles  # not emulated: sizes
         row["critical_cycles"] = cost.critical.get(row["label"], 0)
@@ -297,12 +297,12 @@ def _kernel(graph: Graph, planned: PlannedKernel, cost: KernelCost, machine: Mac
         "name": planned.kernel.name,
         "launches": cost.launches,
         "inside": list(cost.inside),
-        "turns": turns,
+        "turns": planned.tiling.turns,
         "loops": [(loop.length, loop.tile) for loop in planned.tiling.loops],
         "cycles": cost.cost.cycles,
         "run_us": float(cost.run_s) * 1e6,
         "launch_us": float(cost.launch_s) * 1e6,
-        "critical": critical_stage(timing, turns),
+        "critical": max(cost.critical, key=lambda label: cost.critical[label]),
         "pcus": planned.pcus,
         "pmus": planned.pmus,
         "agcus": planned.agcus,
@@ -321,6 +321,12 @@ def _kernel(graph: Graph, planned: PlannedKernel, cost: KernelCost, machine: Mac
     }
 
 
+def when(tiling: Tiling, value: int) -> str:
+    """In which turns a result is made, where that is not each of them for itself."""
+    kinds = ((tiling.resident, ", made once"), (tiling.sums, ", added up"), (tiling.late, ", once behind all turns"))
+    return next((text for values, text in kinds if value in values), "")
+
+
 def _stream_row(graph: Graph, planned: PlannedKernel, stream: MemoryStream) -> dict[str, Any]:
     what = f"{stream.total_bytes:,} bytes of {stream.tier}"
     source = list(planned.kernel.lines_of([graph.labels[stream.value]]))
@@ -336,7 +342,8 @@ def _stage_row(
     if macs:
         cells = share.pcus * prod(pcu.array(machine.pcu, graph.types[stage.reads[0].value].fmt))
         peak = float(macs / (cells * cost.cost.cycles))  # not emulated: sizes
-    agcus, what = share.agcus if isinstance(share, Links) else 0, f"{share}: {stage.op}"
+    agcus = share.agcus if isinstance(share, Links) else 0
+    what = f"{share}: {stage.op}{when(planned.tiling, stage.result)}"
     source = list(planned.kernel.lines_of(stage.members))
     return {
         "label": stage.label, "pcus": share.pcus, "agcus": agcus, "peak_share": peak, "source": source, "what": what

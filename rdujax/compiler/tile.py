@@ -1,17 +1,19 @@
 """Pass: the loop nest of a kernel: along which axes it is cut into tiles, how large they are, and what stays on chip.
 
 Candidates are priced, not guessed: tiles of powers of two along every streamable class of axes (two classes only where
-one is not enough to fit), loads that would be moved again kept resident where they fit. Where all is made in one turn,
-as in decoding one token, and where what should stay does not fit, large loads stream through their stages slice by
-slice. The cheapest legal candidate is taken; of equals, the one with the larger tiles.
+one is not enough to fit; one that is summed only where it is longer than all others), loads that would be moved again
+kept resident where they fit. Where all is made in one turn, as in decoding one token, and where what should stay does
+not fit, large loads stream through their stages slice by slice. The cheapest legal candidate is taken; of equals, the
+one with the larger tiles.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import permutations
 
 from rdujax.base.errors import CapacityError, ShapeError, describe
 from rdujax.compiler.allocate import Allocator
-from rdujax.compiler.axes import Axes, streamable, walk_alike
+from rdujax.compiler.axes import Axis, Way, streamable, walk_alike
 from rdujax.estimate.price import kernel_cycles
 from rdujax.graph.graph import Graph
 from rdujax.graph.kernel import Kernel, Stage
@@ -27,13 +29,13 @@ SMALL_LOAD = 256  # a load streams by if it is more than one part in so many of 
 def tile(to: Allocator, kernel: Kernel, wide: frozenset[int]) -> PlannedKernel:
     """The kernel in the cheapest legal tiling, allocated; raises CapacityError where no tiling fits."""
     graph, machine = to.graph, to.machine
-    axes = streamable(graph, kernel)
-    pinned = _pinned(graph, kernel, axes)
+    ways = streamable(graph, kernel)
+    pinned = _pinned(graph, kernel, ways)
     best: tuple[int, PlannedKernel] | None = None
     refusal: CapacityError | None = None
-    nests = [[pinned]] if pinned is not None else [_nests(kernel, axes, depth, machine) for depth in (1, 2)]
+    nests = [[pinned]] if pinned is not None else [_nests(kernel, ways, depth, machine) for depth in (1, 2)]
     for candidates in nests:
-        for tiling_set in (_tilings(graph, kernel, loops, machine) for loops in candidates):
+        for tiling_set in (_tilings(graph, kernel, nest, machine) for nest in candidates):
             for several, tiling in tiling_set:
                 try:
                     planned = to.allocate(kernel, tiling, wide)
@@ -51,23 +53,27 @@ def tile(to: Allocator, kernel: Kernel, wide: frozenset[int]) -> PlannedKernel:
     raise refusal
 
 
-def _nests(kernel: Kernel, axes: tuple[Axes, ...], depth: int, machine: Machine) -> Iterator[tuple[Loop, ...]]:
+def _nests(kernel: Kernel, ways: tuple[Way, ...], depth: int, machine: Machine) -> Iterator[Tiling]:
     """Loop nests of `depth` loops, larger tiles first; the nest without any cut comes with depth 1."""
+    plain = [way for way in ways if not way.sums]
     if depth == 1:
-        yield ()
-    for chosen in permutations(axes, depth):
+        yield Tiling((), frozenset())
+        longest = max((way.length for way in plain), default=0)
+        plain += [way for way in ways if way.sums and way.length > longest]
+    for chosen in permutations(plain, depth):
         if walk_alike(kernel, chosen):
-            yield from _cuts(chosen, machine)
+            for loops in _cuts(chosen, machine):
+                yield Tiling(loops, frozenset(), sums=chosen[0].sums, late=chosen[0].late)
 
 
-def _cuts(chosen: tuple[Axes, ...], machine: Machine) -> Iterator[tuple[Loop, ...]]:
+def _cuts(chosen: tuple[Way, ...], machine: Machine) -> Iterator[tuple[Loop, ...]]:
     if not chosen:
         yield ()
         return
-    length, members = chosen[0]
-    for size in _sizes(length, machine):
+    way = chosen[0]
+    for size in _sizes(way.length, machine):
         for inner in _cuts(chosen[1:], machine):
-            yield (Loop(length, size, members), *inner)
+            yield (Loop(way.length, size, way.members), *inner)
 
 
 def _sizes(length: int, machine: Machine) -> list[int]:
@@ -81,30 +87,28 @@ def _sizes(length: int, machine: Machine) -> list[int]:
     return sizes[::-1]
 
 
-def _tilings(graph: Graph, kernel: Kernel, loops: tuple[Loop, ...], machine: Machine) -> Iterator[tuple[bool, Tiling]]:
+def _tilings(graph: Graph, kernel: Kernel, bare: Tiling, machine: Machine) -> Iterator[tuple[bool, Tiling]]:
     """What may be tried with a nest, as (whether the next one is worth a try even if this one fits, tiling).
 
     Everything that would be moved again is kept on chip, or nothing more than must be, or large loads stream by.
     """
-    bare = Tiling(loops, frozenset())
     must = must_stay(kernel, bare)
     again = frozenset(v for v in kernel.loads if bare.sweeps(v) > 1)
-    once = bare.turns == 1
-    yield once, Tiling(loops, must | again)
+    yield bare.turns == 1 or bool(bare.sums), replace(bare, resident=must | again)
     if again:
-        yield False, Tiling(loops, must)
+        yield False, replace(bare, resident=must)
     tried = set()
     for slices in SLICES:
-        inner = streaming_by(graph, kernel, loops, slices * int(machine.pcu.systolic_rows.value))
+        inner = streaming_by(graph, kernel, bare.loops, slices * int(machine.pcu.systolic_rows.value))
         if inner and inner not in tried:
             tried.add(inner)
             by = {v for loop in inner for v, _ in loop.members}
-            yield True, Tiling(loops, (must | again) - by, inner)
+            yield True, replace(bare, resident=(must | again) - by, inner=inner)
 
 
 def must_stay(kernel: Kernel, bare: Tiling) -> frozenset[int]:
     """Loads that every turn of the loops needs whole, and results that are the same in all: they stay on chip."""
-    every = (*kernel.loads, *(stage.result for stage in kernel.stages))
+    every = {*kernel.loads, *(stage.result for stage in kernel.stages)} - bare.sums - bare.late
     return frozenset(v for v in every if bare.turns > 1 and not any(bare.walks(v)))
 
 
@@ -134,7 +138,7 @@ def streaming_by(graph: Graph, kernel: Kernel, loops: tuple[Loop, ...], length: 
     return tuple(found)
 
 
-def _sliceable(graph: Graph, stage: Stage, large: set[int]) -> list[Axes]:
+def _sliceable(graph: Graph, stage: Stage, large: set[int]) -> list[tuple[int, frozenset[Axis]]]:
     """Axes of the result that the largest of the stage's large loads walks along, one to one."""
     shapes = [read.shape(graph) for read in stage.reads]
     ways = list(zip(stage.reads, stage.op.walks(*shapes), strict=True))
@@ -151,8 +155,9 @@ def _sliceable(graph: Graph, stage: Stage, large: set[int]) -> list[Axes]:
     ]
 
 
-def _pinned(graph: Graph, kernel: Kernel, axes: tuple[Axes, ...]) -> tuple[Loop, ...] | None:
+def _pinned(graph: Graph, kernel: Kernel, ways: tuple[Way, ...]) -> Tiling | None:
     """The nest that tiles fixed by hand ask for, or None where none are fixed."""
+    plain = [way for way in ways if not way.sums]
     wanted: dict[int, int] = {}
     fixed = [(node.result, node.pins.tile, node.label) for node in kernel.nodes if node.pins.tile is not None]
     for value, tile_shape, label in fixed:
@@ -160,7 +165,7 @@ def _pinned(graph: Graph, kernel: Kernel, axes: tuple[Axes, ...]) -> tuple[Loop,
         for axis, (size, length) in enumerate(zip(tile_shape, shape, strict=True)):
             if size == length:
                 continue
-            at = next((i for i, (_, members) in enumerate(axes) if (value, axis) in members), None)
+            at = next((i for i, way in enumerate(plain) if (value, axis) in way.members), None)
             if at is None or wanted.setdefault(at, size) != size:
                 raise ShapeError(
                     describe(
@@ -173,4 +178,5 @@ def _pinned(graph: Graph, kernel: Kernel, axes: tuple[Axes, ...]) -> tuple[Loop,
                 )
     if not fixed:
         return None
-    return tuple(Loop(axes[at][0], size, axes[at][1]) for at, size in sorted(wanted.items()))
+    loops = tuple(Loop(plain[at].length, size, plain[at].members) for at, size in sorted(wanted.items()))
+    return Tiling(loops, frozenset())

@@ -22,13 +22,13 @@ from rdujax.compiler import counters, tracefile, tracks
 from rdujax.compiler.files import path_of
 from rdujax.compiler.report import counted
 from rdujax.compiler.tracefile import Counter, Group, Track
-from rdujax.estimate.pipeline import pipeline_of
+from rdujax.estimate.pipeline import phases_of
 from rdujax.graph.graph import Graph
 from rdujax.graph.launches import Course, launches
 from rdujax.graph.plan import Plan, PlannedKernel, PlannedRegion
 from rdujax.graph.sources import short
 from rdujax.ledger.numbers import Exact, exact
-from rdujax.ledger.timetable import schedule
+from rdujax.ledger.timetable import Schedule, schedule
 from rdujax.machines.machine import Machine
 from rdujax.units.agcu import launch
 
@@ -241,11 +241,12 @@ def _launch_cycles(planned: PlannedKernel, machine: Machine, orchestration: str)
 
 
 def _kernel(
-    graph: Graph, planned: PlannedKernel, machine: Machine, phases: dict[str, Exact], begin: Exact, keep: int | None
+    graph: Graph, planned: PlannedKernel, machine: Machine, before: dict[str, Exact], begin: Exact, keep: int | None
 ) -> KernelTimeline:
     turns = planned.tiling.turns
-    times = schedule(pipeline_of(graph, planned, machine), turns)
-    words = tracks.words(planned, times)
+    phases = _schedules(graph, planned, machine)
+    of_label = {label: times for times in phases for label in times.start}
+    words = tracks.words(planned, phases[0])
     shown = np.arange(turns) if keep is None or 2 * keep >= turns else np.r_[0:keep, turns - keep : turns]
     streams = {s.label: f"{counted(s.agcus, 'AGCU')}, {s.tier}" for s in planned.streams}
     stages = {s.label: counted(n.pcus, "PCU") for s, n in zip(planned.kernel.stages, planned.shares, strict=True)}
@@ -256,17 +257,31 @@ def _kernel(
         *(label for label in streams if label in stores),
     ]
     source = _sources(graph, planned)
-    drawn = tuple(
-        replace(tracks.of_stage(times, label, (streams | stages)[label], shown, words), source=source[label])
-        for label in order
-    )
-    gap = _common_gap(drawn)
-    buffers = [counters.of_buffer(times, planned, plan) for plan in planned.buffers]
-    tiers = [counters.of_tier(times, planned, machine, tier) for tier in dict.fromkeys(s.tier for s in planned.streams)]
+
+    def track(label: str) -> Track:
+        times, units = of_label[label], (streams | stages)[label]
+        drawn = tracks.of_stage(times, label, units, shown, words, turning=times is phases[0])
+        return replace(drawn, source=source[label])
+
+    drawn = tuple(map(track, order))
+    gap = _common_gap([track for track in drawn if of_label[track.name] is phases[0]])
+    buffers = [counters.of_buffer(of_label, planned, plan) for plan in planned.buffers]
+    names = dict.fromkeys(s.tier for s in planned.streams)
+    tiers = [counters.of_tier(of_label, planned, machine, tier) for tier in names]
     return KernelTimeline(
-        planned.kernel.name, phases, begin, times.makespan_cycles, turns, turns - len(shown), drawn,
+        planned.kernel.name, before, begin, phases[-1].makespan_cycles, turns, turns - len(shown), drawn,
         tuple(_outside(counter, gap) for counter in buffers), tuple(_outside(counter, gap) for counter in tiers), gap,
     )  # fmt: skip
+
+
+def _schedules(graph: Graph, planned: PlannedKernel, machine: Machine) -> list[Schedule]:
+    """The times of all phases of a kernel, from its first load on."""
+    found: list[Schedule] = []
+    for phase in phases_of(graph, planned, machine):
+        times, now = schedule(phase.pipeline, phase.turns), found[-1].makespan_cycles if found else 0
+        start, finish = ({label: at + now for label, at in each.items()} for each in (times.start, times.finish))
+        found.append(replace(times, start=start, finish=finish))
+    return found
 
 
 def _sources(graph: Graph, planned: PlannedKernel) -> dict[str, str]:

@@ -34,11 +34,16 @@ def words(planned: PlannedKernel, times: Schedule) -> Words:
     return found
 
 
-def of_stage(times: Schedule, label: str, units: str, shown: np.ndarray, words: Words) -> Track:
-    """The turns of one stage that take time, in the iterations `shown`, and what each of them waited for."""
+def of_stage(times: Schedule, label: str, units: str, shown: np.ndarray, words: Words, turning: bool = True) -> Track:
+    """The turns of one stage that take time, in the iterations `shown`, and what each of them waited for.
+
+    turning: False for a stage behind the last turn, which is drawn as it is, from where what is behind it begins.
+    """
     start, finish = times.start[label], times.finish[label]
     repeats = len(start) // times.iterations
-    waited = start - np.r_[0, finish[:-1]]
+    shown = shown if turning else np.arange(times.iterations)
+    begin = 0 if turning else min(int(first[0]) for first in times.start.values())
+    waited = start - np.r_[begin, finish[:-1]]
     cause, causes = _causes(times, label, waited, words)
     drawn = (shown[:, None] * repeats + np.arange(repeats)).ravel()
     hidden, gap = len(start) - len(drawn), None

@@ -18,7 +18,7 @@ import numpy as np
 from rdujax.compiler.flows import Flow, flows, multicasts
 from rdujax.compiler.grid import TILES_PER_DIE, Grid, Place, Placement
 from rdujax.compiler.routes import Trees, routed, trees
-from rdujax.estimate.pipeline import pipeline_of
+from rdujax.estimate.pipeline import phases_of
 from rdujax.graph.graph import Graph
 from rdujax.graph.plan import PlannedKernel
 from rdujax.ledger.counts import Counts
@@ -73,7 +73,8 @@ class Wires:
 
 def priced_cycles(graph: Graph, planned: PlannedKernel, machine: Machine) -> int:
     """Cycles that a kernel is priced at; the price knows no wires."""
-    return int(makespan_cycles(pipeline_of(graph, planned, machine), planned.tiling.turns))
+    phases = phases_of(graph, planned, machine)
+    return sum(int(makespan_cycles(phase.pipeline, phase.turns)) for phase in phases)
 
 
 def wires(graph: Graph, planned: PlannedKernel, placement: Placement, machine: Machine) -> Wires:

@@ -16,7 +16,7 @@ from rdujax.emulate.node import StageRun, addressed, run_stage
 from rdujax.emulate.regions import Mode, Result, run_region
 from rdujax.graph.graph import Graph
 from rdujax.graph.kernel import Fetch, Read, Stage, Write
-from rdujax.graph.plan import Plan, PlannedKernel, Tiling, layout_of, stored
+from rdujax.graph.plan import Plan, PlannedKernel, Tiling, delivered, layout_of, stored
 from rdujax.ledger.counts import Counts
 from rdujax.machines.machine import Machine
 from rdujax.numerics import convert
@@ -152,6 +152,9 @@ class _Kernel:
         setup = StageRun(stage.op, reads, held, layout, output, self.how, self.tally, self.capture)
         stream, counted, result = run_stage(setup, *(self.streams[read.value] for read in stage.reads))
         self.counted += counted
+        tiling = self.planned.tiling
+        if self.tally and stage.result in tiling.sums:
+            self._count(pmu.partial_sums_tally(self.graph.types[stage.result].elements, tiling.turns))
         self.streams[stage.result] = stream
         if result is not None:
             self.results[stage.result] = result
@@ -159,12 +162,17 @@ class _Kernel:
     def _reads(
         self, stage: Stage, held: Sequence[Format], result: Layout
     ) -> tuple[tuple[tuple[Access, ...], Layout, Format], ...]:
-        """How operands are read: cut like the result along the axes that they walk, whole along the others."""
+        """How operands are read: cut like the result along the axes that they walk, whole along the others.
+
+        What adds up turn by turn takes the tiles as they come.
+        """
         shapes = [read.shape(self.graph) for read in stage.reads]
+        adds = self.how != "whole" and stage.result in self.planned.tiling.sums
         found = []
         for read, shape, axes, fmt in zip(stage.reads, shapes, stage.op.walks(*shapes), held, strict=True):
-            declared = self.graph.types[read.value].fmt
-            found.append((read.chain, result.of_walking(shape, axes), fmt if stage.op.reads_wide else declared))
+            declared, tiling = self.graph.types[read.value].fmt, self.planned.tiling
+            layout = delivered(self.graph, tiling, read) if adds else result.of_walking(shape, axes)
+            found.append((read.chain, layout, fmt if stage.op.reads_wide else declared))
         return tuple(found)
 
     def _read(self, read: Read, layout: Layout, fmt: Format) -> Stream:

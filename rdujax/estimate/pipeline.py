@@ -8,10 +8,14 @@ streams, so each of them is busy for as long as all of them together take; and s
 exchanges. Where it turns once, exchanges go one after the other. Before the first turn, what stays on chip is loaded at
 full bandwidth. Where everything is loaded slice by slice within one turn, streams take turns: loads in the
 order in which the stages need them, each as far ahead as its buffer allows, and then the stores.
+
+What is made of sums and stored behind the last turn is a pipeline of its own: it begins when the last turn has left the
+first one, and turns once.
 """
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -25,12 +29,28 @@ from rdujax.ops.exchange import Links
 from rdujax.units import agcu
 
 
+@dataclass(frozen=True)
+class Phase:
+    """A pipeline and its turns."""
+
+    pipeline: timing.Pipeline
+    turns: int
+
+
+def phases_of(graph: Graph, planned: PlannedKernel, machine: Machine) -> tuple[Phase, ...]:
+    """The pipelines of a kernel, one after another: the sum of their makespans is its time in cycles."""
+    turning = Phase(pipeline_of(graph, planned, machine), planned.tiling.turns)
+    return (turning, Phase(_behind(graph, planned, machine), 1)) if planned.tiling.sums else (turning,)
+
+
 def pipeline_of(graph: Graph, planned: PlannedKernel, machine: Machine) -> timing.Pipeline:
-    """The pipeline whose makespan over `planned.tiling.turns` turns is the kernel's time in cycles."""
-    stages = [_stream_stage(planned, stream, machine) for stream in planned.streams]
+    """The pipeline of the `planned.tiling.turns` turns of a kernel."""
+    late = _late(planned)
+    stages = [_stream_stage(planned, stream, machine) for stream in planned.streams if stream.label not in late]
     stages += _computing(graph, planned, machine)
     stages += _on_their_way(graph, planned, machine)
-    edges = _edges(planned)
+    stages = [stage for stage in stages if stage.name not in late]
+    edges = _between(_edges(planned), stages)
     levels = timing.Pipeline(tuple(stages), tuple(edges)).levels
     edges = _unhindered(edges, dict(zip((stage.name for stage in stages), levels, strict=True)), planned)
     if planned.tiling.turns == 1:
@@ -40,16 +60,46 @@ def pipeline_of(graph: Graph, planned: PlannedKernel, machine: Machine) -> timin
     return timing.Pipeline(tuple(stages), tuple(edges))
 
 
+def _behind(graph: Graph, planned: PlannedKernel, machine: Machine) -> timing.Pipeline:
+    """The pipeline of what comes behind the last turn. All stores of a tier share it statically."""
+    late = _late(planned)
+    stages = [*_computing(graph, planned, machine), *_on_their_way(graph, planned, machine)]
+    stages = [stage for stage in stages if stage.name in late]
+    stores = [stream for stream in planned.streams if stream.label in late]
+    for store in stores:
+        together = sum(each.total_bytes for each in stores if each.tier == store.tier)
+        stages.append(timing.Stage(store.label, _busy(store, store.total_bytes, 0, together, machine)))
+    edges = _between(_edges(planned), stages) + _between(_links_in_turn(planned), stages)
+    return timing.Pipeline(tuple(stages), tuple(edges))
+
+
+def _late(planned: PlannedKernel) -> Collection[str]:
+    """The stages and stores that come behind the last turn."""
+    late = planned.tiling.late
+    stages = [s for s in planned.kernel.stages if s.result in late]
+    stores = {write.value for write in planned.kernel.writes if planned.tiling.is_late(write)}
+    streams = (s.label for s in planned.streams if s.is_store and s.value in stores)
+    return {*(s.label for s in stages), *(arriving(s.label) for s in stages if s.op.group > 1), *streams}
+
+
+def _between(edges: Iterable[timing.Edge], stages: Iterable[timing.Stage]) -> list[timing.Edge]:
+    """The edges of which both ends are among these stages: what lies between two phases waits for all of the first."""
+    names = {stage.name for stage in stages}
+    return [edge for edge in edges if edge.producer in names and edge.consumer in names]
+
+
 def estimated_cycles(graph: Graph, planned: PlannedKernel, machine: Machine) -> Any:
-    """Cycles of a kernel in closed form, for comparing thousands; never more than the makespan of `pipeline_of`.
+    """Cycles of a kernel in closed form, for comparing thousands; never more than the makespans of `phases_of`.
 
     Exact on plain facts, differentiable in traced ones. It knows no waiting for free slots, but for those of loads that
     stream by. Of kernels of one turn it is the makespan.
     """
     if planned.tiling.in_turn:
         return _in_turn_cycles(graph, planned, machine)
-    pipeline = pipeline_of(graph, planned, machine)
-    return closed_form_cycles(_once_per_turn(pipeline), planned.tiling.turns)
+    *before, last = (
+        closed_form_cycles(_once_per_turn(phase.pipeline), phase.turns) for phase in phases_of(graph, planned, machine)
+    )
+    return sum(before, last)
 
 
 def _once_per_turn(pipeline: timing.Pipeline) -> timing.Pipeline:
@@ -105,10 +155,12 @@ def _computing(graph: Graph, planned: PlannedKernel, machine: Machine) -> list[t
     pairs = list(zip(planned.kernel.stages, planned.shares, strict=True))
     own = {s.label: s.op.cycles(machine, share, *planned.turn(graph, s)) for s, share in pairs}
     tiling = planned.tiling
-    together = sum(own[s.label] for s, share in pairs if isinstance(share, Links) and s.result not in tiling.resident)
+    once = tiling.resident | tiling.late
+    together = sum(own[s.label] for s, share in pairs if isinstance(share, Links) and s.result not in once)
     found = []
     for stage, share in pairs:
-        cycles = together if tiling.turns > 1 and isinstance(share, Links) else own[stage.label]
+        shared = tiling.turns > 1 and isinstance(share, Links) and stage.result not in once
+        cycles = together if shared else own[stage.label]
         if stage.result in tiling.resident:  # made in the first turn, and there in all others
             found.append(timing.Stage(stage.label, 0, own[stage.label]))
         else:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from rdujax.base import facts
 from rdujax.base.errors import unknown
-from rdujax.estimate.pipeline import estimated_cycles, pipeline_of
+from rdujax.estimate.pipeline import Phase, estimated_cycles, phases_of
 from rdujax.graph.graph import Graph
 from rdujax.graph.kernel import Fetch
 from rdujax.graph.launches import Course, Launches, launches
@@ -26,7 +26,7 @@ from rdujax.ledger.pipeline import Pipeline
 from rdujax.machines.machine import Machine
 from rdujax.ops.op import visits
 from rdujax.streams.layout import tiled
-from rdujax.units import agcu
+from rdujax.units import agcu, pmu
 from rdujax.units.memory import TIERS
 
 
@@ -153,10 +153,12 @@ def kernel_cycles(graph: Graph, planned: PlannedKernel, machine: Machine) -> int
 
 def _kernel(each: Launches, machine: Machine) -> KernelCost:
     plan, planned = each.plan, each.kernel
-    pipeline = pipeline_of(plan.graph, planned, machine)
-    turns = planned.tiling.turns
-    exact = _is_exact(machine)
-    cycles, critical = _timed(pipeline, turns) if exact else (estimated_cycles(plan.graph, planned, machine), {})
+    if _is_exact(machine):
+        timed = [_timed(phase) for phase in phases_of(plan.graph, planned, machine)]
+        cycles: Any = sum(makespan for makespan, _ in timed)
+        critical = {name: own for _, each in timed for name, own in each.items()}
+    else:
+        cycles, critical = estimated_cycles(plan.graph, planned, machine), {}
     read: dict[str, int] = {}
     written: dict[str, int] = {}
     for stream in planned.streams:
@@ -168,12 +170,13 @@ def _kernel(each: Launches, machine: Machine) -> KernelCost:
     return KernelCost(planned.kernel.name, cost, launch_s, run_s, critical, each.times, each.inside)
 
 
-def _timed(pipeline: Pipeline, turns: int) -> tuple[int, dict[str, int]]:
+def _timed(phase: Phase) -> tuple[int, dict[str, int]]:
     """Makespan, and cycles of every stage on a critical path."""
+    pipeline = phase.pipeline
     names = {stage.name: str(at) for at, stage in enumerate(pipeline.stages)}
     stages = tuple(replace(stage, name=names[stage.name]) for stage in pipeline.stages)
     edges = tuple(replace(e, producer=names[e.producer], consumer=names[e.consumer]) for e in pipeline.edges)
-    cycles, critical = _timed_once(Pipeline(stages, edges), turns)
+    cycles, critical = _timed_once(Pipeline(stages, edges), phase.turns)
     return cycles, {name: critical[at] for name, at in names.items()}
 
 
@@ -244,6 +247,8 @@ def _predict_moved(plan: Plan, planned: PlannedKernel, machine: Machine) -> Coun
     for stage in planned.kernel.stages:
         result = graph.types[stage.result]
         counts = counts + Counts({"pmu.written_bytes": result.elements * planned.held(graph, stage.result).width_bytes})
+        if stage.result in planned.tiling.sums:
+            counts = counts + pmu.partial_sums(result.elements, planned.tiling.turns)
         operands = stage.operands(graph)
         tile = planned.tiling.tile(stage.result, result.shape)
         grid = tuple(-(-n // t) for n, t in zip(result.shape, tile, strict=True))

@@ -7,7 +7,8 @@
               type of what they write
     tilings   every loop walks each result of its kernel along one axis, and what a stage reads of a value that was made
               in the same turn is of the same turn: the operation or pattern walks along that axis one to one. So does
-              an inner loop, with the result of one stage and one load
+              an inner loop, with the result of one stage and one load. A sum reads all of its operands tile by tile
+              along the axes that it may add them up along, and what comes behind the last turn reads nothing that walks
     units     a share for each stage, a buffer for each value on chip, a stream for each load and write
 
 A break of it would be a mistake of the compiler and not of its user.
@@ -128,18 +129,23 @@ def _check_tiling(graph: Graph, planned: PlannedKernel, where: str) -> None:
         _refuse(f"axes that are not {loop.length} long", wrong, where)
         if len(axes) != len(loop.members) or not 1 <= loop.tile <= loop.length:
             raise ArgumentError(describe("a loop along two axes of one value, or in no tiles", given=loop, where=where))
-        results = made - planned.tiling.resident | {write.walking for write in kernel.writes}
-        _refuse("results that a loop does not walk", sorted(results - axes.keys()), where)
+        tiling = planned.tiling
+        results = {write.walking for write in kernel.writes if not tiling.is_late(write)}
+        _refuse("results that a loop does not walk", sorted((results | made - tiling.whole) - axes.keys()), where)
         for stage in kernel.stages:
             if stage.result in axes:
                 _check_stage(graph, stage, loop, axes, made, where)
+            elif stage.result in tiling.sums:
+                _check_sum(graph, stage, axes, where)
             else:
                 walking = sorted({read.value for read in stage.reads} & axes.keys())
                 _refuse(f"what is made once, of what walks ({stage.label})", walking, where)
         for fetch in kernel.fetches:
             _check_places(graph, fetch, loop, axes, made, where)
         for write in kernel.writes:
-            _check_write(graph, write, axes, made, where)
+            if not tiling.is_late(write):
+                _check_write(graph, write, axes, made, where)
+    _check_behind(planned, where)
     for loop in planned.tiling.inner:
         _check_slices(graph, planned, loop, where)
     nest = (*planned.tiling.loops, *planned.tiling.inner)
@@ -147,8 +153,36 @@ def _check_tiling(graph: Graph, planned: PlannedKernel, where: str) -> None:
     _refuse("axes that two loops walk", [f"%{v}.{axis}" for (v, axis), n in sorted(walked.items()) if n > 1], where)
     elsewhere = planned.tiling.resident - set(kernel.loads) - made
     _refuse("values kept on chip that are neither loaded nor made", sorted(elsewhere), where)
-    moving = sorted({v for v, _ in walked} & planned.tiling.resident & made)
+    moving = sorted({v for v, _ in walked} & planned.tiling.whole & made)
     _refuse("results kept on chip that walk along a loop", moving, where)
+
+
+def _check_sum(graph: Graph, stage: Stage, axes: dict[int, int], where: str) -> None:
+    """Whether a stage that adds up turn by turn reads all of its operands along the axes that it may."""
+    along = stage.op.sums(*(read.shape(graph) for read in stage.reads))
+    if not along:
+        raise ArgumentError(describe("a sum that no turn can add to", given=stage.op, where=where))
+    for read, axis in zip(stage.reads, along, strict=True):
+        delivered, merged = chain_axes(read.chain, graph.types[read.value].shape)
+        cut = axes.get(read.value)
+        if cut is None or cut in merged or [i for i, of in enumerate(delivered) if of == cut] != [axis]:
+            given = f"{read}, cut along axis {cut}"
+            raise ArgumentError(describe("a sum over other parts than the turns have", given=given, where=where))
+
+
+def _check_behind(planned: PlannedKernel, where: str) -> None:
+    """Whether sums are complete before they are read, and are those of the one loop."""
+    tiling, kernel = planned.tiling, planned.kernel
+    if tiling.sums and len(tiling.loops) != 1:
+        raise ArgumentError(describe("sums over the turns of more or less than one loop", given=tiling, where=where))
+    behind = tiling.sums | tiling.late
+    early = [s.label for s in kernel.stages if s.result not in tiling.late and any(r.value in behind for r in s.reads)]
+    early += [f"%{f.value}" for f in kernel.fetches if any(place.value in behind for place in f.places)]
+    turning = [write for write in kernel.writes if not tiling.is_late(write)]
+    early += [f"%{w.value}" for w in turning if any(place.value in behind for place in w.places)]
+    _refuse("what reads sums before they are complete", early, where)
+    late = [s.label for s in kernel.stages if s.result in tiling.late and not any(r.value in behind for r in s.reads)]
+    _refuse("what is made behind all turns of nothing that is", late, where)
 
 
 def _check_slices(graph: Graph, planned: PlannedKernel, loop: Loop, where: str) -> None:

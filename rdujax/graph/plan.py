@@ -14,7 +14,7 @@ from typing import Literal
 from rdujax.graph import regions
 from rdujax.graph.graph import Graph, Node, Region
 from rdujax.graph.inplace import end
-from rdujax.graph.kernel import Kernel, Stage, Write, text
+from rdujax.graph.kernel import Kernel, Read, Stage, Write, text
 from rdujax.graph.memory import NOTHING, Memory
 from rdujax.numerics.formats import BF16, FP32, Format
 from rdujax.ops.exchange import Links
@@ -44,15 +44,18 @@ class Loop:
 class Tiling:
     """The loop nest of a kernel, outermost first, and what stays on chip for all of it.
 
-    loops: along axes that all written values share; one turn of all of them makes a tile of every result. resident:
-    loads that are moved once, and results that are the same in every turn, made once before the first. inner: loops of
-    one stage each, inside of a turn: the stage makes its tile in slices, from slices of one load, which stream by,
-    while its other operands wait whole. Its readers wait for the whole tile.
+    loops: one turn of all of them makes a tile of every result that walks along them. resident: loads that are moved
+    once, and results that are the same in every turn, made once before the first. inner: loops of one stage each,
+    inside of a turn: the stage makes its tile in slices, from slices of one load, which stream by, while its other
+    operands wait whole. Its readers wait for the whole tile. sums: results that every turn adds its part to, as a
+    contraction along the one loop does. late: results that are made of sums, once, behind the last turn.
     """
 
     loops: tuple[Loop, ...]
     resident: frozenset[int]
     inner: tuple[Loop, ...] = ()
+    sums: frozenset[int] = frozenset()
+    late: frozenset[int] = frozenset()
 
     @property
     def turns(self) -> int:
@@ -66,6 +69,15 @@ class Tiling:
     def in_turn(self) -> bool:
         """True where all is loaded within one turn, slice by slice: streams of a tier go one after the other."""
         return self.turns == 1 and bool(self.inner)
+
+    @property
+    def whole(self) -> frozenset[int]:
+        """Values that are on chip whole, in one slot: nobody gives it back before the kernel ends."""
+        return self.resident | self.sums | self.late
+
+    def is_late(self, write: Write) -> bool:
+        """True for a write behind the last turn: of sums, and of what is made of them."""
+        return write.read.value in self.sums | self.late
 
     def nest(self, value: int) -> tuple[Loop, ...]:
         """The loops that a value is moved or made in, outermost first: the outer ones, and its inner one, if any."""
@@ -136,7 +148,8 @@ class BufferPlan:
 class MemoryStream:
     """One stream between a tier and the tile: a load or a store, its bytes, and its AGCUs.
 
-    turn_bytes: its share of every turn. first_bytes: what a load must deliver before the first turn can begin. units:
+    turn_bytes: its share of every turn, 0 of a store behind the last one. first_bytes: what a load must deliver before
+    the first turn can begin. units:
     the name of its AGCUs; streams that take turns at a tier share theirs, others have their own.
     """
 
@@ -285,9 +298,14 @@ def stored(graph: Graph, tiling: Tiling, write: Write) -> Layout:
     tiling = replace(tiling, inner=())
     if write.update is None:
         return layout_of(tiling, write.value, graph.types[write.value].shape)
-    source = layout_of(tiling, write.read.value, graph.types[write.read.value].shape)
-    axes, _ = chain_axes(write.read.chain, source.shape)
-    return source.of_walking(write.read.shape(graph), axes)
+    return delivered(graph, tiling, write.read)
+
+
+def delivered(graph: Graph, tiling: Tiling, read: Read) -> Layout:
+    """The tiles of a buffer as a read under an access pattern delivers them."""
+    source = layout_of(tiling, read.value, graph.types[read.value].shape)
+    axes, _ = chain_axes(read.chain, source.shape)
+    return source.of_walking(read.shape(graph), axes)
 
 
 def layout_of(tiling: Tiling, value: int, shape: tuple[int, ...]) -> Layout:
@@ -300,8 +318,11 @@ def layout_of(tiling: Tiling, value: int, shape: tuple[int, ...]) -> Layout:
 def turn(graph: Graph, tiling: Tiling, stage: Stage) -> tuple[TensorType, ...]:
     """The tiles of the operands that one turn of a stage takes."""
     operands = stage.operands(graph)
-    cut = tiling.tile(stage.result, graph.types[stage.result].shape)
-    tiles = operand_tiles(stage.op, [o.shape for o in operands], cut)
+    if stage.result in tiling.sums:
+        tiles = [delivered(graph, tiling, read).tile for read in stage.reads]
+    else:
+        cut = tiling.tile(stage.result, graph.types[stage.result].shape)
+        tiles = operand_tiles(stage.op, [o.shape for o in operands], cut)
     return tuple(TensorType(tile, o.fmt) for tile, o in zip(tiles, operands, strict=True))
 
 

@@ -84,6 +84,13 @@ class Contract(Work):
         of_left, of_right = dict(zip(left, range(len(left)), strict=True)), dict(zip(right, places_r, strict=True))
         return tuple(of_left.get(i) for i in range(len(lhs))), tuple(of_right.get(i) for i in range(len(rhs)))
 
+    def sums(self, *shapes: tuple[int, ...]) -> tuple[int, ...]:
+        """See `Work`: the axis that K runs along slowest; a split K is not added up in order."""
+        at = self.config.outermost(shapes[0])
+        if at is None or self.config.k_splits > 1:
+            return ()
+        return self.config.lhs_contract[at], self.config.rhs_contract[at]
+
     def run(
         self,
         operands: Sequence[Stream],

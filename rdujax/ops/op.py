@@ -113,6 +113,13 @@ class Work(Op, Protocol):
         """
         ...
 
+    def sums(self, *shapes: tuple[int, ...]) -> tuple[int, ...]:
+        """One axis of every operand along which tiles, in increasing order, may be added up turn by turn.
+
+        The sums are kept from turn to turn, and the bits are those of whole operands. Empty where that cannot be.
+        """
+        return ()
+
     @abstractmethod
     def run(
         self,
@@ -125,8 +132,9 @@ class Work(Op, Protocol):
     ) -> tuple[Stream, Counts]:
         """The stream of `layout`, and counts per tile: units' work, and bytes read of the operands' buffers.
 
-        operands: cut like the result along the axes that they walk, whole along the others (see `operand_tiles`).
-        output: the format that the result's buffer holds, FP32 where it is kept wide. held: what theirs hold.
+        operands: cut like the result along the axes that they walk, whole along the others (see `operand_tiles`), or
+        all of them cut along the axes of `sums`. output: the format that the result's buffer holds, FP32 where it is
+        kept wide. held: what theirs hold.
         """
         ...
 

@@ -93,6 +93,13 @@ class Contraction:
         """Axes of the right operand that the result keeps."""
         return tuple(a for a in range(rank) if a not in self.rhs_contract + self.rhs_batch)
 
+    def outermost(self, lhs: tuple[int, ...]) -> int | None:
+        """Which of the contracted axes K runs along slowest: the first longer than one. None where none is.
+
+        Tiles along it, one after another, are K in increasing order.
+        """
+        return next((i for i, axis in enumerate(self.lhs_contract) if lhs[axis] > 1), None)
+
     def shape_of(self, lhs: tuple[int, ...], rhs: tuple[int, ...]) -> tuple[int, ...]:
         """Shape of the result; raises ShapeError where the operands do not meet."""
         self._check_ranks(lhs, rhs)
@@ -195,8 +202,8 @@ def systolic(
     """Contracts two streams into tiles of `layout`, in its order of arrival; the tail converts to `output`.
 
     Operands must be cut alike along contracted and batch axes, and like the result along free ones. Tiles along the
-    first contracted axis are summed in increasing order, which gives the bits of an uncut K. held: the formats of the
-    buffers that the operands are read from, where they differ from the operands' own (they decide the bytes read).
+    outermost contracted axis are summed in increasing order, which gives the bits of an uncut K. held: the formats of
+    the buffers that the operands are read from, where they differ from the operands' own (they decide the bytes read).
     Raises ShapeError for operands that do not meet, FormatError for operands of different formats.
     """
     _check(config, a, b, layout)
@@ -226,7 +233,7 @@ def _run(
         if of_a.shape[0] == 1:
             sums = step(config, left[0], right[0], None, a.fmt)
         else:
-            sums = _over_k(config, left, right, k_lengths, a.fmt)
+            sums = _over_k(config, a.shape, left, right, k_lengths, a.fmt)
         result = poisoned(_tail(sums, a.fmt, output), extents[0], layout, output)
         return result, _tally(config, a, b, held, extents) if tally else Counts()
 
@@ -272,8 +279,12 @@ def _tally(config: Contraction, a: Stream, b: Stream, held: tuple[Format, Format
     return Counts({"pcu.macs": (batch * m * n * k).sum(), "pmu.read_bytes": read_bytes.sum()})
 
 
-def _over_k(config: Contraction, left: jax.Array, right: jax.Array, valid_k: jax.Array, fmt: Format) -> jax.Array:
-    axis_a, axis_b = config.lhs_contract[0], config.rhs_contract[0]
+def _over_k(
+    config: Contraction, shape: tuple[int, ...], left: jax.Array, right: jax.Array, valid_k: jax.Array, fmt: Format
+) -> jax.Array:
+    at = config.outermost(shape)
+    assert at is not None
+    axis_a, axis_b = config.lhs_contract[at], config.rhs_contract[at]
 
     def body(acc: jax.Array, operands: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, None]:
         x, y, length = operands
@@ -300,28 +311,33 @@ def _visits(config: Contraction, a: Layout, b: Layout, out: Layout) -> tuple[np.
     """Which operand tiles make which result tile, all int32.
 
     Tiles of a and of b [n_tiles, k tiles]; valid lengths [n_tiles, k tiles, result axes + 1], K last; valid length of
-    the k tiles along the first contracted axis alone [k tiles].
+    the k tiles along the outermost contracted axis alone [k tiles].
     """
     n_batch, n_left = len(config.lhs_batch), len(config.lhs_batch) + len(config.lhs_free(len(a.shape)))
-    k_axis = config.lhs_contract[0] if config.lhs_contract else None
+    at_k = config.outermost(a.shape)
+    cut_a, cut_b = (() if at_k is None else (axes[at_k],) for axes in (config.lhs_contract, config.rhs_contract))
+    k_axis = cut_a[0] if cut_a else None
     n_k, k_tile, whole_k = (1, 1, 1) if k_axis is None else (a.grid[k_axis], a.tile[k_axis], a.shape[k_axis])
     k_lengths = np.minimum(k_tile, whole_k - k_tile * np.arange(n_k, dtype=np.int32)).astype(np.int32)
     at = [place[:, None] for place in out.arrivals.T]  # for each result axis, int32 [n_tiles, 1]
-    of_a = _tiles(a, (*config.lhs_batch, *config.lhs_free(len(a.shape))), at[:n_left], config.lhs_contract)
+    of_a = _tiles(a, (*config.lhs_batch, *config.lhs_free(len(a.shape))), at[:n_left], cut_a)
     at_b = at[:n_batch] + at[n_left:]
-    of_b = _tiles(b, (*config.rhs_batch, *config.rhs_free(len(b.shape))), at_b, config.rhs_contract)
+    of_b = _tiles(b, (*config.rhs_batch, *config.rhs_free(len(b.shape))), at_b, cut_b)
     extents = np.empty((out.n_tiles, n_k, len(out.shape) + 1), np.int32)
     extents[..., :-1] = out.extents[:, None, :]
-    extents[..., -1] = k_lengths * prod(a.shape[i] for i in config.lhs_contract[1:])
+    extents[..., -1] = k_lengths * prod(a.shape[i] for i in config.lhs_contract if i != k_axis)
     return np.broadcast_to(of_a, extents.shape[:2]), np.broadcast_to(of_b, extents.shape[:2]), extents, k_lengths
 
 
-def _tiles(layout: Layout, kept: tuple[int, ...], at: list[np.ndarray], contracted: tuple[int, ...]) -> np.ndarray:
-    """Tiles of an operand at `at` along the axes that it keeps, at every step of K: of a shape that spreads to both."""
+def _tiles(layout: Layout, kept: tuple[int, ...], at: list[np.ndarray], cut: tuple[int, ...]) -> np.ndarray:
+    """Tiles of an operand at `at` along the axes that it keeps, at every step of K: of a shape that spreads to both.
+
+    cut: the axis that K is cut along, if any.
+    """
     grid: list[Any] = [0] * len(layout.shape)
     for axis, place in zip(kept, at, strict=True):
         grid[axis] = place
-    for axis in contracted[:1]:
+    for axis in cut:
         grid[axis] = np.arange(layout.grid[axis])
     return layout.places[tuple(grid)]
 
@@ -337,10 +353,11 @@ def _check(config: Contraction, a: Stream, b: Stream, out: Layout) -> None:
             describe("the result is cut in another way than its operands", given=str(out),
                      allowed=f"{shape} in tiles of {cut}")
         )  # fmt: skip
-    uncut = all(a.layout.grid[i] == 1 for i in config.lhs_contract[1:])
-    if not uncut or (config.k_splits > 1 and config.lhs_contract and a.layout.grid[config.lhs_contract[0]] > 1):
+    outermost = config.outermost(a.shape)
+    uncut = all(a.layout.grid[axis] == 1 for i, axis in enumerate(config.lhs_contract) if i != outermost)
+    if not uncut or (config.k_splits > 1 and any(a.layout.grid[axis] > 1 for axis in config.lhs_contract)):
         raise ArgumentError(
-            describe("K may be cut along its first axis only, and not together with k_splits",
+            describe("K may be cut along its outermost axis only, and not together with k_splits",
                      given=f"{a.layout}, k_splits={config.k_splits}")
         )  # fmt: skip
 

@@ -27,6 +27,8 @@ Sources        MICRO 2024; port widths, banks, stages and latency are assumption
 from dataclasses import dataclass
 from typing import Any
 
+import jax.numpy as jnp
+
 from rdujax.base.facts import Fact, record
 from rdujax.ledger.counts import Counts, declare
 from rdujax.ledger.numbers import Priced, ceil_div, maximum
@@ -35,7 +37,7 @@ from rdujax.numerics.formats import BF16, FP32, Format
 from rdujax.streams import stream as streams
 from rdujax.streams.access import Access
 from rdujax.streams.layout import Layout
-from rdujax.streams.lift import Executor
+from rdujax.streams.lift import Executor, must_fit_int32
 from rdujax.streams.stream import Stream
 from rdujax.units import capacity, tally
 from rdujax.units.unit import UNITS, Unit
@@ -107,6 +109,23 @@ def written(layout: Layout, fmt: Format, how: Executor) -> Counts:
 def read(layout: Layout, fmt: Format, how: Executor) -> Counts:
     """The tally of a store reading all tiles of a buffer once."""
     return Counts({"pmu.read_bytes": tally.tile_bytes(layout, fmt, how)})
+
+
+def partial_sums(elements: int, turns: int) -> Counts:
+    """What sums of 4 bytes take that a buffer keeps while turns add to them, before the last one writes the result.
+
+    All turns but the first read what was there, and all but the last write what is not complete yet.
+    """
+    moved = elements * FP32.width_bytes * (turns - 1)
+    return Counts({"pmu.read_bytes": moved, "pmu.written_bytes": moved})
+
+
+def partial_sums_tally(elements: int, turns: int) -> Counts:
+    """The tally of `partial_sums`, turn by turn; raises ArgumentError for more bytes than a step can count."""
+    each = elements * FP32.width_bytes
+    must_fit_int32(each, "bytes of sums")
+    moved = jnp.full(turns - 1, each, jnp.int32)
+    return Counts({"pmu.read_bytes": moved, "pmu.written_bytes": moved})
 
 
 def price(config: Config, counts: Counts, clock_hz: Any) -> Priced:
