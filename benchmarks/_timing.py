@@ -1,12 +1,13 @@
 """Fair times on a shared machine: contestants take turns, and each keeps its shortest run."""
 
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import jax
+
+from rdujax.base.progress import progress as progress
 
 
 @dataclass(frozen=True)
@@ -35,9 +36,3 @@ def race(contestants: Mapping[str, Contestant], rounds: int) -> dict[str, float]
             if turn:
                 best[name] = min(best[name], time.perf_counter() - start)
     return best
-
-
-def progress(text: str) -> None:
-    """One changing line on standard error, only on a terminal; an empty text clears it."""
-    if sys.stderr.isatty():
-        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)

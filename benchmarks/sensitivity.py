@@ -23,11 +23,11 @@ from benchmarks._timing import progress
 from benchmarks.models.calls import MODEL_CACHE, MODELS, model_call
 from benchmarks.models.parallel import parallel_call
 from rdujax.base.facts import CONFIDENCES, COUNTED, Fact
+from rdujax.compiler.program import decides
 
 CONTEXT = 4096  # positions of the cache, and tokens of the prompt
 STEP = 0.01
 LEAST = 1e-4  # elasticities below are left out
-DECIDING = ("pcu.", "pmu.", "agcu.")  # what the plan was made for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +88,7 @@ def rows(program: rdu.Program, spread: float) -> Iterator[Rests]:
 
 def differences(program: rdu.Program, path: str, fact: Fact) -> tuple[float | None, float | None]:
     """The elasticities to both sides, from exact prices; None where the plan would be another, or values are whole."""
-    if path.startswith(DECIDING) or path.endswith("capacity_bytes") or fact.unit in COUNTED:
+    if decides(path) or fact.unit in COUNTED:
         return None, None
     sides = [program.machine.replace({path: fact.value * (1 + step)}) for step in (-STEP, STEP)]
     below, now, above = (float(program.cost(m).total_s) for m in (sides[0], program.machine, sides[1]))

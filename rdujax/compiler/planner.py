@@ -10,7 +10,7 @@ from typing import Protocol
 
 from rdujax.base.errors import CapacityError
 from rdujax.compiler import fuse
-from rdujax.compiler.alike import Alike, moved
+from rdujax.compiler.alike import Alike
 from rdujax.compiler.allocate import Allocator
 from rdujax.compiler.bounds import Bounds
 from rdujax.compiler.periods import LONG, stretches
@@ -20,6 +20,7 @@ from rdujax.estimate.price import kernel_cycles
 from rdujax.graph.graph import Graph, Node
 from rdujax.graph.kernel import Kernel
 from rdujax.graph.plan import PlannedKernel
+from rdujax.graph.renamed import moved
 from rdujax.machines.machine import Machine
 from rdujax.numerics.formats import BF16
 

@@ -128,8 +128,7 @@ class Program:
         """The machine, if it differs only in facts that decided nothing in the plan."""
         there = self.machine.facts()
         for path, fact in machine.facts().items():
-            decides = path.split(".")[0] in ("pcu", "pmu", "agcu") or path.endswith("capacity_bytes")
-            if decides and is_exact(fact.value) and fact.value != there[path].value:
+            if decides(path) and is_exact(fact.value) and fact.value != there[path].value:
                 raise ArgumentError(
                     describe(
                         f"the plan was made for another {path}",
@@ -239,6 +238,14 @@ class Program:
         """Keys of random numbers as the words that the graph has in their place."""
         kinds = [(self.graph.labels[v], i in self.traced.key_inputs) for i, v in enumerate(self.graph.inputs)]
         return [key_words(x, label, self.name) if is_key else x for x, (label, is_key) in zip(flat, kinds, strict=True)]
+
+
+def decides(path: str) -> bool:
+    """Whether the fact of that path is one that a plan is made for: how many units there are, and how much they hold.
+
+    On a machine where it is another, a program is planned again; for all other facts, its plan can be kept.
+    """
+    return path.split(".")[0] in ("pcu", "pmu", "agcu") or path.endswith("capacity_bytes")
 
 
 def compile(  # noqa: A001  (the name that the field uses)

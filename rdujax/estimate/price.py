@@ -1,15 +1,15 @@
 """Prices of a planned program: cycles, seconds, bytes per tier, per kernel and in total; from shapes alone.
 
 Exact in integers on a machine of plain facts. On a machine whose facts JAX traces, the same definition gives floats
-with derivatives (the closed form of the pipeline: fill and turns of the slowest stage, buffers as deep as planned).
+with derivatives (the closed form of the pipeline: fill and turns of the slowest stage, buffers as deep as planned):
+float64 where JAX has it enabled and a fact is of that type, or else float32.
 """
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import prod
 from typing import Any
-
-import jax.numpy as jnp
 
 from rdujax.base import facts
 from rdujax.base.errors import unknown
@@ -18,6 +18,7 @@ from rdujax.graph.graph import Graph
 from rdujax.graph.kernel import Fetch
 from rdujax.graph.launches import Course, Launches, launches
 from rdujax.graph.plan import Plan, PlannedKernel, layout_of, stored
+from rdujax.graph.renamed import canonical
 from rdujax.ledger.cost import Cost
 from rdujax.ledger.counts import Counts
 from rdujax.ledger.makespan import critical_path_cycles, makespan_cycles
@@ -138,7 +139,7 @@ def price(plan: Plan, machine: Machine, course: Course) -> ProgramCost:
     Differentiable in every fact that is a JAX value. Raises ArgumentError for a loop or branch whose course is not
     said.
     """
-    kernels = tuple(_kernel(each, machine) for each in launches(plan, course))
+    kernels = tuple(_kernels(launches(plan, course), machine))
     total = sum((k.cost * k.launches for k in kernels), Cost())
     peak = {tier: plan.peak_bytes(tier) for tier in TIERS if plan.peak_bytes(tier)}
     sram = max((k.cost.peak_bytes["sram"] for k in kernels if k.launches), default=0)
@@ -149,6 +150,19 @@ def price(plan: Plan, machine: Machine, course: Course) -> ProgramCost:
 def kernel_cycles(graph: Graph, planned: PlannedKernel, machine: Machine) -> int:
     """Cycles of one kernel, in closed form: what the compiler compares tilings by."""
     return estimated_cycles(graph, planned, machine)
+
+
+def _kernels(all_launches: Iterable[Launches], machine: Machine) -> Iterator[KernelCost]:
+    """What each kernel costs. What JAX traces is traced once for layers that are alike, whatever they are called."""
+    exact, alike = _is_exact(machine), {}
+    for each in all_launches:
+        if exact:
+            yield _kernel(each, machine)
+            continue
+        key = canonical(each.kernel, each.plan.graph), each.plan.orchestration
+        if key not in alike:
+            alike[key] = _kernel(each, machine)
+        yield replace(alike[key], name=each.kernel.kernel.name, launches=each.times, inside=each.inside)
 
 
 def _kernel(each: Launches, machine: Machine) -> KernelCost:
@@ -187,11 +201,14 @@ def _timed_once(pipeline: Pipeline, turns: int) -> tuple[int, dict[str, int]]:
 
 
 def _seconds(plan: Plan, planned: PlannedKernel, cycles: Any, machine: Machine) -> tuple[Any, Any]:
-    """Seconds of one launch, and of what it runs."""
+    """Seconds of one launch, and of what it runs.
+
+    Also what rests on none of the traced facts is a JAX value, of their precision, and its derivative is zero.
+    """
     arguments = len(planned.streams)
     launch_s, run_s = machine.launch_s(plan.orchestration, arguments), ratio(cycles, machine.clock_hz.value)
-    if not _is_exact(machine):  # also what rests on none of the traced facts is a JAX value, whose derivative is zero
-        launch_s, run_s = (jnp.asarray(x if is_relaxed(x) else float(x), jnp.float32) for x in (launch_s, run_s))
+    traced = (fact.value for _, fact in facts.walk(machine) if is_relaxed(fact.value))
+    launch_s, run_s, *_ = common(launch_s, run_s, *traced)
     return launch_s, run_s
 
 

@@ -11,7 +11,7 @@ import pytest
 
 import rdujax as rdu
 from benchmarks import compile as compiling
-from benchmarks import execution, fig6, fusion, memory, monarch, placement, sensitivity, speed, tiling
+from benchmarks import execution, fig6, fusion, memory, monarch, placement, sensitivity, speed, sweep, tiling
 from benchmarks import time as timing
 from benchmarks._bars import ROOM, bars
 from benchmarks._rows import Column, Row, as_json, as_text, goals, heading, milliseconds, names
@@ -22,8 +22,8 @@ from rdujax.compiler.drawing import Rectangle
 
 ALL = {
     "compile": compiling, "execution": execution, "fig6": fig6, "fusion": fusion, "memory": memory,
-    "monarch": monarch, "placement": placement, "sensitivity": sensitivity, "speed": speed, "tiling": tiling,
-    "time": timing, "units": units,
+    "monarch": monarch, "placement": placement, "sensitivity": sensitivity, "speed": speed, "sweep": sweep,
+    "tiling": tiling, "time": timing, "units": units,
 }  # fmt: skip
 
 
@@ -194,6 +194,18 @@ def test_slopes_of_the_sensitivity_lie_between_the_differences():
         assert whole.unit == "x" and whole.value == pytest.approx(2**total, rel=1e-3)
 
 
+def test_a_sweep_says_what_it_is_compared_with():
+    """Both kinds of facts; no goal of seconds on another number of machines than the question's."""
+    x, w = (jax.ShapeDtypeStruct(shape, "bfloat16") for shape in ((8, 512), (512, 512)))
+    program = rdu.compile(lambda x, w: x @ w, x, w)
+    kept, planned = sweep.rows(program, 64, None)
+    assert (kept.plans, planned.plans) == (1, sweep.PCU_COUNTS)
+    for each in (kept, planned):
+        assert each.machines == 64 and each.met is None and each.unit == "s"
+        assert each.value > 0 and each.again_s > 0 and each.faster == each.one_by_one_s / each.value
+        assert each.gap < 1e-12
+
+
 def test_bars_of_negative_numbers_lie_left_of_zero():
     rows = [Run(row="up", value=1.0, unit="1"), Run(row="down", value=-3.0, unit="1")]
     boxes = [shape for shape in bars(rows).shapes if isinstance(shape, Rectangle) and shape.title]
@@ -208,6 +220,8 @@ def test_bars_of_negative_numbers_lie_left_of_zero():
         (monarch, ["--channels", "0"], "--channels"),
         (sensitivity, ["--spread", "0.5"], "--spread: '0.5' is no factor of 1 or more"),
         (sensitivity, ["--spread", "nan"], "--spread: 'nan' is no factor of 1 or more"),
+        (sweep, ["--machines", "0"], "--machines: '0' is no number of machines"),
+        (sweep, ["--machines", "1e5"], "--machines: '1e5' is no number of machines"),
         (sensitivity, ["Llama3"], "invalid choice: 'Llama3'"),
     ],
 )

@@ -135,6 +135,38 @@ def test_a_price_has_a_derivative_by_every_fact_of_the_machine():
         assert float(slope) == pytest.approx(float(slopes[path].value), rel=1e-3, abs=1e-30), path
 
 
+def test_a_traced_price_takes_layers_that_are_alike_once():
+    """Under the names and launches of each; in float64 where that is what JAX traces, to its last bits."""
+
+    def layers(x, weights):
+        for w in weights:
+            x = jax.nn.silu(x @ w)
+        return x
+
+    def program(count: int) -> rdu.Program:
+        weights = [jax.ShapeDtypeStruct((16, 16), jnp.bfloat16)] * count
+        x = jax.ShapeDtypeStruct((8, 16), jnp.bfloat16)
+        return rdu.compile(layers, x, weights, machine="tiny", fusion="none")
+
+    def equations(program: rdu.Program) -> int:
+        fn = jax.make_jaxpr(lambda clock: program.cost(program.machine.replace(clock_hz=clock)).total_s)
+        return len(fn(1e6).eqns)
+
+    few, more, many = map(program, (2, 3, 4))
+    assert equations(many) - equations(more) == equations(more) - equations(few) < 0.5 * equations(few)
+    exact = many.cost()
+    for wide in (False, True):
+        with jax.enable_x64(wide):
+            clock = jnp.asarray(1e6, jnp.float64 if wide else jnp.float32)
+            traced = many.cost(many.machine.replace(clock_hz=clock))
+            for ours, theirs in zip(traced.kernels, exact.kernels, strict=True):
+                assert (ours.name, ours.launches, ours.inside) == (theirs.name, theirs.launches, theirs.inside)
+                assert ours.run_s.dtype == ours.launch_s.dtype == clock.dtype
+                near = 1e-14 if wide else 1e-6
+                assert float(ours.run_s) == pytest.approx(float(theirs.run_s), rel=near)
+                assert float(ours.launch_s) == pytest.approx(float(theirs.launch_s), rel=near)
+
+
 def test_costs_need_no_arrays_and_scale_past_32_bits():
     huge = jax.ShapeDtypeStruct((16384, 16384), jax.numpy.bfloat16)
     program = rdu.compile(lambda a, b: a @ b, huge, huge, machine="sn40l", fusion="none")
