@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from rdujax.base import facts
 from rdujax.base.errors import unknown
+from rdujax.base.words import counted
 from rdujax.estimate.pipeline import estimated_cycles, pipeline_of
 from rdujax.graph.graph import Graph
 from rdujax.graph.kernel import Fetch
@@ -32,11 +33,12 @@ from rdujax.units.memory import TIERS
 
 @dataclass(frozen=True)
 class KernelCost:
-    """What one launch costs.
+    """What one run of a kernel costs.
 
-    cycles: from the first load to the last store. launch_s: overhead of the launch. critical: cycles of each stage on
+    cycles: from the first load to the last store. launch_s: overhead of one launch. critical: cycles of each stage on
     the critical path (they sum to `cycles`). launches: how often it is launched, more than once inside of a loop and
-    never in a branch that is not taken. inside: the regions around it, the outermost first.
+    never in a branch that is not taken. inside: the regions around it, the outermost first. runs: how often it runs:
+    as often as it is launched, or where looped more often. again_s: overhead of all its runs that are no launch.
     """
 
     name: str
@@ -46,6 +48,8 @@ class KernelCost:
     critical: dict[str, int]
     launches: int = 1
     inside: tuple[str, ...] = ()
+    runs: int = 1
+    again_s: Any = 0
 
     @property
     def total_s(self) -> Any:
@@ -56,13 +60,13 @@ class KernelCost:
 
 @dataclass(frozen=True)
 class ProgramCost:
-    """What a program costs: its kernels one after another, each as often as it is launched.
+    """What a program costs: its kernels one after another, each as often as it runs.
 
     Of a program of several sockets, one of them: all run at the same time and wait for one another in collectives.
 
-    A loop launches the kernels of its body anew in every trip. What launches them reads a condition or an index from
-    memory at no cost. cost: cycles, flops and bytes per tier of all kernels together. peak bytes: what the tiers hold
-    while it runs.
+    A loop launches the kernels of its body anew in every trip, but where it is looped: then a body of one kernel is
+    launched once (`graph/launches.py`). What launches them reads a condition or an index from memory at no cost. cost:
+    cycles, flops and bytes per tier of all kernels together. peak bytes: what the tiers hold while it runs.
     """
 
     kernels: tuple[KernelCost, ...]
@@ -77,17 +81,22 @@ class ProgramCost:
     @property
     def run_s(self) -> Any:
         """Seconds of all kernels, launches not included."""
-        return _sum(_times(k.run_s, k.launches) for k in self.kernels)
+        return _sum(_times(k.run_s, k.runs) for k in self.kernels)
 
     @property
     def launch_s(self) -> Any:
-        """Seconds of all launches."""
-        return _sum(_times(k.launch_s, k.launches) for k in self.kernels)
+        """Seconds of all launches, and of what goes before runs that are none."""
+        return _sum(x for k in self.kernels for x in (_times(k.launch_s, k.launches), k.again_s))
 
     @property
     def launches(self) -> int:
         """Launches of all kernels."""
         return sum(k.launches for k in self.kernels)
+
+    @property
+    def runs(self) -> int:
+        """Runs of all kernels: as many as launches, or where looped more."""
+        return sum(k.runs for k in self.kernels)
 
     @property
     def total_s(self) -> Any:
@@ -118,17 +127,20 @@ class ProgramCost:
     def __str__(self) -> str:
         tiers = [f"{t} {self.moved_bytes(t):,} bytes" for t in self.cost.tiers if self.moved_bytes(t)]
         parts = [
-            f"{len(self.kernels)} kernel{'' if len(self.kernels) == 1 else 's'}"
-            + (
-                f" launched {self.launches:,} time{'' if self.launches == 1 else 's'}"
-                if self.launches != len(self.kernels)
-                else ""
-            ),
+            launched(len(self.kernels), self.launches, self.runs),
             f"{self.cycles:,} cycles",
             f"{float(self.total_s) * 1e6:,.2f} us ({float(self.launch_s) * 1e6:,.2f} us of launches)",
             f"{self.flops:,} FLOP",
         ]
         return ", ".join(parts + tiers)
+
+
+def launched(kernels: int, launches: int, runs: int) -> str:
+    """How many kernels there are, how often they are launched, and how often they run, where these differ."""
+    words = counted(kernels, "kernel")
+    if (kernels, launches) != (launches, runs):
+        words += f" launched {counted(launches, 'time')}"
+    return words if runs == launches else f"{words}, run {counted(runs, 'time')}"
 
 
 def price(plan: Plan, machine: Machine, course: Course) -> ProgramCost:
@@ -139,9 +151,9 @@ def price(plan: Plan, machine: Machine, course: Course) -> ProgramCost:
     said.
     """
     kernels = tuple(_kernel(each, machine) for each in launches(plan, course))
-    total = sum((k.cost * k.launches for k in kernels), Cost())
+    total = sum((k.cost * k.runs for k in kernels), Cost())
     peak = {tier: plan.peak_bytes(tier) for tier in TIERS if plan.peak_bytes(tier)}
-    sram = max((k.cost.peak_bytes["sram"] for k in kernels if k.launches), default=0)
+    sram = max((k.cost.peak_bytes["sram"] for k in kernels if k.runs), default=0)
     total = Cost(total.cycles, total.flops, total.read_bytes, total.written_bytes, {**peak, "sram": sram})
     return ProgramCost(kernels, total, machine.clock_hz.value)
 
@@ -164,8 +176,11 @@ def _kernel(each: Launches, machine: Machine) -> KernelCost:
         side[stream.tier] = side.get(stream.tier, 0) + stream.total_bytes
     flops = sum(s.op.flops(*s.operands(plan.graph)) for s in planned.kernel.stages)
     cost = Cost(cycles, flops, read, written, {"sram": planned.sram_bytes})
-    launch_s, run_s = _seconds(plan, planned, cycles, machine)
-    return KernelCost(planned.kernel.name, cost, launch_s, run_s, critical, each.times, each.inside)
+    launch_s, run_s, again_s = _seconds(each, cycles, machine)
+    launched = each.beginnings.get("launch", 0)
+    return KernelCost(
+        planned.kernel.name, cost, launch_s, run_s, critical, launched, each.inside, each.times, again_s
+    )  # fmt: skip
 
 
 def _timed(pipeline: Pipeline, turns: int) -> tuple[int, dict[str, int]]:
@@ -183,13 +198,18 @@ def _timed_once(pipeline: Pipeline, turns: int) -> tuple[int, dict[str, int]]:
     return makespan_cycles(pipeline, turns), critical_path_cycles(pipeline, turns)  # type: ignore[return-value]
 
 
-def _seconds(plan: Plan, planned: PlannedKernel, cycles: Any, machine: Machine) -> tuple[Any, Any]:
-    """Seconds of one launch, and of what it runs."""
-    arguments = len(planned.streams)
-    launch_s, run_s = machine.launch_s(plan.orchestration, arguments), ratio(cycles, machine.clock_hz.value)
+def _seconds(each: Launches, cycles: Any, machine: Machine) -> list[Any]:
+    """Seconds of one launch, of one run, and before all runs that are no launch."""
+
+    def before(beginning: str) -> Any:
+        return machine.launch_s(each.plan.orchestration, len(each.kernel.streams), beginning)
+
+    others = {b: times for b, times in each.beginnings.items() if b != "launch"}
+    again_s = _sum(_times(before(b), times) for b, times in others.items())
+    found = [before("launch"), ratio(cycles, machine.clock_hz.value), again_s]
     if not _is_exact(machine):  # also what rests on none of the traced facts is a JAX value, whose derivative is zero
-        launch_s, run_s = (jnp.asarray(x if is_relaxed(x) else float(x), jnp.float32) for x in (launch_s, run_s))
-    return launch_s, run_s
+        return [jnp.asarray(x if is_relaxed(x) else float(x), jnp.float32) for x in found]
+    return found
 
 
 def _is_exact(machine: Machine) -> bool:
