@@ -24,6 +24,7 @@ from benchmarks.models.calls import MODEL_CACHE, MODELS, model_call
 from benchmarks.models.parallel import parallel_call
 from rdujax.base.facts import CONFIDENCES, COUNTED, Fact
 from rdujax.compiler.program import decides
+from rdujax.machines.machine import ORCHESTRATIONS
 
 CONTEXT = 4096  # positions of the cache, and tokens of the prompt
 STEP = 0.01
@@ -112,6 +113,7 @@ def main(arguments: list[str]) -> int:
     asked.add_argument("model", nargs="?", default="Llama2-7B", choices=MODELS, help="which model (Llama2-7B)")
     asked.add_argument("--phase", choices=("decode", "prefill"), default="decode", help="a token or a prompt (decode)")
     asked.add_argument("--sockets", type=int, choices=(1, 2, 4, 8), default=1, help="tensor-parallel on so many (1)")
+    asked.add_argument("--orchestration", choices=ORCHESTRATIONS, default="hardware", help="who launches (hardware)")
     asked.add_argument("--spread", type=factor, default=1.5, help="factor of the last rows (1.5)")
     options = asked.parse_args(arguments)
     config, tokens = MODELS[options.model], 1 if options.phase == "decode" else CONTEXT
@@ -120,7 +122,7 @@ def main(arguments: list[str]) -> int:
     else:
         fn, args = parallel_call(config, options.sockets, tokens, CONTEXT)
     progress(f"compile {options.model}")
-    program = rdu.compile(fn, *args, donate_argnums=MODEL_CACHE)
+    program = rdu.compile(fn, *args, donate_argnums=MODEL_CACHE, orchestration=options.orchestration)
     return show("sensitivity", options, COLUMNS, rows(program, options.spread))
 
 

@@ -113,6 +113,7 @@ def rows_of(job: Job, programs: dict[str, Program], machine: Machine) -> list[di
                 "partition": name,
                 "machine": machine.name,
                 "kernels": len(kernels),
+                "launches": cost.launches,
                 "stages": sum(len(k.kernel.stages) for k in kernels),
                 "pcus": max(k.pcus for k in kernels),
                 "pmus": max(k.pmus for k in kernels),
@@ -167,7 +168,7 @@ def _regime(intensity: float, ridge: float) -> str:
 def cost_table(rows: Sequence[dict[str, Any]]) -> str:
     """The rows for a person: one column per partition."""
     lines: list[tuple[str, Callable[[dict[str, Any]], str]]] = [
-        ("kernels launched", lambda r: f"{r['kernels']}"),
+        ("kernels launched", lambda r: f"{r['launches']}"),
         ("pipeline stages on PCUs", lambda r: f"{r['stages']}"),
         ("PCUs, largest kernel", lambda r: f"{r['pcus']:,}"),
         ("PMUs, largest kernel", lambda r: f"{r['pmus']:,}"),

@@ -17,7 +17,9 @@ def add_machine(parser: argparse.ArgumentParser) -> None:
     """The options of every demo: the machine, who launches, and how rows are printed."""
     parser.add_argument("--machine", default="sn40l", help="preset of the machine (default sn40l)")
     parser.add_argument(
-        "--orchestration", default="hardware", help="who launches kernels: hardware (default) or software"
+        "--orchestration",
+        default="hardware",
+        help="who launches kernels: hardware (default), software, or looped (hardware, a loop of one kernel only once)",
     )
     parser.add_argument(
         "--json", action="store_true", help="print the rows as JSON, one object per line, and nothing else"

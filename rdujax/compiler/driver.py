@@ -24,6 +24,7 @@ from rdujax.graph.graph import text as graph_text
 from rdujax.graph.inplace import overwritten
 from rdujax.graph.legality import check as check_plan
 from rdujax.graph.plan import BufferFormat, Plan, PlannedKernel, PlannedRegion, Step
+from rdujax.graph.regions import Loop
 from rdujax.ledger.numbers import is_exact
 from rdujax.machines.machine import ORCHESTRATIONS, Machine
 from rdujax.ops.contract import Contract
@@ -38,7 +39,7 @@ class Choices:
     """What a user chose; each is checked when the record is made.
 
     fusion: "streaming", "greedy", "none", "primitives" or `cut_after(...)`, see `fuse.py`.
-    orchestration: "hardware" or "software".
+    orchestration: "hardware", "software" or "looped", see `units/agcu/launch.py`.
     stage_buffer_format: "declared", or "fp32" to keep in FP32 what a stage buffer holds of a BF16 value.
     k_splits: segments of K per contraction, one number for all or by label. tier: where values rest in memory, or
     "auto": in HBM, and what does not fit in DDR. tiers: tiers of single values by label, or by the beginning of labels
@@ -139,7 +140,7 @@ def placed(graph: Graph, machine: Machine, choices: Choices, given_away: frozens
     over = overwritten(graph, given_away)
 
     def made(tiers: Mapping[int, str], cuts: Plan | None) -> Plan:
-        result = _planned(graph, machine, choices, tiers, frozenset(over), count(), cuts)
+        result = _planned(graph, machine, choices, tiers, frozenset(over), count(), cuts, 1)
         result = replace(result, given_away=given_away)
         check_plan(result)
         return result
@@ -168,26 +169,30 @@ def _planned(
     in_place: frozenset[int],
     numbers: Iterator[int],
     cuts: Plan | None,
+    trips: int,
 ) -> Plan:
     """The plan of a graph, and of the bodies inside of it; its kernels are numbered in the order of the text.
 
-    cuts: a plan of the same graph, whose kernels have the nodes that those of this one are to have.
+    cuts: a plan of the same graph, whose kernels have the nodes that those of this one are to have. trips: how often
+    it runs with nothing in between.
     """
     steps: list[Step] = []
     there = {*graph.inputs, *graph.constants}
-    for stretch in _stretches(graph):
+    parts = list(_stretches(graph))
+    trips = trips if len(parts) == 1 else 1
+    for stretch in parts:
         if isinstance(stretch, Node):
             assert isinstance(stretch.op, Region)
             of_bodies = _bodies_of(cuts, stretch) or [None] * len(stretch.op.bodies)
             plans = tuple(
-                _planned(body, machine, choices, tiers, in_place, numbers, of_body)
+                _planned(body, machine, choices, tiers, in_place, numbers, of_body, trips * _trips(stretch.op))
                 for body, of_body in zip(stretch.op.bodies, of_bodies, strict=True)
             )
             steps.append(PlannedRegion(stretch, plans))
             there |= set(stretch.results)
             continue
         within = replace(choices, fusion=_cuts_within(stretch, choices.fusion))
-        planner = Planner(stretch, machine, within, tiers, in_place & set(stretch.types))
+        planner = Planner(stretch, machine, within, tiers, in_place & set(stretch.types), trips)
         kernels = tuple(planner.planned(group) for group in _groups_of(cuts, stretch) or planner.groups())
         there |= planner.in_memory(kernels)
         steps += [replace(k, kernel=replace(k.kernel, name=f"{next(numbers)}: {k.kernel.name}")) for k in kernels]
@@ -196,6 +201,11 @@ def _planned(
         graph, tuple(steps), rests, choices.orchestration, str(choices.fusion),
         choices.stage_buffer_format,  # type: ignore[arg-type]
     )  # fmt: skip
+
+
+def _trips(region: Region) -> int:
+    """How often a body runs with nothing in between, as far as it is known; 1 where values decide."""
+    return region.trips or 1 if isinstance(region, Loop) else 1
 
 
 def _bodies_of(cuts: Plan | None, node: Node) -> Sequence[Plan | None]:

@@ -4,9 +4,12 @@ The order of the passes, with the reasons, stands in `driver.py`.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
+from itertools import groupby
 from typing import Protocol
+
+import numpy as np
 
 from rdujax.base.errors import CapacityError
 from rdujax.compiler import fuse
@@ -47,12 +50,13 @@ class Choices(Protocol):
 class Planner:
     """Plans the groups of one graph on one machine.
 
-    tiers: where each value rests. in_place: results of updates that take the place of an operand there.
+    tiers: where each value rests. in_place: results of updates that take the place of an operand there. trips: how
+    often the graph runs with nothing in between, as the body of a loop.
     """
 
     def __init__(
         self, graph: Graph, machine: Machine, choices: Choices, tiers: Mapping[int, str],
-        in_place: frozenset[int] = frozenset(),
+        in_place: frozenset[int] = frozenset(), trips: int = 1,
     ):  # fmt: skip
         self.in_place = in_place
         self.graph, self.machine, self.choices = graph, machine, choices
@@ -65,6 +69,10 @@ class Planner:
         for node in graph.nodes:
             for value in node.operands:
                 self._readers[value].append(node.result)
+        # Nodes as (first, end) that run so often in a row, and how each run but the first begins of one kernel of them.
+        self._in_a_row: dict[tuple[int, int], tuple[int, str]] = {}
+        if trips > 1 and choices.orchestration == "looped":
+            self._in_a_row[0, len(graph.nodes)] = trips, "advance"
 
     def groups(self) -> list[list[Node]]:
         """The groups of nodes that are a kernel each, in order of launch."""
@@ -77,7 +85,7 @@ class Planner:
             return fuse.operators(self.graph, self._cycles, self.launch_cycles)
         bounds = Bounds(self.graph, self.machine, self.tiers, self.launch_cycles, self.in_place)
         if fusion == "greedy":
-            parts = fuse.greedy(self.graph, self.cost, bounds.from_node)
+            parts = fuse.greedy(self.graph, self.cost, self._bounds(bounds))
         else:
             parts = self._streaming(bounds)
         return [list(self.graph.nodes[first:end]) for first, end in parts]
@@ -89,11 +97,13 @@ class Planner:
         """
         found: dict[tuple[int, int], list[tuple[int, int]]] = {}
         crossing = fuse.crossing_bytes(self.graph)
-        for first, end in stretches(self._alike.signatures(LONG), crossing):
+        apart = stretches(self._alike.signatures(LONG), crossing)
+        self._count_in_a_row(apart)
+        for first, end in apart:
             like = ((start, start + end - first) for start in self._alike.starts(first, end))
             known = next((stretch for stretch in like if stretch in found), None)
             if known is None:
-                found[first, end] = fuse.streaming(self.graph, self.cost, bounds.from_node, (first, end))
+                found[first, end] = fuse.streaming(self.graph, self.cost, self._bounds(bounds), (first, end))
             else:
                 found[first, end] = [(i + first - known[0], j + first - known[0]) for i, j in found[known]]
         joined: list[tuple[int, int]] = []
@@ -113,7 +123,7 @@ class Planner:
     def _is_one(self, bounds: Bounds, first: int, border: int, end: int) -> bool:
         """Whether the nodes on both sides of a border are cheaper as one kernel than as two."""
         apart = self.cost(first, border)[0] + self.cost(border, end)[0]
-        least = bounds.from_node(first)
+        least = self._bounds(bounds)(first)
         if end - first > len(least) or least[end - first - 1] >= apart:
             return False
         try:
@@ -138,17 +148,50 @@ class Planner:
         return self._cycles(self.graph.nodes[first:end]), self._alike.starts(first, end)
 
     def _cycles(self, group: Sequence[Node]) -> int:
-        """Cycles of nodes as one kernel, its launch included."""
-        planned = self.planned(group)
-        return kernel_cycles(self.graph, planned, self.machine) + self._launch_cycles(len(planned.streams))
+        """Cycles of nodes as one kernel, its launch included: in a row of runs that are launched once, its share."""
+        planned, first = self.planned(group), self._place[group[0].result]
+        row = self._in_a_row.get((first, first + len(group)))
+        return kernel_cycles(self.graph, planned, self.machine) + self._launch_cycles(len(planned.streams), row)
 
     @property
     def launch_cycles(self) -> int:
         """Cycles of the overhead of any launch at least."""
         return self._launch_cycles(1)
 
-    def _launch_cycles(self, arguments: int) -> int:
-        return round(self.machine.launch_s(self.choices.orchestration, arguments) * self.machine.clock_hz.value)
+    def _launch_cycles(self, arguments: int, row: tuple[int, str] | None = None) -> int:
+        """Cycles before a run of a kernel; row: how often it runs in a row, and how each run but the first begins."""
+        orchestration, clock = self.choices.orchestration, self.machine.clock_hz.value
+        launch_s = self.machine.launch_s(orchestration, arguments)
+        if row is None:
+            return round(launch_s * clock)
+        times, beginning = row
+        again_s = self.machine.launch_s(orchestration, arguments, beginning)
+        return round((launch_s + (times - 1) * again_s) * clock / times)  # not emulated: sizes
+
+    def _count_in_a_row(self, apart: Sequence[tuple[int, int]]) -> None:
+        """Finds stretches that are alike and follow one another: one kernel each is launched once for all of them.
+
+        Of kernels that are alike within a stretch the search takes each to be launched, though the price does not.
+        """
+        if self.choices.orchestration != "looped" or len(apart) == 1:
+            return
+        like = [(self._alike.starts(first, end)[0], end - first) for first, end in apart]
+        for _, row in groupby(range(len(apart)), key=like.__getitem__):
+            places = list(row)
+            if len(places) > 1:
+                self._in_a_row |= {apart[at]: (len(places), "argument") for at in places}
+
+    def _bounds(self, bounds: Bounds) -> Callable[[int], np.ndarray]:
+        """The bounds of kernels by their first node, less what a row of runs saves of each launch."""
+
+        def from_node(first: int) -> np.ndarray:
+            found = bounds.from_node(first)
+            for (begin, end), row in self._in_a_row.items():
+                if begin == first and end - begin <= len(found):
+                    found[end - begin - 1] -= self.launch_cycles - self._launch_cycles(1, row)
+            return found
+
+        return from_node
 
     def in_memory(self, kernels: Sequence[PlannedKernel]) -> set[int]:
         """Every value that is in memory at some time: inputs, constants, and what kernels write."""

@@ -177,6 +177,15 @@ class Program:
         new = replace(self.choices, **choices)
         return _planned(self.traced, machine, new, self.name)
 
+    def relaunched(self, orchestration: str) -> "Program":
+        """The same kernels, launched otherwise; raises UnknownNameError for an orchestration that does not exist.
+
+        Nothing is planned, as with `replace(orchestration=...)`, which may cut the program elsewhere: what a launch
+        takes decides where kernels end.
+        """
+        choices = replace(self.choices, orchestration=orchestration)
+        return replace(self, plan=self.plan.launched(orchestration), choices=choices)
+
     def passes(self) -> Passes:
         """What every pass of the compiler made of the program: texts before and after, printed as differences."""
         return driver.passes(self.traced.graph, self.choices, self.plan)
@@ -270,7 +279,8 @@ def compile(  # noqa: A001  (the name that the field uses)
     machine: facts to compile for. fusion: "streaming" (the cheapest kernels that fit), "none" (one operator of an
     operator-by-operator framework, one kernel: softmax, gelu, a norm of Flax, a matrix product, a scope under
     `rdujax.operator`), "primitives" (one primitive, one kernel), "greedy" (each kernel as long as it fits) or
-    `cut_after(label, ...)`. orchestration: "hardware" or "software" launches.
+    `cut_after(label, ...)`. orchestration: who launches kernels: "hardware", "software", or "looped", by hardware with
+    all trips of a loop in one launch where its body is one kernel.
     tier: where values rest: "auto" (in HBM; where that is full, what is moved least rests in DDR), "hbm", "ddr" or
     "host". tiers: that of single values by label; `{"params...": "ddr"}` is of all whose label begins so.
     stage_buffer_format, k_splits: the two choices that change bits; `validate` shows which bits and why.

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from rdujax.base.errors import ArgumentError, describe
+from rdujax.base.words import counted as counted
 from rdujax.compiler.files import path_of, with_whole_file
 from rdujax.estimate.pipeline import Phase, phases_of
-from rdujax.estimate.price import KernelCost, ProgramCost
+from rdujax.estimate.price import KernelCost, ProgramCost, launched
 from rdujax.graph.graph import Graph
 from rdujax.graph.kernel import Stage
 from rdujax.graph.memory import Memory
@@ -55,8 +56,8 @@ class Report:
     in use, and why it is not in the program's own tier ("reason", else empty); "moved_bytes" is of all that rests in
     one tier with it.
 
-    What is said of a kernel is said of one launch; "launches" is how often it is launched, "inside" names the loops and
-    branches around it.
+    What is said of a kernel is said of one run; "launches" is how often it is launched, "runs" how often it runs (more
+    often, where looped), "inside" names the loops and branches around it.
     """
 
     data: dict[str, Any]
@@ -86,9 +87,8 @@ class Report:
         for k in d["kernels"]:
             lines += [*_kernel_text(k), ""]
         t = d["total"]
-        launched = "" if t["launches"] == t["kernels"] else f" launched {counted(t['launches'], 'time')}"
         lines.append(
-            f"total  {counted(t['kernels'], 'kernel')}{launched}  {t['cycles']:,} cycles  "
+            f"total  {launched(t['kernels'], t['launches'], t['runs'])}  {t['cycles']:,} cycles  "
             f"{t['run_us']:,.3f} us + {t['launch_us']:,.1f} us of launches"
         )
         for tier, moved in t["moved_bytes"].items():
@@ -142,10 +142,9 @@ def _kernel_text(k: dict[str, Any]) -> list[str]:
     pcus, pmus, agcus = (
         f"{counted(k[f'{unit}s'], unit.upper())} ({percent(k[f'{unit}_share'])})" for unit in ("pcu", "pmu", "agcu")
     )
-    launched = [f"  launched {counted(k['launches'], 'time')}: {'; '.join(k['inside'])}"] if k["inside"] else []
     lines = [
         f"kernel {k['name']}",
-        *launched,
+        *_launches_text(k),
         f"  {counted(k['turns'], 'turn')} ({loops})  {k['cycles']:,} cycles  {k['run_us']:,.3f} us  "
         f"most critical: {k['critical']}",
         f"  {pcus}  {pmus}  {agcus}  {k['sram_bytes']:,} bytes of stage buffers  "
@@ -162,6 +161,15 @@ def _kernel_text(k: dict[str, Any]) -> list[str]:
     return lines
 
 
+def _launches_text(k: dict[str, Any]) -> list[str]:
+    """How often a kernel is launched and runs: said of those in loops and branches, and of runs without a launch."""
+    if not k["inside"] and k["runs"] == k["launches"]:
+        return []
+    runs = "" if k["runs"] == k["launches"] else f", runs {counted(k['runs'], 'time')}"
+    inside = f": {'; '.join(k['inside'])}" if k["inside"] else ""
+    return [f"  launched {counted(k['launches'], 'time')}{runs}{inside}"]
+
+
 def _stage_text(s: dict[str, Any]) -> list[str]:
     counts = ((s["pcus"], "PCU"), (s["agcus"], "AGCU"))
     units = next((counted(number, thing) for number, thing in counts if number), "PMUs")  # those of its buffers
@@ -170,11 +178,6 @@ def _stage_text(s: dict[str, Any]) -> list[str]:
     turns = f"{s['first_cycles']:,}", f"{s['cycles']:,}{times}"
     shares = percent(s["busy"]), f"{s['critical_cycles']:,}", peak
     return [s["label"], units, *turns, *shares, short(s["source"]), s["what"]]
-
-
-def counted(number: int, thing: str) -> str:
-    """A number of things in words: "1 turn", "1,024 turns"."""
-    return f"{number:,} {thing}{'s' * (number != 1)}"
 
 
 def table(head: list[str], rows: list[list[Any]], indent: str = "    ", *, right: bool = False) -> str:
@@ -197,6 +200,7 @@ def report(plan: Plan, machine: Machine, cost: ProgramCost, name: str, floorplan
     total = {
         "kernels": len(kernels),
         "launches": cost.launches,
+        "runs": cost.runs,
         "cycles": cost.cycles,
         "cycles_with_launches": exact(cost.total_s * exact(machine.clock_hz.value)),
         "run_us": float(cost.run_s) * 1e6,
@@ -257,7 +261,7 @@ def owners(plan: Plan, machine: Machine, cost: ProgramCost) -> list[dict[str, An
         place = f" (kernel {planned.kernel.name.partition(':')[0]})" if len(plan.kernels) > 1 else ""
         for label, cycles in kernel.critical.items():
             key = ("tier", tiers[label]) if label in tiers else ("stage", label + place)
-            found[key] = found.get(key, 0) + cycles * kernel.launches
+            found[key] = found.get(key, 0) + cycles * kernel.runs
     total = sum(found.values())
     return [
         {"kind": kind, "name": name, "cycles": cycles, "share": float(cycles / total)}  # not emulated: sizes
@@ -296,6 +300,7 @@ def _kernel(graph: Graph, planned: PlannedKernel, cost: KernelCost, machine: Mac
     return {
         "name": planned.kernel.name,
         "launches": cost.launches,
+        "runs": cost.runs,
         "inside": list(cost.inside),
         "turns": planned.tiling.turns,
         "loops": [(loop.length, loop.tile) for loop in planned.tiling.loops],

@@ -5,9 +5,10 @@
 The times are those that the price rests on: the recurrence of `ledger/timetable.py`, every turn of every stage. Nothing
 is sampled, so what is drawn adds up: the slices of a track to the cycles that the stage is busy, the samples of a
 buffer never pass its depth, a tier's counter integrates to the bytes that the cost counts, and the last slice ends
-where the cost ends. Of a loop, the first trip is drawn, and the others are one slice of the cycles that they take, in
-which nothing else is drawn. Where only the first and last turns are drawn, the gap between them is a slice of its own,
-on every track and under the name "not drawn", and counters stand at 0 in it.
+where the cost ends. Before a kernel stand the phases with which its run begins: of a launch, or where looped, of a run
+of what is configured already. Of a loop, the first trip is drawn, and the others are one slice of the cycles that they
+take, in which nothing else is drawn. Where only the first and last turns are drawn, the gap between them is a slice of
+its own, on every track and under the name "not drawn", and counters stand at 0 in it.
 """
 
 from collections.abc import Sequence
@@ -24,7 +25,7 @@ from rdujax.compiler.report import counted
 from rdujax.compiler.tracefile import Counter, Group, Track
 from rdujax.estimate.pipeline import phases_of
 from rdujax.graph.graph import Graph
-from rdujax.graph.launches import Course, launches
+from rdujax.graph.launches import Configured, Course, Passed, beginning, launches, turns_of
 from rdujax.graph.plan import Plan, PlannedKernel, PlannedRegion
 from rdujax.graph.sources import short
 from rdujax.ledger.numbers import Exact, exact
@@ -40,7 +41,7 @@ NOT_DRAWN = "not drawn"
 class KernelTimeline:
     """One kernel of a program; its tracks and counters tell cycles from the kernel's first load on.
 
-    launch: cycles of the phases of its launch, in order (Fractions where the clock makes them so). begin_cycles: its
+    launch: cycles of the phases before it runs, in order (Fractions where the clock makes them so). begin_cycles: its
     first load, from the start of the program. cycles: to its last store. hidden_turns: turns between the first and the
     last ones that are left out of the tracks. gap: from and to which cycle counters are left out with them.
     """
@@ -58,7 +59,7 @@ class KernelTimeline:
 
     @property
     def launch_cycles(self) -> Exact:
-        """Cycles of the whole launch, before the first load."""
+        """Cycles of all that goes before the first load."""
         return exact(Fraction(sum(self.launch.values())))
 
     def waits(self) -> dict[tuple[str, str], int]:
@@ -135,7 +136,8 @@ class Timeline:
 
 def _summary(kernel: KernelTimeline) -> str:
     hidden = f", {kernel.hidden_turns:,} of them not drawn" if kernel.hidden_turns else ""
-    launch = f"launched in {_text(kernel.launch_cycles)} cycles"
+    begins = "launched" if "program" in kernel.launch else f"configured already, begins ({' and '.join(kernel.launch)})"
+    launch = f"{begins} in {_text(kernel.launch_cycles)} cycles"
     most = max((track.slices for track in kernel.tracks), default=1)
     turns = counted(kernel.turns, "turn") + (f" of up to {most:,} slices" if most > 1 else "")
     lines = [f"  kernel {kernel.name}: {launch}, {turns} in {kernel.cycles:,}{hidden}"]
@@ -169,32 +171,52 @@ class _Drawing:
         self.machine, self.course, self.keep = machine, course, keep
         self.kernels: list[KernelTimeline] = []
         self.repeats: list[Repeats] = []
+        self.configured: Configured | None = None
+        self.arguments: dict[str, int] = {}  # of the kernels that are drawn, by name
+        self.run_cycles: dict[str, int] = {}
 
     def draw(self, plan: Plan, now: Exact) -> Exact:
         """Draws all steps of a plan from a cycle on; the cycle in which the last one ends."""
         for step in plan.steps:
             if isinstance(step, PlannedKernel):
-                phases = _launch_cycles(step, self.machine, plan.orchestration)
+                name, begins = step.kernel.name, beginning(plan, step, self.configured)
+                phases = self._before(plan.orchestration, len(step.streams), begins)
                 now = exact(Fraction(now + sum(phases.values())))
                 self.kernels.append(_kernel(plan.graph, step, self.machine, phases, now, self.keep))
+                self.arguments[name], self.run_cycles[name] = len(step.streams), self.kernels[-1].cycles
                 now = exact(Fraction(now + self.kernels[-1].cycles))
+                self.configured = Configured(plan, step)
             else:
                 now = self._region(plan, step, now)
         return now
 
+    def _before(self, orchestration: str, arguments: int, beginning: str) -> dict[str, Exact]:
+        """Cycles of the phases before a kernel runs, in order."""
+        phases, clock = launch.phases(self.machine.launch, orchestration, arguments, beginning), self.machine.clock_hz
+        return {name: exact(Fraction(exact(seconds) * exact(clock.value))) for name, seconds in phases}
+
     def _region(self, plan: Plan, step: PlannedRegion, now: Exact) -> Exact:
         """The first trip as it is, a condition before the body, and the others as one block."""
-        turns = self.course.turns(step.node)
-        took: list[Exact] = [0] * len(turns)
+        turns, turned = self.course.turns(step.node), turns_of(step, self.course, self.configured)
         for i in reversed(range(len(turns))):
             if turns[i]:
-                end = self.draw(step.plans[i], now)
-                took[i], now = end - now, end
-        rest = exact(Fraction(sum((n - 1) * each for n, each in zip(turns, took, strict=True) if n)))
+                self.configured = self.configured if turned.goes_on else None
+                now = self.draw(step.plans[i], now)
+        self.configured = turned.after
+        further = [self._cycles(plan.orchestration, further) for _, further in turned.bodies]
+        rest = exact(Fraction(sum((n - 1) * each for n, each in zip(turns, further, strict=True) if n)))
         if rest:
             further = counted(turns[0] - 1, "further trip") if turns[0] > 1 else "the condition again"
             self.repeats.append(Repeats(f"{further} of {step.node.label}", now, rest))
         return exact(Fraction(now + rest))
+
+    def _cycles(self, orchestration: str, passed: Passed) -> Exact:
+        """Cycles of all runs of kernels that are drawn, with what goes before them."""
+        total: Exact = 0
+        for (name, begins), times in passed.runs.items():
+            before = sum(self._before(orchestration, self.arguments[name], begins).values())
+            total += times * (self.run_cycles[name] + before)
+        return total
 
 
 def _check_size(kernels: Sequence[PlannedKernel], turns: int | None) -> None:
@@ -231,13 +253,6 @@ def _turns_of_stages(kernel: PlannedKernel) -> int:
     return sum(1 if s.is_store else slices(s.value) for s in kernel.streams) + sum(
         slices(stage.result) for stage in kernel.kernel.stages
     )
-
-
-def _launch_cycles(planned: PlannedKernel, machine: Machine, orchestration: str) -> dict[str, Exact]:
-    """Cycles of the phases before a kernel runs, in order."""
-    clock, kernel = exact(machine.clock_hz.value), launch.Kernel("", 0, len(planned.streams))
-    *before, _ = launch.timeline(machine.launch, [kernel], orchestration)
-    return {phase.name: exact(Fraction((phase.end_s - phase.start_s) * clock)) for phase in before}
 
 
 def _kernel(

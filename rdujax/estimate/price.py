@@ -13,12 +13,13 @@ from typing import Any
 
 from rdujax.base import facts
 from rdujax.base.errors import unknown
+from rdujax.base.words import counted
 from rdujax.estimate.pipeline import Phase, estimated_cycles, phases_of
+from rdujax.graph.configuration import configuration
 from rdujax.graph.graph import Graph
 from rdujax.graph.kernel import Fetch
 from rdujax.graph.launches import Course, Launches, launches
 from rdujax.graph.plan import Plan, PlannedKernel, layout_of, stored
-from rdujax.graph.renamed import canonical
 from rdujax.ledger.cost import Cost
 from rdujax.ledger.counts import Counts
 from rdujax.ledger.makespan import critical_path_cycles, makespan_cycles
@@ -33,11 +34,12 @@ from rdujax.units.memory import TIERS
 
 @dataclass(frozen=True)
 class KernelCost:
-    """What one launch costs.
+    """What one run of a kernel costs.
 
-    cycles: from the first load to the last store. launch_s: overhead of the launch. critical: cycles of each stage on
+    cycles: from the first load to the last store. launch_s: overhead of one launch. critical: cycles of each stage on
     the critical path (they sum to `cycles`). launches: how often it is launched, more than once inside of a loop and
-    never in a branch that is not taken. inside: the regions around it, the outermost first.
+    never in a branch that is not taken. inside: the regions around it, the outermost first. runs: how often it runs:
+    as often as it is launched, or where looped more often. again_s: overhead of all its runs that are no launch.
     """
 
     name: str
@@ -47,6 +49,8 @@ class KernelCost:
     critical: dict[str, int]
     launches: int = 1
     inside: tuple[str, ...] = ()
+    runs: int = 1
+    again_s: Any = 0
 
     @property
     def total_s(self) -> Any:
@@ -57,13 +61,13 @@ class KernelCost:
 
 @dataclass(frozen=True)
 class ProgramCost:
-    """What a program costs: its kernels one after another, each as often as it is launched.
+    """What a program costs: its kernels one after another, each as often as it runs.
 
     Of a program of several sockets, one of them: all run at the same time and wait for one another in collectives.
 
-    A loop launches the kernels of its body anew in every trip. What launches them reads a condition or an index from
-    memory at no cost. cost: cycles, flops and bytes per tier of all kernels together. peak bytes: what the tiers hold
-    while it runs.
+    A loop launches the kernels of its body anew in every trip, but where it is looped: then a body of one kernel is
+    launched once (`graph/launches.py`). What launches them reads a condition or an index from memory at no cost. cost:
+    cycles, flops and bytes per tier of all kernels together. peak bytes: what the tiers hold while it runs.
     """
 
     kernels: tuple[KernelCost, ...]
@@ -78,17 +82,22 @@ class ProgramCost:
     @property
     def run_s(self) -> Any:
         """Seconds of all kernels, launches not included."""
-        return _sum(_times(k.run_s, k.launches) for k in self.kernels)
+        return _sum(_times(k.run_s, k.runs) for k in self.kernels)
 
     @property
     def launch_s(self) -> Any:
-        """Seconds of all launches."""
-        return _sum(_times(k.launch_s, k.launches) for k in self.kernels)
+        """Seconds of all launches, and of what goes before runs that are none."""
+        return _sum(x for k in self.kernels for x in (_times(k.launch_s, k.launches), k.again_s))
 
     @property
     def launches(self) -> int:
         """Launches of all kernels."""
         return sum(k.launches for k in self.kernels)
+
+    @property
+    def runs(self) -> int:
+        """Runs of all kernels: as many as launches, or where looped more."""
+        return sum(k.runs for k in self.kernels)
 
     @property
     def total_s(self) -> Any:
@@ -119,17 +128,20 @@ class ProgramCost:
     def __str__(self) -> str:
         tiers = [f"{t} {self.moved_bytes(t):,} bytes" for t in self.cost.tiers if self.moved_bytes(t)]
         parts = [
-            f"{len(self.kernels)} kernel{'' if len(self.kernels) == 1 else 's'}"
-            + (
-                f" launched {self.launches:,} time{'' if self.launches == 1 else 's'}"
-                if self.launches != len(self.kernels)
-                else ""
-            ),
+            launched(len(self.kernels), self.launches, self.runs),
             f"{self.cycles:,} cycles",
             f"{float(self.total_s) * 1e6:,.2f} us ({float(self.launch_s) * 1e6:,.2f} us of launches)",
             f"{self.flops:,} FLOP",
         ]
         return ", ".join(parts + tiers)
+
+
+def launched(kernels: int, launches: int, runs: int) -> str:
+    """How many kernels there are, how often they are launched, and how often they run, where these differ."""
+    words = counted(kernels, "kernel")
+    if (kernels, launches) != (launches, runs):
+        words += f" launched {counted(launches, 'time')}"
+    return words if runs == launches else f"{words}, run {counted(runs, 'time')}"
 
 
 def price(plan: Plan, machine: Machine, course: Course) -> ProgramCost:
@@ -140,9 +152,9 @@ def price(plan: Plan, machine: Machine, course: Course) -> ProgramCost:
     said.
     """
     kernels = tuple(_kernels(launches(plan, course), machine))
-    total = sum((k.cost * k.launches for k in kernels), Cost())
+    total = sum((k.cost * k.runs for k in kernels), Cost())
     peak = {tier: plan.peak_bytes(tier) for tier in TIERS if plan.peak_bytes(tier)}
-    sram = max((k.cost.peak_bytes["sram"] for k in kernels if k.launches), default=0)
+    sram = max((k.cost.peak_bytes["sram"] for k in kernels if k.runs), default=0)
     total = Cost(total.cycles, total.flops, total.read_bytes, total.written_bytes, {**peak, "sram": sram})
     return ProgramCost(kernels, total, machine.clock_hz.value)
 
@@ -159,10 +171,11 @@ def _kernels(all_launches: Iterable[Launches], machine: Machine) -> Iterator[Ker
         if exact:
             yield _kernel(each, machine)
             continue
-        key = canonical(each.kernel, each.plan.graph), each.plan.orchestration
+        begun = frozenset(each.beginnings.items())
+        key = configuration(each.plan.graph, each.kernel), each.plan.orchestration, each.times, begun
         if key not in alike:
             alike[key] = _kernel(each, machine)
-        yield replace(alike[key], name=each.kernel.kernel.name, launches=each.times, inside=each.inside)
+        yield replace(alike[key], name=each.kernel.kernel.name, inside=each.inside)
 
 
 def _kernel(each: Launches, machine: Machine) -> KernelCost:
@@ -180,8 +193,11 @@ def _kernel(each: Launches, machine: Machine) -> KernelCost:
         side[stream.tier] = side.get(stream.tier, 0) + stream.total_bytes
     flops = sum(s.op.flops(*s.operands(plan.graph)) for s in planned.kernel.stages)
     cost = Cost(cycles, flops, read, written, {"sram": planned.sram_bytes})
-    launch_s, run_s = _seconds(plan, planned, cycles, machine)
-    return KernelCost(planned.kernel.name, cost, launch_s, run_s, critical, each.times, each.inside)
+    launch_s, run_s, again_s = _seconds(each, cycles, machine)
+    launched = each.beginnings.get("launch", 0)
+    return KernelCost(
+        planned.kernel.name, cost, launch_s, run_s, critical, launched, each.inside, each.times, again_s
+    )  # fmt: skip
 
 
 def _timed(phase: Phase) -> tuple[int, dict[str, int]]:
@@ -200,16 +216,20 @@ def _timed_once(pipeline: Pipeline, turns: int) -> tuple[int, dict[str, int]]:
     return makespan_cycles(pipeline, turns), critical_path_cycles(pipeline, turns)  # type: ignore[return-value]
 
 
-def _seconds(plan: Plan, planned: PlannedKernel, cycles: Any, machine: Machine) -> tuple[Any, Any]:
-    """Seconds of one launch, and of what it runs.
+def _seconds(each: Launches, cycles: Any, machine: Machine) -> list[Any]:
+    """Seconds of one launch, of one run, and before all runs that are no launch.
 
     Also what rests on none of the traced facts is a JAX value, of their precision, and its derivative is zero.
     """
-    arguments = len(planned.streams)
-    launch_s, run_s = machine.launch_s(plan.orchestration, arguments), ratio(cycles, machine.clock_hz.value)
+
+    def before(beginning: str) -> Any:
+        return machine.launch_s(each.plan.orchestration, len(each.kernel.streams), beginning)
+
+    others = {b: times for b, times in each.beginnings.items() if b != "launch"}
+    again_s = _sum(_times(before(b), times) for b, times in others.items())
+    found = [before("launch"), ratio(cycles, machine.clock_hz.value), again_s]
     traced = (fact.value for _, fact in facts.walk(machine) if is_relaxed(fact.value))
-    launch_s, run_s, *_ = common(launch_s, run_s, *traced)
-    return launch_s, run_s
+    return list(common(*found, *traced)[: len(found)])
 
 
 def _is_exact(machine: Machine) -> bool:

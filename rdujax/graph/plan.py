@@ -9,6 +9,7 @@ Everything here is a value: it compares, prints, and is read alike by the execut
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import Literal
 
 from rdujax.graph import regions
@@ -275,6 +276,23 @@ class Plan:
         for step in self.steps:
             found |= step.kernel.overwritten if isinstance(step, PlannedKernel) else step.overwritten
         return found
+
+    @property
+    def is_uncut(self) -> bool:
+        """Whether no kernel follows another, here and in all bodies: between loops and branches all is one kernel."""
+        kinds = [isinstance(step, PlannedKernel) for step in self.steps]
+        bodies = (plan for step in self.steps if isinstance(step, PlannedRegion) for plan in step.plans)
+        return not any(a and b for a, b in pairwise(kinds)) and all(plan.is_uncut for plan in bodies)
+
+    def launched(self, orchestration: str) -> "Plan":
+        """The same kernels, those of bodies included, launched otherwise."""
+
+        def of(step: Step) -> Step:
+            if isinstance(step, PlannedKernel):
+                return step
+            return replace(step, plans=tuple(plan.launched(orchestration) for plan in step.plans))
+
+        return replace(self, steps=tuple(map(of, self.steps)), orchestration=orchestration)
 
     def placed(self) -> "Iterator[tuple[Plan, PlannedKernel]]":
         """Every kernel in the order of the text, with the plan that it is a step of."""

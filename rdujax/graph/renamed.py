@@ -9,7 +9,6 @@ from dataclasses import replace
 from rdujax.graph.graph import Graph, Node
 from rdujax.graph.kernel import Fetch, Kernel, Read, Stage, Update, Write
 from rdujax.graph.plan import Loop, PlannedKernel, Tiling
-from rdujax.ops.op import TensorType
 
 
 def moved(planned: PlannedKernel, graph: Graph, nodes: Sequence[Node], name: str) -> PlannedKernel:
@@ -56,31 +55,3 @@ def moved(planned: PlannedKernel, graph: Graph, nodes: Sequence[Node], name: str
     )
     tiling = Tiling(loops, resident, inner, sums, late)
     return PlannedKernel(kernel, tiling, planned.shares, buffers, tuple(streams), wide)
-
-
-def canonical(planned: PlannedKernel, graph: Graph) -> tuple[PlannedKernel, tuple[TensorType, ...]]:
-    """The kernel under names and numbers that say only where a value occurs, and the types of these values.
-
-    Equal for two kernels that differ in nothing but the names and numbers of their values, their own name and lines;
-    can be hashed.
-    """
-    number: dict[int, int] = {}
-    for node in planned.kernel.nodes:
-        for value in (*node.operands, *node.results):
-            number.setdefault(value, len(number))
-    nodes = [
-        replace(
-            node,
-            results=tuple(number[v] for v in node.results),
-            operands=tuple(number[v] for v in node.operands),
-            label=f"node {i}",
-            source="",
-            operator="",
-            again=0,
-        )
-        for i, node in enumerate(planned.kernel.nodes)
-    ]
-    types = tuple(graph.types[value] for value in number)
-    labels = {i: f"value {i}" for i in range(len(types))}
-    numbered = Graph(dict(enumerate(types)), labels, (), {}, tuple(nodes), ())
-    return moved(planned, numbered, nodes, ""), types

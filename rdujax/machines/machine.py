@@ -91,9 +91,12 @@ class Machine:
             return cycles
         return maximum(cycles, host_link.occupied_cycles(self.host_link, clock, read_bytes, written_bytes))
 
-    def launch_s(self, orchestration: str, arguments: int = 0) -> Any:
-        """Seconds of overhead per kernel launch under software or hardware orchestration; the run is not included."""
-        return launch.launch_s(self.launch, orchestration, arguments)
+    def launch_s(self, orchestration: str, arguments: int = 0, beginning: str = "launch") -> Any:
+        """Seconds of overhead before a kernel runs, by who launches; the run is not included.
+
+        beginning: that of a launch, or where looped, of a run of the kernel that is configured already.
+        """
+        return launch.launch_s(self.launch, orchestration, arguments, beginning)
 
     def peak_flops(self) -> Any:
         """BF16 operations per second with every cell of every array busy: PCUs x rows x columns x 2 x clock."""

@@ -158,5 +158,6 @@ def _launch() -> launch.Config:
         execute_s=      Fact(0.00003, "s", WHY, "assumed"),
         host_s=         Fact(0.0009,  "s", WHY, "assumed"),
         host_argument_s=Fact(0.00001, "s", WHY, "assumed"),
+        advance_s=      Fact(0.00001, "s", WHY, "assumed"),
     )
 # fmt: on

@@ -127,7 +127,9 @@ def test_derived_figures_follow_their_facts(machine):
             bandwidth = min(bandwidth, machine.host_link.bandwidth_bytes_per_s.value)
         assert machine.ridge(tier) == machine.peak_flops() / bandwidth
     parts = [Fraction(str(getattr(machine.launch, f"{phase}_s").value)) for phase in PHASES]
-    assert [machine.launch_s(o) for o in ORCHESTRATIONS] == [sum(parts), sum(parts[1:])]
+    assert [machine.launch_s(o) for o in ORCHESTRATIONS] == [sum(parts), *[sum(parts[1:])] * 2]
+    again = {"argument": parts[2:], "advance": [Fraction(str(machine.launch.advance_s.value)), parts[3]]}
+    assert [machine.launch_s("looped", 5, beginning) for beginning in again] == list(map(sum, again.values()))
     slope = jax.grad(lambda m: m.peak_flops())(jax.tree.map(jnp.float32, machine))
     assert slope.clock_hz.value == pytest.approx(machine.pcu.count.value * cells * 2, rel=1e-6)
 

@@ -87,6 +87,15 @@ def test_fusion_never_moves_more_and_never_launches_more(capsys):
         assert [r["kernels"] for r in mine] == sorted((r["kernels"] for r in mine), reverse=True)
 
 
+def test_who_launches_changes_launches_alone(capsys):
+    by_hardware, looped = (rows(capsys, "--orchestration", name, *SMALL) for name in ("hardware", "looped"))
+    assert all(row["launches"] == row["kernels"] for row in by_hardware)
+    launching = {"launches", "launch_s", "total_s", "speedup_total"}
+    for row, other in zip(by_hardware, looped, strict=True):
+        assert other["launches"] <= row["launches"] and other["launch_s"] <= row["launch_s"]
+        assert all(other[name] == row[name] for name in row if name not in launching)
+
+
 def test_the_trace_and_the_floorplan_are_those_of_the_fused_pipeline(capsys, tmp_path):
     trace, plan = tmp_path / "trace.json", tmp_path / "plan.svg"
     cycles = {r["partition"]: r["cycles"] for r in rows(capsys, *SMALL) if "Figure 3" in r["job"]}["fully fused"]

@@ -51,6 +51,28 @@ def test_a_row_is_what_its_programs_cost(row):
     assert 0 < row.pcu_share <= 1 and 0 < row.pmu_share <= 1 and 0 < row.hbm_share < 0.85
 
 
+def test_layers_of_one_kernel_are_launched_once(row):
+    assert (row.fused_so_launches, row.fused_ho_launches, row.looped_launches) == (5, 5, 3)
+    launch = rdu.machines.sn40l().launch
+    saved_s = (
+        launch.program_load_s.value + launch.argument_load_s.value - launch.advance_s.value
+    )  # of two further trips
+    assert row.fused_ho_ms - row.looped_ms == pytest.approx(2 * saved_s * 1e3)
+    assert row.by_looping == row.unfused_ms / row.looped_ms > row.value
+
+
+def test_kernels_that_are_kept_are_those_that_would_be_planned(monkeypatch):
+    fn, args = DECODE.call()
+    best = rdu.compile(fn, *args, donate_argnums=2)
+    assert best.plan.is_uncut and not rdu.compile(fn, *args, donate_argnums=2, fusion="none").plan.is_uncut
+    planned = {o: best.replace(orchestration=o).cost() for o in ("software", "looped")}
+    monkeypatch.setattr(rdu.Program, "replace", lambda program, **choices: replace(program, name=str(choices)))
+    programs = fig6.programs_of(best)
+    assert programs["fused_so"].cost() == planned["software"] and programs["looped"].cost() == planned["looped"]
+    cut = replace(best, plan=replace(best.plan, steps=best.plan.steps[:1] * 2))
+    assert fig6.programs_of(cut)["fused_so"].name == "{'orchestration': 'software'}"
+
+
 def test_a_range_includes_what_is_rounded_to_it(row):
     assert fig6.misses(3.004, (1.5, 3.0)) == fig6.misses(1.5, (1.5, 3.0)) == ""
     assert fig6.misses(3.6, (1.5, 3.0)) == "1.20 of 3" and fig6.misses(0.75, (1.5, 3.0)) == "0.50 of 1.5"
@@ -66,8 +88,9 @@ def test_bars_are_as_long_as_the_gains(row):
     other = replace(row, row="other", value=26.0)
     shapes = fig6.gains([row, other]).shapes
     lengths = [shape.width for shape in shapes if isinstance(shape, Rectangle) and shape.title]
-    assert lengths[1] / lengths[3] == pytest.approx(row.value / 26.0)
-    assert lengths[0] == pytest.approx(lengths[2]) and fig6.gains([]).width > 0
+    assert lengths[1] / lengths[4] == pytest.approx(row.value / 26.0)
+    assert lengths[2] / lengths[1] == pytest.approx(row.by_looping / row.value)
+    assert lengths[0] == pytest.approx(lengths[3]) and fig6.gains([]).width > 0
 
 
 def test_benchmarks_are_those_of_the_paper_in_its_order():

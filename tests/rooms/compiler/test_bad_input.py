@@ -91,7 +91,7 @@ def test_arguments_that_are_no_arrays(bad, error, parts):
     [
         ({"machine": "sn40"}, ("unknown machine", "'sn40'", "'sn40l'", "did you mean 'sn40l'?")),
         ({"fusion": "stream"}, ("unknown fusion", "'none'", "did you mean 'streaming'?", "cut_after")),
-        ({"orchestration": "hardwear"}, ("unknown orchestration", "'software'", "did you mean 'hardware'?")),
+        ({"orchestration": "hardwear"}, ("unknown orchestration", "'looped', 'software'", "'hardware'?")),
         ({"tier": "hmb"}, ("unknown tier", "'ddr'", "did you mean 'hbm'?")),
         ({"stage_buffer_format": "fp23"}, ("unknown stage_buffer_format", "'declared'", "did you mean 'fp32'?")),
         ({"fusion": rdu.cut_after("gem")}, ("unknown node to cut after", "'gem'", "did you mean 'gemm'?")),

@@ -20,9 +20,10 @@ from tests.rooms.compiler.samples import Sample, samples, small
 CHEAP_LAUNCHES = {f"launch.{part}_s": 0 for part in ("program_load", "argument_load", "execute")}
 
 
-def planner_of(sample: Sample, machine: Machine) -> Planner:
+def planner_of(sample: Sample, machine: Machine, orchestration: str = "hardware", trips: int = 1) -> Planner:
     program = rdu.compile(sample.fn, *sample.args, machine=machine, fusion="none")
-    return Planner(program.graph, machine, Choices(), dict.fromkeys(program.graph.types, "hbm"))
+    choices, tiers = Choices(orchestration=orchestration), dict.fromkeys(program.graph.types, "hbm")
+    return Planner(program.graph, machine, choices, tiers, trips=trips)
 
 
 def costs_of(planner: Planner) -> dict[tuple[int, int], int]:
@@ -75,6 +76,22 @@ def test_no_partition_is_cheaper_than_the_one_found(sample: Sample, machine: Mac
             assert exact is None or bound <= exact, (i, length, bound, exact)
         assert all((i, j) not in costs for j in range(i + 1 + len(bounds.from_node(i)), len(nodes) + 1))
     groups = fuse.streaming(planner.graph, planner.cost, bounds.from_node)
+    assert cover(groups, len(nodes))
+    assert sum(costs[group] for group in groups) == cheapest_of_all(costs, len(nodes))
+
+
+@pytest.mark.parametrize("machine", MACHINES.values(), ids=list(MACHINES))
+@pytest.mark.parametrize("sample", samples()[:4], ids=str)
+def test_one_kernel_that_is_launched_once_pays_its_share(sample: Sample, machine: Machine):
+    """As the body of a loop: what all nodes cost as one kernel, and the cheapest partition with that."""
+    plain, looped = planner_of(sample, machine), planner_of(sample, machine, "looped", 5)
+    nodes, costs = looped.graph.nodes, costs_of(looped)
+    launch_s = [machine.launch_s("looped", 1, beginning) for beginning in ("launch", "advance")]
+    saved = (launch_s[0] - launch_s[1]) * machine.clock_hz.value * 4 / 5
+    for group, cost in costs_of(plain).items():
+        assert cost - costs[group] == pytest.approx(saved if group == (0, len(nodes)) else 0, abs=1)
+    place = {node.result: i for i, node in enumerate(nodes)}
+    groups = [(place[group[0].result], place[group[-1].result] + 1) for group in looped.groups()]
     assert cover(groups, len(nodes))
     assert sum(costs[group] for group in groups) == cheapest_of_all(costs, len(nodes))
 

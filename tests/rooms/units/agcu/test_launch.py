@@ -10,14 +10,16 @@ import simpy
 import rdujax as rdu
 from rdujax.base.errors import ArgumentError, UnknownNameError
 from rdujax.machines import sn40l, tiny
-from rdujax.units.agcu.launch import ORCHESTRATIONS, Kernel, end_s, launch_s, timeline
+from rdujax.units.agcu.launch import BEGINNINGS, ORCHESTRATIONS, Kernel, end_s, launch_s, timeline
 
 CONFIG = tiny().launch
 FACTS = ("host_s", "program_load_s", "argument_load_s", "execute_s")
-PHASES = ("host", "program", "argument", "execute", "run")
+PHASES = ("host", "program", "argument", "advance", "execute", "run")
 HOST, PROGRAM, ARGUMENT, EXECUTE = (Fraction(str(getattr(CONFIG, name).value)) for name in FACTS)
+ADVANCE = Fraction(str(CONFIG.advance_s.value))
 EACH, ARGUMENTS = Fraction(str(CONFIG.host_argument_s.value)), (3, 0, 20, 1)  # of each of four kernels
-MODES = [("software", False), ("hardware", False), ("hardware", True)]
+MODES = [("software", False), ("hardware", False), ("hardware", True), ("looped", False), ("looped", True)]
+LOOPED = ("launch", "advance", "launch", "argument")  # of each of four kernels, where looped
 RUNS = {
     "short": [Fraction(1, 10**6)] * 4,
     "long": [Fraction(1, 100), Fraction(0), Fraction(3, 1000), Fraction(1, 10**7)],
@@ -26,8 +28,17 @@ RUNS = {
 }
 
 
+def beginnings(orchestration: str) -> tuple[str, ...]:
+    """How each of four kernels begins."""
+    return LOOPED if orchestration == "looped" else ("launch",) * 4
+
+
 def simulate(runs: list[Fraction], orchestration: str, prefetch: bool) -> list[tuple[str, str, Fraction, Fraction]]:
-    """A loader and a tile as processes; the host, where it is asked, sends the next kernel once the last is done."""
+    """A loader and a tile as processes; the host, where it is asked, sends the next kernel once the last is done.
+
+    The loader passes over what is configured already; the tile knows how that goes on.
+    """
+    begins = beginnings(orchestration)
     env = simpy.Environment(initial_time=Fraction(0))
     programs = simpy.Store(env)
     executing = [env.event() for _ in runs]
@@ -40,7 +51,7 @@ def simulate(runs: list[Fraction], orchestration: str, prefetch: bool) -> list[t
         found.append((kernel, name, start, env.now))
 
     def loader():
-        for i in range(len(runs)):
+        for i in (i for i in range(len(runs)) if begins[i] == "launch"):
             if i and not prefetch:
                 yield done[i - 1]
             if i and prefetch:
@@ -51,9 +62,11 @@ def simulate(runs: list[Fraction], orchestration: str, prefetch: bool) -> list[t
             yield programs.put(i)
 
     def tile():
-        for _ in runs:
-            i = yield programs.get()
-            yield from phase(f"k{i}", "argument", ARGUMENT)
+        for i in range(len(runs)):
+            if begins[i] == "launch":
+                assert (yield programs.get()) == i
+            changes = ("advance", ADVANCE) if begins[i] == "advance" else ("argument", ARGUMENT)
+            yield from phase(f"k{i}", *changes)
             executing[i].succeed()
             yield from phase(f"k{i}", "execute", EXECUTE)
             yield from phase(f"k{i}", "run", runs[i])
@@ -68,12 +81,21 @@ def simulate(runs: list[Fraction], orchestration: str, prefetch: bool) -> list[t
 @pytest.mark.parametrize("runs", RUNS.values(), ids=RUNS)
 @pytest.mark.parametrize(("orchestration", "prefetch"), MODES)
 def test_phases_are_those_of_the_simulation(runs, orchestration, prefetch):
-    kernels = [Kernel(f"k{i}", run, ARGUMENTS[i]) for i, run in enumerate(runs)]
+    begins = beginnings(orchestration)
+    kernels = [Kernel(f"k{i}", run, ARGUMENTS[i], begins[i]) for i, run in enumerate(runs)]
     phases = timeline(CONFIG, kernels, orchestration, prefetch=prefetch)
     assert [(p.kernel, p.name, p.start_s, p.end_s) for p in phases] == simulate(runs, orchestration, prefetch)
     assert end_s(phases) == (phases[-1].end_s if runs else 0)
     if not prefetch:
-        assert end_s(phases) == sum(runs) + sum(launch_s(CONFIG, orchestration, k.arguments) for k in kernels)
+        before = (launch_s(CONFIG, orchestration, k.arguments, k.beginning) for k in kernels)
+        assert end_s(phases) == sum(runs) + sum(before)
+
+
+def test_what_is_configured_already_takes_no_program_and_its_own_addresses_no_load():
+    config = sn40l().launch
+    took = [launch_s(config, "looped", 20, beginning) for beginning in BEGINNINGS]
+    assert took == [launch_s(config, "hardware", 20), Fraction(4, 10**6), Fraction(31, 10**7)]
+    assert took[0] - took[1] == Fraction(str(config.program_load_s.value)) and took[2] > config.execute_s.value
 
 
 def test_a_launch_takes_ten_microseconds_and_by_software_what_the_host_says():
@@ -139,5 +161,11 @@ def test_bad_schedules_are_refused():
         timeline(CONFIG, [], "software", prefetch=True)
     with pytest.raises(UnknownNameError, match="unknown orchestration(.|\n)*did you mean 'hardware'"):
         timeline(CONFIG, [], "hardwired")
+    with pytest.raises(ArgumentError, match="every run is launched\n  given:   'advance', orchestration 'hardware'"):
+        launch_s(CONFIG, "hardware", 1, "advance")
+    with pytest.raises(ArgumentError, match="nothing is configured before the first(.|\n)*'argument'(.|\n)*where:   a"):
+        timeline(CONFIG, [Kernel("a", 1, 1, "argument")], "looped")
+    with pytest.raises(UnknownNameError, match="unknown beginning of a run(.|\n)*did you mean 'advance'"):
+        launch_s(CONFIG, "looped", 1, "advanced")
     with pytest.raises(ArgumentError, match="cannot run for less than no time\n  given:   -1 s\n  where:   a"):
         timeline(CONFIG, [Kernel("a", -1)], "hardware")

@@ -1,4 +1,4 @@
-"""Kernels that differ in names and numbers alone are the same under canonical ones; all else still tells them apart."""
+"""Kernels that differ in names and numbers alone are of one configuration; all else still tells them apart."""
 
 from dataclasses import replace
 
@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 import rdujax as rdu
-from rdujax.graph.renamed import canonical
+from rdujax.graph.configuration import configuration
 
 
 def layers(x, weights):
@@ -30,7 +30,7 @@ def program(*widths: int) -> rdu.Program:
 def test_kernels_that_are_alike_are_the_same(widths: tuple[int, ...], different: int):
     """Two for a layer of 16 by 16; a wider one has a silu of its own, and a product for every pair of widths."""
     made = program(*widths)
-    found = [canonical(kernel, made.graph) for kernel in made.plan.kernels]
+    found = [configuration(made.graph, kernel) for kernel in made.plan.kernels]
     assert len(found) == 2 * len(widths)
     assert len(set(found)) == different
 
@@ -47,5 +47,6 @@ def test_every_decision_tells_kernels_apart():
         replace(kernel, tiling=replace(kernel.tiling, resident=frozenset(kernel.kernel.loads))),
         replace(kernel, wide=frozenset(kernel.kernel.loads[:1])),
     ]
-    assert len({canonical(each, graph) for each in (kernel, *other)}) == 1 + len(other)
-    assert canonical(replace(kernel, kernel=replace(kernel.kernel, name="7: other")), graph) == canonical(kernel, graph)
+    assert len({configuration(graph, each) for each in (kernel, *other)}) == 1 + len(other)
+    named = replace(kernel, kernel=replace(kernel.kernel, name="7: other"))
+    assert configuration(graph, named) == configuration(graph, kernel)
