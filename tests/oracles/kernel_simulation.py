@@ -8,6 +8,9 @@ given back.
 Where a kernel turns but once and loads stream by, a tier does one thing at a time: first the loads, in the order in
 which the stages need them (of those that one stage needs, that which streams by comes last; what is only copied comes
 last of all), then the stores in the order in which they are made. A load stands still while its buffer is full.
+
+To sums every turn adds its part, and nobody takes them. When the last turn is through everything that turns, what is
+made of them, and stored, is made and stored once.
 """
 
 from collections.abc import Iterator
@@ -80,19 +83,29 @@ class _Simulation:
         self.buffers = {}
         for b in planned.buffers:
             made_in = self.inner.get(b.value, 1) if b.value not in self.loads else 1
-            stays = b.value in tiling.resident
+            stays = b.value in tiling.resident | tiling.sums | tiling.late
             self.buffers[b.value] = Buffer(self.env, readers[b.value], b.depth * made_in, stays)
         self.finish: dict[str, list[int]] = {label: [] for label in cycles}
+        self.late_stores = {w.value for w in kernel.writes if w.read.value in tiling.sums | tiling.late}
 
     def run(self) -> dict[str, np.ndarray]:
+        late, begun = self.planned.tiling.late, []
         for stage in self.planned.kernel.stages:
-            self.env.process(self._stage(stage))
+            if stage.result not in late:
+                begun.append(self.env.process(self._stage(stage)))
         if self.turns == 1 and self.planned.tiling.inner:
             for tier in {s.tier for s in self.planned.streams}:
                 self.env.process(self._tier(tier))
         else:
             for stream in self.planned.streams:
-                self.env.process(self._store(stream) if stream.is_store else self._load(stream))
+                if not (stream.is_store and stream.value in self.late_stores):
+                    begun.append(self.env.process(self._store(stream) if stream.is_store else self._load(stream)))
+        through = self.env.all_of(begun)
+        for stage in self.planned.kernel.stages:
+            if stage.result in late:
+                self.env.process(self._late_stage(stage, through))
+        for value in self.late_stores:
+            self.env.process(self._late_store(self.stores[value], through))
         self.env.run()
         return {label: np.array(times, np.int64) for label, times in self.finish.items()}
 
@@ -105,7 +118,7 @@ class _Simulation:
         slices = self.inner.get(stage.result, 1)
         read = {r.value for r in stage.reads}
         by = {value for value in read if value in self.loads and self.inner.get(value, 1) > 1}
-        once = self.buffers[stage.result].stays
+        once = stage.result in self.planned.tiling.resident
         for turn in range(1 if once else self.turns):
             for at in range(slices):
                 yield from self.buffers[stage.result].reserve()
@@ -119,6 +132,20 @@ class _Simulation:
                     yield self.buffers[value].room[stage.label].put(1)
             for value in read - by:
                 yield from self._give_back(value, stage.label)
+
+    def _late_stage(self, stage: Stage, through: simpy.Event):
+        yield through
+        for value in {r.value for r in stage.reads} & self.planned.tiling.late:
+            yield self.buffers[value].full[stage.label].get(1)
+        yield from self._work(stage.label)
+        self.buffers[stage.result].fill()
+
+    def _late_store(self, stream: MemoryStream, through: simpy.Event):
+        yield through
+        value = self.source[stream.value]
+        if value in self.planned.tiling.late:
+            yield self.buffers[value].full[stream.label].get(1)
+        yield from self._work(stream.label)
 
     def _parts(self, value: int) -> int:
         """In how many parts a tile of a value gets into its buffer."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from rdujax.estimate.pipeline import estimated_cycles, pipeline_of
+from rdujax.estimate.pipeline import estimated_cycles, phases_of
 from rdujax.graph.graph import Graph
 from rdujax.graph.plan import PlannedKernel
 from rdujax.ledger import makespan_cycles, schedule
@@ -18,18 +18,24 @@ from tests.rooms.compiler.kernels import kind, machines, planned_kernels
 
 def agree(graph: Graph, planned: PlannedKernel, machine: Machine) -> None:
     """Asserts that every turn and slice ends in the same cycle by both; of one turn, that the estimate does too."""
-    pipeline, turns = pipeline_of(graph, planned, machine), planned.tiling.turns
-    cycles = {s.name: (int(s.first_cycles), int(s.service_cycles)) for s in pipeline.stages}
+    phases, turns = phases_of(graph, planned, machine), planned.tiling.turns
+    stages = [stage for phase in phases for stage in phase.pipeline.stages]
+    cycles = {s.name: (int(s.first_cycles), int(s.service_cycles)) for s in stages}
     cycles = in_turn_cycles(graph, planned, machine) if planned.tiling.in_turn else cycles
-    times, simulated = schedule(pipeline, turns), simulate(planned, cycles)
+    finishes, now = {}, 0
+    for phase in phases:
+        times = schedule(phase.pipeline, phase.turns)
+        finishes |= {label: finish + now for label, finish in times.finish.items()}
+        now += makespan_cycles(phase.pipeline, phase.turns)
+    simulated = simulate(planned, cycles)
     resident = planned.tiling.resident
     stays = {s.label for s in planned.streams if s.value in resident and not s.is_store}
     stays |= {s.label for s in planned.kernel.stages if s.result in resident}
     for label, finish in simulated.items():
-        assert len(finish) == (1 if label in stays else len(times.finish[label]))
-        np.testing.assert_array_equal(times.finish[label][: len(finish)], finish, label)
+        assert len(finish) == (1 if label in stays else len(finishes[label]))
+        np.testing.assert_array_equal(finishes[label][: len(finish)], finish, label)
     last = max(finish[-1] for finish in simulated.values())
-    assert makespan_cycles(pipeline, turns) == last
+    assert now == last
     assert turns > 1 or estimated_cycles(graph, planned, machine) == last
 
 
@@ -63,10 +69,10 @@ def check_kernels(seeds: range) -> Counter[str]:
 
 def test_every_slice_of_every_turn_ends_as_it_does_in_a_simulation():
     seen = check_kernels(range(4))
-    assert len(seen) == 5 and min(seen.values()) > 15, seen
+    assert len(seen) >= 6 and min(seen.values()) > 10, seen
 
 
 @pytest.mark.full
 def test_many_more_kernels_end_as_they_do_in_a_simulation():
     seen = check_kernels(range(4, 60))
-    assert len(seen) == 5 and min(seen.values()) > 200, seen
+    assert len(seen) >= 6 and min(seen.values()) > 30, seen

@@ -27,7 +27,8 @@ def kind(tiling: Tiling) -> str:
     """How its loads arrive, and how often it turns."""
     if tiling.in_turn:
         return "in turn"
-    return f"{'by slices' if tiling.inner else 'whole'}, {'one turn' if tiling.turns == 1 else 'many turns'}"
+    turns = "one turn" if tiling.turns == 1 else "many turns, sums" if tiling.sums else "many turns"
+    return f"{'by slices' if tiling.inner else 'whole'}, {turns}"
 
 
 def planned_kernels(seed: int, machine: Machine) -> Iterator[tuple[Graph, PlannedKernel]]:

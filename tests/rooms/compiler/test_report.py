@@ -10,7 +10,7 @@ import pytest
 
 import rdujax as rdu
 from rdujax.compiler.report import ROWS, counted, percent, worked_cycles
-from rdujax.estimate.pipeline import pipeline_of
+from rdujax.estimate.pipeline import phases_of
 from rdujax.ledger.timetable import schedule
 from tests.rooms.compiler.samples import samples, small
 
@@ -60,13 +60,15 @@ def test_a_tier_and_a_stage_are_told_apart_where_each_limits():
 def test_busy_shares_are_those_of_the_schedule(sample):
     program = compiled(sample)
     for kernel, row in zip(program.plan.kernels, program.report().data["kernels"], strict=True):
-        pipeline = pipeline_of(program.graph, kernel, program.machine)
-        times = schedule(pipeline, kernel.tiling.turns)
+        phases = phases_of(program.graph, kernel, program.machine)
+        schedules = [schedule(phase.pipeline, phase.turns) for phase in phases]
+        of_label = {label: times for times in schedules for label in times.start}
         for stage in row["stages"]:
+            times = of_label[stage["label"]]
             busy = times.busy_cycles(stage["label"])
-            assert worked_cycles(pipeline, kernel.tiling.turns)[stage["label"]] == busy
-            assert stage["busy"] == busy / times.makespan_cycles <= 1
-            assert busy == stage["first_cycles"] + (row["turns"] - 1) * stage["cycles"]
+            assert worked_cycles(phases)[stage["label"]] == busy
+            assert stage["busy"] == busy / sum(each.makespan_cycles for each in schedules) <= 1
+            assert busy == stage["first_cycles"] + (row["turns"] * stage["slices"] - 1) * stage["cycles"]
             assert stage["first_cycles"] == times.finish[stage["label"]][0] - times.start[stage["label"]][0]
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import pytest
 
 import rdujax as rdu
-from rdujax.estimate.pipeline import pipeline_of
+from rdujax.estimate.pipeline import phases_of
 from rdujax.estimate.price import kernel_cycles, price
 from rdujax.graph.launches import Course
 from rdujax.ledger import finish_times
@@ -50,11 +50,10 @@ def test_totals_are_sums_and_launches_are_counted(sample: Sample):
 def test_cycles_of_a_kernel_are_those_of_its_simulated_pipeline(sample: Sample, fusion: str):
     program = rdu.compile(sample.fn, *sample.args, machine=small(), fusion=fusion)
     for planned, kernel in zip(program.plan.kernels, program.cost().kernels, strict=True):
-        pipeline = pipeline_of(program.graph, planned, program.machine)
-        count = planned.tiling.turns
-        assert kernel.cost.cycles == finish_times(pipeline, count).max()
-        simulated = simulate(pipeline, count)
-        assert kernel.cost.cycles == max(finish.max() for finish in simulated.values())
+        phases = phases_of(program.graph, planned, program.machine)
+        assert kernel.cost.cycles == sum(finish_times(phase.pipeline, phase.turns).max() for phase in phases)
+        simulated = [simulate(phase.pipeline, phase.turns) for phase in phases]
+        assert kernel.cost.cycles == sum(max(finish.max() for finish in each.values()) for each in simulated)
 
 
 @pytest.mark.parametrize("sample", ALL, ids=name)

@@ -291,9 +291,9 @@ def test_operands_that_do_not_meet_are_refused(error, changes, message):
         abstract(case.config, case.a, case.b, case.out)
 
 
-def test_only_the_first_contracted_axis_may_be_cut():
+def test_only_the_outermost_contracted_axis_may_be_cut():
     case = replace(TWO_K, a=tiled((3, 5, 3), (2, 2, 2)), b=tiled((5, 3, 4), (2, 2, 3)))
-    with pytest.raises(ArgumentError, match="K may be cut along its first axis only"):
+    with pytest.raises(ArgumentError, match="K may be cut along its outermost axis only"):
         abstract(case.config, case.a, case.b, case.out)
 
 
