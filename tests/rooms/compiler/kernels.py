@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 
 import rdujax as rdu
 from rdujax.base.errors import CapacityError
@@ -9,12 +10,29 @@ from rdujax.compiler import tile
 from rdujax.compiler.allocate import Allocator
 from rdujax.compiler.axes import streamable
 from rdujax.compiler.stages import form
+from rdujax.estimate.price import kernel_cycles
 from rdujax.graph.graph import Graph
 from rdujax.graph.plan import Kernel, PlannedKernel, Tiling
 from rdujax.machines.machine import Machine
 from tests.rooms.compiler.samples import random_sample, small
 
 KERNELS_OF_A_PROGRAM = 6
+
+
+def without_sums(program: rdu.Program, at: int = 0) -> rdu.Program:
+    """The program of one of the kernels, in the cheapest tiling in which no turn adds to a sum."""
+    plan, planned = list(program.plan.placed())[at]
+    to, priced = Allocator(plan.graph, program.machine, plan.tiers), []
+    ways = tuple(way for way in streamable(plan.graph, planned.kernel) if not way.sums)
+    for depth in (1, 2):
+        for bare in tile._nests(planned.kernel, ways, depth, program.machine):
+            for _, tiling in tile._tilings(plan.graph, planned.kernel, bare, program.machine):
+                try:
+                    kernel = to.allocate(planned.kernel, tiling, planned.wide)
+                except CapacityError:
+                    continue
+                priced.append((kernel_cycles(plan.graph, kernel, program.machine), len(priced), kernel))
+    return replace(program, plan=replace(plan, steps=(min(priced)[2],)))
 
 
 def machines() -> list[Machine]:

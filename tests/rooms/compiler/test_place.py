@@ -16,6 +16,7 @@ from rdujax.compiler.place import check_placement, neighbours, place
 from rdujax.compiler.wires import priced_cycles, wires
 from rdujax.units.pcu.systolic import Fork
 from rdujax.units.rdn.mesh import Mesh
+from tests.rooms.compiler.kernels import without_sums
 from tests.rooms.compiler.samples import mlp, monarch, random_sample, samples, small
 
 
@@ -166,9 +167,9 @@ def prefill():
 
 def test_multicasts_to_rows_of_a_fork_share_no_columns():
     """The MLP: two rows of 167 PCUs in each of two forks, every row fed 0.8 packets per cycle."""
-    kernel = prefill().plan.kernels[-1]
+    [kernel] = without_sums(prefill(), 4).plan.kernels
     assert [str(share) for share in kernel.shares].count("fork 2x167x1") == 2
-    assert quality(prefill(), kernel, "counted")[2] > 1.5 and quality(prefill(), kernel, "near")[2] == 1
+    assert quality(prefill(), kernel, "counted")[2] > 1.5 and quality(prefill(), kernel, "near")[2] < 1.01
 
 
 def test_what_was_hot_once_is_kept_away_from(monkeypatch):
