@@ -13,6 +13,7 @@ from rdujax.base.errors import ArgumentError, ConcretenessError, describe, unkno
 from rdujax.compiler import fuse, memory
 from rdujax.compiler.allocate import Allocator
 from rdujax.compiler.narrow import narrow
+from rdujax.compiler.order import order
 from rdujax.compiler.passes import Pass, Passes, PassText, plan_text
 from rdujax.compiler.planner import Planner
 from rdujax.compiler.simplify import simplify
@@ -104,6 +105,11 @@ GRAPH_PASSES = (
     Pass(
         "narrow", lambda graph, choices: narrow(graph),
         "what sockets send is known before fusion prices it; after simplify, which leaves one reader of equal ones",
+    ),
+    Pass(
+        "order", lambda graph, choices: order(graph) if choices.fusion in fuse.SEARCHED else graph,
+        "kernels are of consecutive nodes; last, for it looks at what is left; not where a user or a framework says "
+        "which nodes follow one another",
     ),
 )  # fmt: skip
 # What each of them does for one stretch of nodes; every one asks the next to price its candidates.

@@ -23,7 +23,8 @@ from rdujax.graph.graph import Graph, Node
 from rdujax.ops.move import Move
 
 BY_OPERATOR = ("none", "primitives")
-FUSIONS = ("streaming", "greedy", *BY_OPERATOR)
+SEARCHED = ("streaming", "greedy")  # of these, the compiler says which nodes follow one another
+FUSIONS = (*SEARCHED, *BY_OPERATOR)
 EXHAUSTIVE = 12  # nodes of a program up to which the search is not cut short
 OUTSIDE = -1  # the reader of what a graph returns
 WITHIN = 0.02  # of a larger one, the share by which the partition taken may cost more than the cheapest possibly does
