@@ -22,6 +22,7 @@ from rdujax.machines.machine import Machine
 from rdujax.streams.access import chain_axes
 
 SLICES = (1, 2, 4, 8, 16, 32, 64)  # lengths of slices, in rows of an array
+SLICES_OF_SUMS = (8,)  # where turns add up, what they load is small already
 MOST_SLICES = 64  # of one tile: more only make the first one come sooner
 SMALL_LOAD = 256  # a load streams by if it is more than one part in so many of all that is loaded
 
@@ -98,7 +99,7 @@ def _tilings(graph: Graph, kernel: Kernel, bare: Tiling, machine: Machine) -> It
     if again:
         yield False, replace(bare, resident=must)
     tried = set()
-    for slices in SLICES:
+    for slices in SLICES_OF_SUMS if bare.sums else SLICES:
         inner = streaming_by(graph, kernel, bare.loops, slices * int(machine.pcu.systolic_rows.value))
         if inner and inner not in tried:
             tried.add(inner)

@@ -17,13 +17,14 @@ Sources        the facts of the machine carry their own.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 from rdujax.base.errors import unknown
 from rdujax.base.facts import Fact, record
 from rdujax.ledger import counts as ledger
 from rdujax.ledger.counts import Counts
-from rdujax.ledger.numbers import Exact, Priced, ceil_div, common, exact, ratio, whole
+from rdujax.ledger.numbers import Exact, Priced, ceil_div, common, exact, is_exact, ratio, whole
 from rdujax.units import capacity, sharing
 from rdujax.units.sharing import Flow, unless_nothing
 from rdujax.units.unit import UNITS, Unit
@@ -63,10 +64,21 @@ def transfer_cycles(config: Config, clock_hz: Any, amount_bytes: Any) -> Any:
     Exact on plain facts (0.85 is 17/20), differentiable in the facts under a JAX transformation. Raises ArgumentError
     for a negative amount.
     """
-    amount, clock, bandwidth, share = common(
-        whole(amount_bytes, what="amount_bytes"), clock_hz, config.bandwidth_bytes_per_s.value, config.efficiency.value
-    )
+    facts = clock_hz, config.bandwidth_bytes_per_s.value, config.efficiency.value
+    amount = whole(amount_bytes, what="amount_bytes")
+    if is_exact(amount, *facts):
+        cycles, moved_bytes = _pace(*facts)
+        return ceil_div(amount * cycles, moved_bytes)
+    amount, clock, bandwidth, share = common(amount, *facts)
     return ceil_div(amount * clock, bandwidth * share)
+
+
+@lru_cache(maxsize=256)
+def _pace(clock_hz: Any, bandwidth_bytes_per_s: Any, efficiency: Any) -> tuple[int, int]:
+    """In how many cycles a tier moves how many bytes, exactly: asked again and again of one machine."""
+    clock, bandwidth, share = map(exact, (clock_hz, bandwidth_bytes_per_s, efficiency))
+    pace = ratio(clock, bandwidth * share)
+    return pace.numerator, pace.denominator
 
 
 def arrival_cycles(config: Config, clock_hz: Any, amount_bytes: Any) -> Priced:
