@@ -1,36 +1,12 @@
 """Collectives give the same bits, counts and gradients on one device, on eight, on fewer, and over two processes."""
 
 import json
-import os
-import socket
-import subprocess
-import sys
 from functools import cache
 
 import pytest
 
 from tests.oracles import collectives_on_devices as here
-from tests.storeys.source import ROOT
-
-
-def start(devices: int, *options: str) -> subprocess.Popen:
-    """A process with that many devices of its own."""
-    flags = f"--xla_force_host_platform_device_count={devices}"
-    environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "tests.oracles.collectives_on_devices", *options]
-    return subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-
-
-def printed(process: subprocess.Popen) -> dict[str, dict[str, str]]:
-    """What a process printed, by result and by number of socket; the process is ended if it hangs."""
-    try:
-        out, err = process.communicate(timeout=240)
-    finally:
-        process.kill()
-    assert process.returncode == 0, err[-2000:]
-    return json.loads(out.splitlines()[-1])
+from tests.oracles.processes import printed, printed_by_all, start
 
 
 @cache
@@ -43,21 +19,12 @@ def alone() -> dict[str, dict[str, str]]:
 
 @pytest.mark.parametrize("devices", [8, *(pytest.param(n, marks=pytest.mark.full) for n in (2, 4))])
 def test_the_number_of_devices_changes_no_bit(devices: int):
-    assert printed(start(devices, "--devices", str(devices))) == alone()
+    assert printed(start(here.__name__, devices, "--devices", str(devices))) == alone()
 
 
 def test_two_processes_change_no_bit():
     """Four devices each; sums cross the border of the processes in both directions."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    options = ["--devices", "8", "--processes", "2", "--port", str(port)]
-    processes = [start(4, *options, "--process", str(i)) for i in range(2)]
-    try:
-        found = [printed(process) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
+    found = printed_by_all(here.__name__, 2, 4, "--devices", "8")
     assert [len(each["chain"]) for each in found] == [4, 4]
     assert {name: found[0][name] | found[1][name] for name in found[0]} == alone()
 

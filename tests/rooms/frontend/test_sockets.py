@@ -1,10 +1,5 @@
 """Programs of several sockets: values against parts that are joined by hand, counts, prices, gradients, refusals."""
 
-import json
-import os
-import subprocess
-import sys
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,9 +16,9 @@ from rdujax.units import p2p
 from rdujax.units.p2p import collective_times
 from rdujax.units.p2p.collective_traffic import Collective
 from tests.oracles.harness import in_full
+from tests.oracles.processes import printed, start
 from tests.rooms.compiler.samples import assert_same
 from tests.rooms.frontend.sharded import CASES, RING, SOCKETS, layers_over, normal, operand, weights
-from tests.storeys.source import ROOT
 
 MESH = AbstractMesh((SOCKETS,), ("s",), axis_types=(AxisType.Auto,))
 EXPLICIT = AbstractMesh((SOCKETS,), ("s",), axis_types=(AxisType.Explicit,))
@@ -73,12 +68,7 @@ def test_collectives_are_what_they_are_by_hand(rng, name):
 
 @pytest.mark.parametrize("names", [("mean", "gather, stacked", "two of four"), *in_full((tuple(CASES),))], ids=len)
 def test_four_devices_give_the_bits_of_one(names):
-    flags = f"--xla_force_host_platform_device_count={SOCKETS}"
-    environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "tests.rooms.frontend.sharded", *names]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    found = json.loads(done.stdout.splitlines()[-1])
+    found = printed(start("tests.rooms.frontend.sharded", SOCKETS, *names))
     assert len(found) == 2 * len(names) + 2 + 3 * 13 and set(found.values()) == {0}, found
 
 
