@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from rdujax.compiler.report import counted
+from rdujax.compiler.texts import counted
 from rdujax.compiler.tracefile import Counter
 from rdujax.estimate.pipeline import fillers
 from rdujax.graph.plan import BufferPlan, MemoryStream, PlannedKernel

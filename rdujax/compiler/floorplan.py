@@ -22,7 +22,8 @@ from rdujax.compiler.flows import buffer_of
 from rdujax.compiler.grid import Grid, Place, Placement
 from rdujax.compiler.legend import COLOURS, GREY, INK, LINE, PCU, SHARED, SMALL, Row, key, number_on, table, wire
 from rdujax.compiler.place import neighbours, place
-from rdujax.compiler.report import counted, worked_cycles
+from rdujax.compiler.report import worked_cycles
+from rdujax.compiler.texts import counted
 from rdujax.compiler.wires import Wires, priced_cycles, wires
 from rdujax.estimate.pipeline import pipeline_of
 from rdujax.graph.graph import Graph

@@ -16,6 +16,7 @@ Not modelled: alignment of addresses; copies between tiers while a program runs.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from types import MappingProxyType
 
 import numpy as np
@@ -33,8 +34,11 @@ from rdujax.units.memory import TIERS
 AUTO = "auto"
 HOME, SPILL = "hbm", "ddr"  # where everything rests if it fits, and where what does not fit goes
 ROUNDS = 4  # plans in which cuts may change with the tiers
-PINNED = "pinned"
+# Why a symbol is in its tier.
+FITS = "fits"
+STAYS = "stays: enough is spilled"
 SPILLED = f"spilled: {HOME} is full"
+PINNED = "pinned"
 ROWS = 20  # of the table of symbols in a refusal
 
 # The plan with these tiers, by value; with the cuts of another plan, where one is given.
@@ -61,7 +65,9 @@ def planned(
 
     def needs(spilled: frozenset[int], cuts: Plan | None = None) -> _Needs:
         tier_of = dict.fromkeys(groups.values(), home) | dict.fromkeys(spilled, SPILL) | fixed
-        reasons = dict.fromkeys(spilled, SPILLED) | dict.fromkeys(fixed, PINNED)
+        at_home = f"{tier=}" if tier != AUTO else STAYS if spilled else FITS
+        reasons = dict.fromkeys(groups.values(), at_home) | dict.fromkeys(spilled, SPILLED)
+        reasons |= dict.fromkeys(fixed, PINNED)
         plan = make({value: tier_of[group] for value, group in groups.items()}, cuts)
         return _Needs(plan, groups, tier_of, reasons)
 
@@ -130,6 +136,15 @@ class _Needs:
         for value, amount_bytes in self.lifetimes.moved_bytes.items():
             self.moved_bytes[group_of[value]] += amount_bytes
 
+    @cached_property
+    def alive_by_group(self) -> dict[int, np.ndarray]:
+        """int64 [moments] of each group: its bytes that are alive."""
+        length = len(self.lifetimes.kernels)
+        alive = {group: np.zeros(length, np.int64) for group in self.groups}
+        for place in self.lifetimes.places:
+            alive[self.group_of[place.value]] += place.kind.size_bytes * moments_of(place.alive, length)
+        return alive
+
     def places(self, of: frozenset[int]) -> list[Place]:
         """The places of some groups."""
         return [place for place in self.lifetimes.places if self.group_of[place.value] in of]
@@ -145,11 +160,8 @@ class _Needs:
 
     def alive_bytes(self, of: frozenset[int]) -> np.ndarray:
         """int64 [moments]: bytes of some groups that are alive."""
-        length = len(self.lifetimes.kernels)
-        alive = np.zeros(length, np.int64)
-        for place in self.places(of):
-            alive += place.kind.size_bytes * moments_of(place.alive, length)
-        return alive
+        none = np.zeros(len(self.lifetimes.kernels), np.int64)
+        return sum((self.alive_by_group[group] for group in of), none)
 
 
 def _packed(places: Sequence[Place]) -> Packing:
@@ -161,15 +173,11 @@ def _spills(needs: _Needs, machine: Machine, free: frozenset[int], more_bytes: i
 
     more_bytes: by which DDR is taken to be larger.
     """
-    length = len(needs.lifetimes.kernels)
-    alive = {group: np.zeros(length, np.int64) for group in needs.groups}
+    alive = needs.alive_by_group
     places: dict[int, list[tuple[int, int]]] = {group: [] for group in needs.groups}
     for place in needs.lifetimes.places:
-        group = needs.group_of[place.value]
-        alive[group] += place.kind.size_bytes * moments_of(place.alive, length)
-        places[group].append((place.kind.size_bytes, place.alive))
+        places[needs.group_of[place.value]].append((place.kind.size_bytes, place.alive))
     stays = [needs.in_tier(tier) - free for tier in (HOME, SPILL)]
-    none = np.zeros(length, np.int64)
     rooms = (_room(machine, HOME), _room(machine, SPILL) + more_bytes)
 
     def excess_bytes(gone: frozenset[int]) -> tuple[int, int]:
@@ -177,7 +185,7 @@ def _spills(needs: _Needs, machine: Machine, free: frozenset[int], more_bytes: i
         return here.peak_bytes - rooms[0], there.peak_bytes - rooms[1]
 
     may_go = [Group(g, alive[g], needs.moved_bytes[g], tuple(sorted(places[g]))) for g in sorted(free)]
-    stay_bytes = np.stack([sum((alive[group] for group in of), none) for of in stays])
+    stay_bytes = np.stack([needs.alive_bytes(of) for of in stays])
     return spill(may_go, Tiers(stay_bytes, rooms, excess_bytes))
 
 
@@ -216,7 +224,7 @@ def _symbol(place: Place, tier: str, offset_bytes: int, needs: _Needs) -> Symbol
     group = needs.group_of[place.value]
     return Symbol(
         place.value, place.label, place.kind, tier, offset_bytes, place.alive, needs.moved_bytes[group],
-        place.is_argument, needs.reasons.get(group, ""),
+        int(needs.alive_by_group[group].max()), place.is_argument, needs.reasons[group], tuple(place.moves),
     )  # fmt: skip
 
 

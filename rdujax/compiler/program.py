@@ -111,7 +111,7 @@ class Program:
         the same in every trip of a loop around. Raises ArgumentError for one that is not said.
         """
         placed = self.machine if machine is None else self._same_decisions(named(machine))
-        return price(self.plan, placed, self._course(trips, branches))
+        return price(self.plan, placed, self._course(trips, branches), self.traced.sockets.count)
 
     def _course(self, trips: Numbers, branches: Numbers) -> Course:
         return Course(self.graph, trips, branches)

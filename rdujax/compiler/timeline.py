@@ -20,7 +20,7 @@ import numpy as np
 from rdujax.base.errors import ArgumentError, describe
 from rdujax.compiler import counters, tracefile, tracks
 from rdujax.compiler.files import path_of
-from rdujax.compiler.report import counted
+from rdujax.compiler.texts import counted
 from rdujax.compiler.tracefile import Counter, Group, Track
 from rdujax.estimate.pipeline import pipeline_of
 from rdujax.graph.graph import Graph

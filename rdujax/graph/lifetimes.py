@@ -20,11 +20,12 @@ Two places may share addresses where they have no moment in common.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from rdujax.base.errors import ArgumentError, describe
 from rdujax.graph.graph import Graph, Region
+from rdujax.graph.memory import Move
 from rdujax.graph.plan import Plan, PlannedKernel, PlannedRegion
 from rdujax.graph.regions import Loop
 from rdujax.ops.op import TensorType
@@ -37,7 +38,8 @@ ASSUMED_TRIPS = 16
 class Place:
     """One place in memory. value: the one that it is named after.
 
-    alive: its moments, as bits of a number. is_argument: an input or a constant, which nothing writes.
+    alive: its moments, as bits of a number. is_argument: an input or a constant, which nothing writes. moves: what
+    kernels load and store there. What is read where a carry has two places, in turns, is said of one of them.
     """
 
     value: int
@@ -45,6 +47,7 @@ class Place:
     kind: TensorType
     alive: int = 0
     is_argument: bool = False
+    moves: list[Move] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -189,6 +192,8 @@ class _Walk:
         for stream in step.streams:
             value = stream.value if stream.is_store else step.kernel.source(stream.value)
             self.moved_bytes[value] = self.moved_bytes.get(value, 0) + stream.total_bytes * times
+            read_bytes, written_bytes = (0, stream.total_bytes) if stream.is_store else (stream.total_bytes, 0)
+            self.where[value][-1].moves.append(Move(self.launched - 1, read_bytes, written_bytes))
 
     def _region(self, plan: Plan, step: PlannedRegion, homes: Mapping[int, Place], times: int) -> None:
         self._next()
@@ -247,6 +252,7 @@ class _Walk:
         overlap = home.alive & other.alive
         home.alive |= both
         if not overlap:
+            home.moves += other.moves
             return (home,)
         other.alive = both
         self.places.append(other)

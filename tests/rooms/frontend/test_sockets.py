@@ -119,6 +119,32 @@ def test_the_price_is_that_of_one_socket(rng):
     assert sum(row["cycles"] for row in program.report().data["attribution"]) == program.timeline().cycles
 
 
+@pytest.mark.parametrize("loops", [False, True], ids=["once", "in a loop"])
+def test_what_all_sockets_cost_together_is_what_their_units_count(rng, loops):
+    """Every socket has its own part of x, or of the weights; what a socket moves of its memory, all move as often."""
+    args = (weights(rng), normal(rng, 3, 6)) if loops else (operand(rng),)
+    program = rdu.compile(layers_over(MESH) if loops else CASES["gather, tiled"].over(MESH), *args, machine="tiny")
+    cost, counts, report = program.cost(), program.tally(*args), program.report()
+    assert (cost.sockets, cost.sent_bytes) == (SOCKETS, counts["p2p.sent_bytes"]) and cost.sent_bytes > 0
+    assert cost.node.read_bytes["hbm"] == counts["hbm.read_bytes"] == SOCKETS * cost.cost.read_bytes["hbm"]
+    assert cost.node.written_bytes["hbm"] == counts["hbm.written_bytes"]
+    assert cost.node.peak_bytes["hbm"] == SOCKETS * cost.peak_bytes("hbm")
+    assert (cost.node.cycles, cost.node.flops) == (cost.cycles, SOCKETS * cost.flops)
+    total = report.data["total"]
+    assert total["node"]["sent_bytes"] == cost.sent_bytes
+    assert total["node"]["moved_bytes"] == {"hbm": SOCKETS * total["moved_bytes"]["hbm"]}
+    for text in (str(report), str(cost)):
+        assert "4 sockets" in text and f"{cost.sent_bytes:,} bytes sent" in text
+        assert f"{cost.node.moved_bytes('hbm'):,} bytes" in text
+
+
+def test_one_socket_alone_is_its_own_node(rng):
+    program = rdu.compile(lambda x: x * 2, operand(rng), machine="tiny")
+    cost = program.cost()
+    assert (cost.sockets, cost.sent_bytes, cost.node) == (1, 0, cost.cost)
+    assert "together" not in str(cost) and "together" not in str(program.report())
+
+
 def test_the_price_has_a_slope_by_the_links(rng):
     x = normal(rng, 512, 12)
     program = rdu.compile(CASES["sum"].over(MESH), x, machine="tiny")
