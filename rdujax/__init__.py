@@ -24,4 +24,5 @@ from rdujax.frontend.door import gemm as gemm
 from rdujax.frontend.door import simd as simd
 from rdujax.frontend.door import transpose as transpose
 from rdujax.frontend.operators import operator as operator
+from rdujax.frontend.sockets import node as node
 from rdujax.streams.stream import Stream as Stream

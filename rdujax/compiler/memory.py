@@ -51,15 +51,15 @@ def planned(
     tier: str,
     pins: Mapping[str, str],
     make: Make,
-    overwritten: Mapping[int, int] = MappingProxyType({}),
+    together: Mapping[int, int] = MappingProxyType({}),
 ) -> Plan:
     """The plan whose tiers are those that it asks for, with its memory assigned.
 
-    tier: where everything rests, or "auto". pins: tiers by label (see `pinned`). overwritten: values that take the
-    place of others. Raises CapacityError where a tier is full, UnknownNameError for labels and tiers that do not exist,
-    ArgumentError for pins that contradict one another.
+    tier: where everything rests, or "auto". pins: tiers by label (see `pinned`). together: values that rest in the tier
+    of others, the place of which they take now or in the next call. Raises CapacityError where a tier is full,
+    UnknownNameError for labels and tiers that do not exist, ArgumentError for pins that contradict one another.
     """
-    groups = tied(graph, overwritten)
+    groups = tied(graph, together)
     fixed = pinned(graph, groups, pins)
     home = HOME if tier == AUTO else tier
 

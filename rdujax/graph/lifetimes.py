@@ -77,15 +77,15 @@ def lifetimes(plan: Plan) -> Lifetimes:
     return Lifetimes(tuple(walk.places), tuple(walk.kernels), walk.moved_bytes)
 
 
-def tied(graph: Graph, overwritten: Mapping[int, int] = MappingProxyType({})) -> dict[int, int]:
+def tied(graph: Graph, together: Mapping[int, int] = MappingProxyType({})) -> dict[int, int]:
     """Which values rest in one tier together: for every value, also of graphs inside, one that stands for all of them.
 
     A body's inputs and outputs are tied to what they are, or are slices of, outside; a loop's carry to its first value;
-    and what may take the place of another value to that. overwritten: see `inplace.py`.
+    and what takes the place of another value, now or in the next call, to that: `together`, see `inplace.py`.
     """
     parents: dict[int, int] = {}
     _tie(graph, parents)
-    _join(parents, list(overwritten), list(overwritten.values()))
+    _join(parents, list(together), list(together.values()))
     return {value: _end(parents, value) for value in sorted(parents)}
 
 

@@ -138,6 +138,20 @@ def test_what_all_sockets_cost_together_is_what_their_units_count(rng, loops):
         assert f"{cost.node.moved_bytes('hbm'):,} bytes" in text
 
 
+def test_a_node_is_a_mesh_in_one_line(rng):
+    x = operand(rng)
+    total = jax.shard_map(lambda x: lax.psum(x, "sockets"), mesh=rdu.node(4), in_specs=P("sockets"), out_specs=P())
+    program = rdu.compile(total, x, machine="tiny")
+    assert_same(program(x), sum(rows(np.asarray(x))))
+    assert program.cost().sockets == 4 and rdu.node() == AbstractMesh((8,), ("sockets",), axis_types=(AxisType.Auto,))
+    for wrong in (0, True, 2.0):
+        with pytest.raises(ArgumentError, match="sockets of a node"):
+            rdu.node(wrong)
+    many = jax.shard_map(lambda x: lax.psum(x, "sockets"), mesh=rdu.node(8), in_specs=P("sockets"), out_specs=P())
+    with pytest.raises(ArgumentError, match=r"more sockets than a node has\n +given: +8\n +allowed: +1 to 4"):
+        rdu.compile(many, x, machine="tiny")
+
+
 def test_one_socket_alone_is_its_own_node(rng):
     program = rdu.compile(lambda x: x * 2, operand(rng), machine="tiny")
     cost = program.cost()
