@@ -164,8 +164,8 @@ class _Needs:
         return sum((self.alive_by_group[group] for group in of), none)
 
 
-def _packed(places: Sequence[Place]) -> Packing:
-    return pack([place.kind.size_bytes for place in places], [place.alive for place in places])
+def _packed(places: Sequence[Place], enough_bytes: int = 0) -> Packing:
+    return pack([place.kind.size_bytes for place in places], [place.alive for place in places], enough_bytes)
 
 
 def _spills(needs: _Needs, machine: Machine, free: frozenset[int], more_bytes: int = 0) -> frozenset[int] | None:
@@ -181,8 +181,9 @@ def _spills(needs: _Needs, machine: Machine, free: frozenset[int], more_bytes: i
     rooms = (_room(machine, HOME), _room(machine, SPILL) + more_bytes)
 
     def excess_bytes(gone: frozenset[int]) -> tuple[int, int]:
-        here, there = (_packed(needs.places(of)) for of in (stays[0] | free - gone, stays[1] | gone))
-        return here.peak_bytes - rooms[0], there.peak_bytes - rooms[1]
+        held = zip((stays[0] | free - gone, stays[1] | gone), rooms, strict=True)
+        here, there = (_packed(needs.places(of), room).peak_bytes - room for of, room in held)
+        return here, there
 
     may_go = [Group(g, alive[g], needs.moved_bytes[g], tuple(sorted(places[g]))) for g in sorted(free)]
     stay_bytes = np.stack([needs.alive_bytes(of) for of in stays])

@@ -9,6 +9,7 @@ import optax
 import pytest
 
 import rdujax as rdu
+from benchmarks.models import calls, decoder
 from rdujax.graph.inplace import overwritten, succeeding
 from tests.rooms.compiler.flat_memory import Flat
 from tests.rooms.compiler.samples import assert_same
@@ -92,6 +93,22 @@ def test_the_price_is_that_of_the_bytes_at_the_bandwidth_of_ddr():
     assert more_s(spilled.machine) > 0.8 * seconds  # the other streams of the kernel no longer wait for one another
     halved = spilled.machine.replace({"ddr.bandwidth_bytes_per_s": ddr.bandwidth_bytes_per_s.value // 2})
     assert more_s(halved) - more_s(spilled.machine) == pytest.approx(seconds, rel=0.02)
+
+
+@pytest.mark.full
+def test_a_model_of_seven_billion_parameters_keeps_first_moments_in_ddr():
+    """Operator by operator, with FP32 first moments: 90 GiB are alive at once, of which HBM has 64."""
+    tokens = calls.tokens_of(4097)
+    fn, args = calls.train_call(decoder.abstract_model(decoder.LLAMA2_7B), tokens, calls.WIDE_OPTIMIZER)
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        program = rdu.compile(fn, *args, fusion="none", donate_argnums=calls.TRAINED)
+    memory, graph, cost = program.plan.memory, program.graph, program.cost()
+    first = {v for v in graph.inputs if graph.labels[v].startswith("state[0].mu")}
+    first |= {new for new, old in succeeding(graph, program.plan.given_away, {}).items() if old in first}
+    gone = memory.of_tier("ddr")
+    assert sum(s.size_bytes for s in gone if s.value in first) > 0.8 * sum(s.size_bytes for s in gone)
+    assert 0.98 * 2**36 < memory.peak_bytes("hbm") <= 2**36 and 2**34 < memory.peak_bytes("ddr") < 2**36
+    assert cost.moved_bytes("ddr") < 0.05 * cost.moved_bytes("hbm")
 
 
 def test_what_was_given_away_is_succeeded_by_the_first_result_that_it_fits():
