@@ -4,7 +4,7 @@ For serving, 4,096 positions: the prompt at once, then one token; for training, 
 operator per kernel as in an eager framework (every value between operators rests in memory) or fused. Layers are under
 `lax.scan`. Everything is computed from shapes; MICRO 2024, section V, says that jobs of this model would not fit into
 the 64 GiB of a socket's HBM without sharing by lifetime. With first moments in FP32 training does not fit with it
-either: what is moved least, the optimiser's state, rests in DDR.
+either: what is moved least, moments and what the optimiser leaves between two operators, rests in DDR.
 
     sum      what the symbols would take if each kept addresses of its own
     bound    the most bytes that are alive at once: no addresses need fewer

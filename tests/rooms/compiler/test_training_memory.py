@@ -96,19 +96,24 @@ def test_the_price_is_that_of_the_bytes_at_the_bandwidth_of_ddr():
 
 
 @pytest.mark.full
-def test_a_model_of_seven_billion_parameters_keeps_first_moments_in_ddr():
-    """Operator by operator, with FP32 first moments: 90 GiB are alive at once, of which HBM has 64."""
+def test_seven_billion_parameters_are_trained_with_a_part_of_the_state_in_ddr():
+    """Operator by operator, with FP32 first moments: 90 GiB are alive at once, of which HBM has 64.
+
+    What goes is the largest first moments, and what the optimiser leaves between two of its operators; no weights.
+    """
     tokens = calls.tokens_of(4097)
     fn, args = calls.train_call(decoder.abstract_model(decoder.LLAMA2_7B), tokens, calls.WIDE_OPTIMIZER)
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         program = rdu.compile(fn, *args, fusion="none", donate_argnums=calls.TRAINED)
-    memory, graph, cost = program.plan.memory, program.graph, program.cost()
-    first = {v for v in graph.inputs if graph.labels[v].startswith("state[0].mu")}
-    first |= {new for new, old in succeeding(graph, program.plan.given_away, {}).items() if old in first}
+    memory, cost = program.plan.memory, program.cost()
+    weights = [s for s in memory.symbols if s.label.startswith("params")]
+    first = [s for s in memory.symbols if s.label.startswith("state[0].mu")]
     gone = memory.of_tier("ddr")
-    assert sum(s.size_bytes for s in gone if s.value in first) > 0.8 * sum(s.size_bytes for s in gone)
+    assert len(weights) == len(first) == 12 and not set(weights) & set(gone)
+    assert max(s.turnover for s in gone) < min(s.turnover for s in weights if s.size_bytes > 2**28)
+    assert sum(s.size_bytes for s in set(first) & set(gone)) > 2**33
     assert 0.98 * 2**36 < memory.peak_bytes("hbm") <= 2**36 and 2**34 < memory.peak_bytes("ddr") < 2**36
-    assert cost.moved_bytes("ddr") < 0.05 * cost.moved_bytes("hbm")
+    assert 0 < cost.moved_bytes("ddr") < 0.05 * cost.moved_bytes("hbm")
 
 
 def test_what_was_given_away_is_succeeded_by_the_first_result_that_it_fits():
