@@ -24,6 +24,7 @@ from rdujax.frontend.door import gemm as gemm
 from rdujax.frontend.door import simd as simd
 from rdujax.frontend.door import transpose as transpose
 from rdujax.frontend.operators import operator as operator
+from rdujax.frontend.sockets import node as node
 from rdujax.streams.stream import Stream as Stream
 from rdujax.tune.result import Sweep as Sweep
 from rdujax.tune.sweep import sweep as sweep

@@ -14,6 +14,7 @@ from benchmarks.models.decoder import Config, Decoder, Layer
 from benchmarks.models.parts import one_layer
 
 OPTIMIZER = optax.adamw(1e-4)
+WIDE_OPTIMIZER = optax.adamw(1e-4, mu_dtype=jnp.float32)  # first moments in FP32, whatever the weights are
 MODELS = {
     "Llama2-7B": decoder.LLAMA2_7B,
     "Llama2-70B": decoder.LLAMA2_70B,
@@ -40,24 +41,34 @@ def layer_call(config: Config, tokens: int, positions: int) -> Call:
     return Layer.__call__, (one_layer(model.layers), x, model.data(), cache, START)
 
 
-def train_call(model: Decoder, tokens: jax.ShapeDtypeStruct | jax.Array) -> Call:
+def train_call(
+    model: Decoder,
+    tokens: jax.ShapeDtypeStruct | jax.Array,
+    optimizer: optax.GradientTransformation = OPTIMIZER,
+) -> Call:
     """One step of AdamW on a batch of sequences: new parameters and new state of the optimiser."""
     kind, params, rest = nnx.split(model, nnx.Param, ...)
-    step = partial(train_step, lambda p, rest, tokens: nnx.merge(kind, p, rest).loss(tokens))
-    return step, (params, first_state(params), rest, tokens)
+    step = partial(train_step, lambda p, rest, tokens: nnx.merge(kind, p, rest).loss(tokens), optimizer=optimizer)
+    return step, (params, first_state(params, optimizer), rest, tokens)
 
 
-def train_step(loss: Callable[..., jax.Array], params: Any, state: Any, *rest: Any) -> tuple[Any, Any, jax.Array]:
+def train_step(
+    loss: Callable[..., jax.Array],
+    params: Any,
+    state: Any,
+    *rest: Any,
+    optimizer: optax.GradientTransformation = OPTIMIZER,
+) -> tuple[Any, Any, jax.Array]:
     """New parameters, new state of the optimiser, and the loss before; `loss(params, *rest)`."""
     value, slope = jax.value_and_grad(loss)(params, *rest)
-    change, state = OPTIMIZER.update(slope, state, params)
+    change, state = optimizer.update(slope, state, params)
     return optax.apply_updates(params, change), state, value
 
 
-def first_state(params: Any) -> Any:
+def first_state(params: Any, optimizer: optax.GradientTransformation = OPTIMIZER) -> Any:
     """The state of the optimiser before the first step; shapes for shapes."""
     is_abstract = isinstance(jax.tree.leaves(params)[0], jax.ShapeDtypeStruct)
-    return jax.eval_shape(OPTIMIZER.init, params) if is_abstract else OPTIMIZER.init(params)
+    return jax.eval_shape(optimizer.init, params) if is_abstract else optimizer.init(params)
 
 
 def tokens_of(length: int) -> jax.ShapeDtypeStruct:

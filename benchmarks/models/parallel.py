@@ -13,6 +13,7 @@ import jax
 from flax import nnx
 from jax.sharding import AbstractMesh, AxisType, Mesh, PartitionSpec
 
+from benchmarks.models import vision
 from benchmarks.models.calls import START, Call, first_state, tokens_of, train_step
 from benchmarks.models.decoder import Cache, Config, Decoder, abstract_model, cache_shapes
 
@@ -49,6 +50,26 @@ def parallel(config: Config, mesh: Mesh | AbstractMesh) -> Callable[..., tuple[j
         return nnx.merge(kind, state)(tokens, cache, start)
 
     specs = (cut, whole, cache, whole)
+    return jax.shard_map(one_socket, mesh=mesh, in_specs=specs, out_specs=(whole, cache), check_vma=False)
+
+
+def parallel_llava(
+    seeing: vision.Config, reading: Config, mesh: Mesh | AbstractMesh
+) -> Callable[..., tuple[jax.Array, Cache]]:
+    """`llava(pixels, tokens, cache, start)` as a function of the model's state too: the decoder is shared out.
+
+    Every socket encodes the picture, and projects it.
+    """
+    kind, _ = nnx.split(vision.abstract_llava(seeing, share(reading, mesh.shape[AXIS])))
+    state = nnx.state(vision.abstract_llava(seeing, reading))
+    whole, cache = PartitionSpec(), cache_cut()
+    cut = jax.tree.map(lambda _: whole, state)
+    cut["decoder"] = cut_of(state["decoder"])
+
+    def one_socket(state: Any, pixels: jax.Array, tokens: jax.Array, cache: Cache, start: jax.Array) -> Any:
+        return nnx.merge(kind, state)(pixels, tokens, cache, start)
+
+    specs = (cut, whole, whole, cache, whole)
     return jax.shard_map(one_socket, mesh=mesh, in_specs=specs, out_specs=(whole, cache), check_vma=False)
 
 

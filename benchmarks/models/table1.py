@@ -14,7 +14,6 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.sharding import PartitionSpec
 
 from benchmarks.models import decoder, parallel, vision
 from benchmarks.models.calls import MODEL_CACHE, START, TRAINED, Call, tokens_of
@@ -68,23 +67,14 @@ def _llava(length: int) -> tuple[Bar, Bar]:
     return Bar(decode.name, "prefill", length, SOCKETS, partial(llava_call, SOCKETS, length), (3,)), decode
 
 
-def llava_call(sockets: int, length: int) -> Call:
-    """LLaVA-1.5 on so many sockets, of which each encodes the picture; the decoder is shared out."""
-    seeing, reading, mesh = vision.CLIP_VIT_L_336, decoder.LLAMA2_7B, parallel.node(sockets)
-    kind, _ = nnx.split(vision.abstract_llava(seeing, parallel.share(reading, sockets)))
+def llava_call(
+    sockets: int, length: int, seeing: vision.Config = vision.CLIP_VIT_L_336, reading: Config = decoder.LLAMA2_7B
+) -> Call:
+    """LLaVA-1.5, or one of other sizes, on so many sockets and positions, all of which a picture and a text take."""
     state = nnx.state(vision.abstract_llava(seeing, reading))
-    whole, cache_cut = PartitionSpec(), parallel.cache_cut()
-    cut = jax.tree.map(lambda _: whole, state)
-    cut["decoder"] = parallel.cut_of(state["decoder"])
-    cache = cache_shapes(reading, 1, length)
-
-    def one_socket(state, pixels, tokens, cache, start):
-        return nnx.merge(kind, state)(pixels, tokens, cache, start)
-
-    specs = (cut, whole, whole, cache_cut, whole)
-    fn = jax.shard_map(one_socket, mesh=mesh, in_specs=specs, out_specs=(whole, cache_cut), check_vma=False)
     pixels = jax.ShapeDtypeStruct((1, seeing.side, seeing.side, 3), jnp.bfloat16)
-    return fn, (state, pixels, tokens_of(length - seeing.patches), cache, START)
+    args = (state, pixels, tokens_of(length - seeing.patches), cache_shapes(reading, 1, length), START)
+    return parallel.parallel_llava(seeing, reading, parallel.node(sockets)), args
 
 
 def convolution_call(channels: int = 1) -> Call:

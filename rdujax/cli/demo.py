@@ -25,7 +25,7 @@ from rdujax.cli.options import add_machine, length, seed
 from rdujax.compiler.driver import Fusion
 from rdujax.compiler.fuse import cut_after
 from rdujax.compiler.program import Program, compile
-from rdujax.compiler.report import table
+from rdujax.compiler.texts import table
 from rdujax.compiler.validate import validate
 from rdujax.machines import Machine, a100
 from rdujax.machines import named as machine_named

@@ -18,7 +18,7 @@ import numpy as np
 from experts.llama import Config, Llama, abstract_model, empty_cache, random_model
 from rdujax.cli.options import length, seed
 from rdujax.compiler.program import Program, compile
-from rdujax.compiler.report import table
+from rdujax.compiler.texts import table
 from rdujax.machines import Machine
 
 FUSIONS = {"operator by operator": "none", "fused": "streaming"}

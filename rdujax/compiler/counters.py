@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from rdujax.compiler.report import counted
+from rdujax.base.words import counted
 from rdujax.compiler.tracefile import Counter
 from rdujax.estimate.pipeline import fillers
 from rdujax.graph.plan import BufferPlan, MemoryStream, PlannedKernel

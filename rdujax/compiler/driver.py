@@ -22,7 +22,7 @@ from rdujax.compiler.tile import tile
 from rdujax.graph.graph import Graph, Node, Region, all_nodes, node_labels, rewritten
 from rdujax.graph.graph import check as check_graph
 from rdujax.graph.graph import text as graph_text
-from rdujax.graph.inplace import overwritten
+from rdujax.graph.inplace import overwritten, succeeding
 from rdujax.graph.legality import check as check_plan
 from rdujax.graph.plan import BufferFormat, Plan, PlannedKernel, PlannedRegion, Step
 from rdujax.graph.regions import Loop
@@ -151,7 +151,8 @@ def placed(graph: Graph, machine: Machine, choices: Choices, given_away: frozens
         check_plan(result)
         return result
 
-    return memory.planned(graph, machine, choices.tier, choices.tiers, made, over)
+    together = over | succeeding(graph, given_away, over)
+    return memory.planned(graph, machine, choices.tier, choices.tiers, made, together)
 
 
 def passes(graph: Graph, choices: Choices, plan: Plan) -> Passes:

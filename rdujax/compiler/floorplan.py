@@ -17,12 +17,13 @@ from pathlib import Path
 
 import numpy as np
 
+from rdujax.base.words import counted
 from rdujax.compiler.drawing import Disc, Drawing, Line, Polygon, Rectangle, Shape, Style, Words, fitted, width_of
 from rdujax.compiler.flows import buffer_of
 from rdujax.compiler.grid import Grid, Place, Placement
 from rdujax.compiler.legend import COLOURS, GREY, INK, LINE, PCU, SHARED, SMALL, Row, key, number_on, table, wire
 from rdujax.compiler.place import neighbours, place
-from rdujax.compiler.report import counted, worked_cycles
+from rdujax.compiler.report import worked_cycles
 from rdujax.compiler.wires import Wires, priced_cycles, wires
 from rdujax.estimate.pipeline import phases_of
 from rdujax.graph.graph import Graph

@@ -16,6 +16,7 @@ Not modelled: alignment of addresses; copies between tiers while a program runs.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from types import MappingProxyType
 
 import numpy as np
@@ -33,8 +34,11 @@ from rdujax.units.memory import TIERS
 AUTO = "auto"
 HOME, SPILL = "hbm", "ddr"  # where everything rests if it fits, and where what does not fit goes
 ROUNDS = 4  # plans in which cuts may change with the tiers
-PINNED = "pinned"
+# Why a symbol is in its tier.
+FITS = "fits"
+STAYS = "stays: enough is spilled"
 SPILLED = f"spilled: {HOME} is full"
+PINNED = "pinned"
 ROWS = 20  # of the table of symbols in a refusal
 
 # The plan with these tiers, by value; with the cuts of another plan, where one is given.
@@ -47,21 +51,23 @@ def planned(
     tier: str,
     pins: Mapping[str, str],
     make: Make,
-    overwritten: Mapping[int, int] = MappingProxyType({}),
+    together: Mapping[int, int] = MappingProxyType({}),
 ) -> Plan:
     """The plan whose tiers are those that it asks for, with its memory assigned.
 
-    tier: where everything rests, or "auto". pins: tiers by label (see `pinned`). overwritten: values that take the
-    place of others. Raises CapacityError where a tier is full, UnknownNameError for labels and tiers that do not exist,
-    ArgumentError for pins that contradict one another.
+    tier: where everything rests, or "auto". pins: tiers by label (see `pinned`). together: values that rest in the tier
+    of others, the place of which they take now or in the next call. Raises CapacityError where a tier is full,
+    UnknownNameError for labels and tiers that do not exist, ArgumentError for pins that contradict one another.
     """
-    groups = tied(graph, overwritten)
+    groups = tied(graph, together)
     fixed = pinned(graph, groups, pins)
     home = HOME if tier == AUTO else tier
 
     def needs(spilled: frozenset[int], cuts: Plan | None = None) -> _Needs:
         tier_of = dict.fromkeys(groups.values(), home) | dict.fromkeys(spilled, SPILL) | fixed
-        reasons = dict.fromkeys(spilled, SPILLED) | dict.fromkeys(fixed, PINNED)
+        at_home = f"{tier=}" if tier != AUTO else STAYS if spilled else FITS
+        reasons = dict.fromkeys(groups.values(), at_home) | dict.fromkeys(spilled, SPILLED)
+        reasons |= dict.fromkeys(fixed, PINNED)
         plan = make({value: tier_of[group] for value, group in groups.items()}, cuts)
         return _Needs(plan, groups, tier_of, reasons)
 
@@ -130,6 +136,15 @@ class _Needs:
         for value, amount_bytes in self.lifetimes.moved_bytes.items():
             self.moved_bytes[group_of[value]] += amount_bytes
 
+    @cached_property
+    def alive_by_group(self) -> dict[int, np.ndarray]:
+        """int64 [moments] of each group: its bytes that are alive."""
+        length = len(self.lifetimes.kernels)
+        alive = {group: np.zeros(length, np.int64) for group in self.groups}
+        for place in self.lifetimes.places:
+            alive[self.group_of[place.value]] += place.kind.size_bytes * moments_of(place.alive, length)
+        return alive
+
     def places(self, of: frozenset[int]) -> list[Place]:
         """The places of some groups."""
         return [place for place in self.lifetimes.places if self.group_of[place.value] in of]
@@ -145,15 +160,12 @@ class _Needs:
 
     def alive_bytes(self, of: frozenset[int]) -> np.ndarray:
         """int64 [moments]: bytes of some groups that are alive."""
-        length = len(self.lifetimes.kernels)
-        alive = np.zeros(length, np.int64)
-        for place in self.places(of):
-            alive += place.kind.size_bytes * moments_of(place.alive, length)
-        return alive
+        none = np.zeros(len(self.lifetimes.kernels), np.int64)
+        return sum((self.alive_by_group[group] for group in of), none)
 
 
-def _packed(places: Sequence[Place]) -> Packing:
-    return pack([place.kind.size_bytes for place in places], [place.alive for place in places])
+def _packed(places: Sequence[Place], enough_bytes: int = 0) -> Packing:
+    return pack([place.kind.size_bytes for place in places], [place.alive for place in places], enough_bytes)
 
 
 def _spills(needs: _Needs, machine: Machine, free: frozenset[int], more_bytes: int = 0) -> frozenset[int] | None:
@@ -161,23 +173,20 @@ def _spills(needs: _Needs, machine: Machine, free: frozenset[int], more_bytes: i
 
     more_bytes: by which DDR is taken to be larger.
     """
-    length = len(needs.lifetimes.kernels)
-    alive = {group: np.zeros(length, np.int64) for group in needs.groups}
+    alive = needs.alive_by_group
     places: dict[int, list[tuple[int, int]]] = {group: [] for group in needs.groups}
     for place in needs.lifetimes.places:
-        group = needs.group_of[place.value]
-        alive[group] += place.kind.size_bytes * moments_of(place.alive, length)
-        places[group].append((place.kind.size_bytes, place.alive))
+        places[needs.group_of[place.value]].append((place.kind.size_bytes, place.alive))
     stays = [needs.in_tier(tier) - free for tier in (HOME, SPILL)]
-    none = np.zeros(length, np.int64)
     rooms = (_room(machine, HOME), _room(machine, SPILL) + more_bytes)
 
     def excess_bytes(gone: frozenset[int]) -> tuple[int, int]:
-        here, there = (_packed(needs.places(of)) for of in (stays[0] | free - gone, stays[1] | gone))
-        return here.peak_bytes - rooms[0], there.peak_bytes - rooms[1]
+        held = zip((stays[0] | free - gone, stays[1] | gone), rooms, strict=True)
+        here, there = (_packed(needs.places(of), room).peak_bytes - room for of, room in held)
+        return here, there
 
     may_go = [Group(g, alive[g], needs.moved_bytes[g], tuple(sorted(places[g]))) for g in sorted(free)]
-    stay_bytes = np.stack([sum((alive[group] for group in of), none) for of in stays])
+    stay_bytes = np.stack([needs.alive_bytes(of) for of in stays])
     return spill(may_go, Tiers(stay_bytes, rooms, excess_bytes))
 
 
@@ -216,7 +225,7 @@ def _symbol(place: Place, tier: str, offset_bytes: int, needs: _Needs) -> Symbol
     group = needs.group_of[place.value]
     return Symbol(
         place.value, place.label, place.kind, tier, offset_bytes, place.alive, needs.moved_bytes[group],
-        place.is_argument, needs.reasons.get(group, ""),
+        int(needs.alive_by_group[group].max()), place.is_argument, needs.reasons[group], tuple(place.moves),
     )  # fmt: skip
 
 

@@ -62,12 +62,14 @@ def moments_of(alive: int, length: int) -> np.ndarray:
     return np.unpackbits(octets, bitorder="little", count=length).astype(bool)
 
 
-def pack(sizes: Sequence[int], alive: Sequence[int]) -> Packing:
+def pack(sizes: Sequence[int], alive: Sequence[int], enough_bytes: int = 0) -> Packing:
     """Addresses for places of these bytes and moments. No two that are ever alive together share a byte.
 
-    Always the same for the same places; no fewer bytes than the bound.
+    Always the same for the same places; no fewer bytes than the bound. enough_bytes: with so many, no better packing is
+    looked for.
     """
     places = _Places(sizes, alive)
+    enough_bytes = max(enough_bytes, places.bound_bytes)
     every = 0
     for moments in alive:
         every |= moments
@@ -78,8 +80,8 @@ def pack(sizes: Sequence[int], alive: Sequence[int]) -> Packing:
         if alive[i] == every:
             bottom[i], base = base, base + sizes[i]
     rest = [i for i in there if i not in bottom]
-    found = _packed(places, rest, base)
-    if len(rest) <= SEARCHED and _peak(places, found, base) > places.bound_bytes:
+    found = _packed(places, rest, base, enough_bytes)
+    if len(rest) <= SEARCHED and _peak(places, found, base) > enough_bytes:
         found = _searched(places, rest, base, found)
     return Packing(
         tuple((bottom | found).get(i, 0) for i in range(len(sizes))), _peak(places, found, base), places.bound_bytes
@@ -90,13 +92,17 @@ def _peak(places: _Places, found: dict[int, int], base: int) -> int:
     return max((at + places.sizes[i] for i, at in found.items()), default=base)
 
 
-def _packed(places: _Places, rest: list[int], base: int) -> dict[int, int]:
-    """The best of the first orders and of repairs of the best of them."""
-    tried = [(_put_down(places, order, base), order) for order in _first_orders(places, rest)]
+def _packed(places: _Places, rest: list[int], base: int, enough_bytes: int) -> dict[int, int]:
+    """The best of the first orders and of repairs of the best of them, or the first with which it is enough."""
+    tried = []
+    for order in _first_orders(places, rest):
+        tried.append((_put_down(places, order, base), order))
+        if _peak(places, tried[-1][0], base) <= enough_bytes:
+            break
     found, order = min(tried, key=lambda each: _peak(places, each[0], base))
     latest = found
     for _ in range(min(REPAIRS, WORK // max(len(rest), 1))):
-        if _peak(places, found, base) <= places.bound_bytes:
+        if _peak(places, found, base) <= enough_bytes:
             break
         highest = max(order, key=lambda i: latest[i] + places.sizes[i])
         at = order.index(highest)

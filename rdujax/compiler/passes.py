@@ -13,7 +13,8 @@ from difflib import unified_diff
 from typing import Any, Literal
 
 from rdujax.base.errors import unknown
-from rdujax.compiler.report import counted, when
+from rdujax.base.words import counted
+from rdujax.compiler.report import when
 from rdujax.graph.graph import Graph, header, node_text
 from rdujax.graph.kernel import load_text
 from rdujax.graph.plan import Plan, PlannedKernel

@@ -111,7 +111,7 @@ class Program:
         the same in every trip of a loop around. Raises ArgumentError for one that is not said.
         """
         placed = self.machine if machine is None else self._same_decisions(named(machine))
-        return price(self.plan, placed, self._course(trips, branches))
+        return price(self.plan, placed, self._course(trips, branches), self.traced.sockets.count)
 
     def _course(self, trips: Numbers, branches: Numbers) -> Course:
         return Course(self.graph, trips, branches)
@@ -286,7 +286,9 @@ def compile(  # noqa: A001  (the name that the field uses)
     stage_buffer_format, k_splits: the two choices that change bits; `validate` shows which bits and why.
     donate_argnums: arguments of the program, by number, that the caller needs no more, as of `jax.jit`: their memory is
     free once they have been read, and an update of one (`dynamic_update_slice`, `x.at[...].set`) that nothing else
-    reads writes what is new where it lies. It is said of the machine's memory: the caller's own arrays stay valid.
+    reads writes what is new where it lies. A result of the same shape and dtype, each taken by the first that it fits,
+    is the next call's argument, and rests in the same tier. It is said of the machine's memory: the caller's own arrays
+    stay valid.
 
     Raises UnsupportedError for a primitive without a rule, FormatError, ShapeError, CapacityError, UnknownNameError,
     ArgumentError for keywords that are none of these choices: the arguments of `fn` are positional.

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from rdujax.base.errors import ArgumentError, describe
-from rdujax.base.words import counted as counted
+from rdujax.base.words import counted
+from rdujax.compiler import residency
 from rdujax.compiler.files import path_of, with_whole_file
+from rdujax.compiler.texts import ROWS, percent, table
 from rdujax.estimate.pipeline import Phase, phases_of
 from rdujax.estimate.price import KernelCost, ProgramCost, launched
 from rdujax.graph.graph import Graph
 from rdujax.graph.kernel import Stage
-from rdujax.graph.memory import Memory
 from rdujax.graph.plan import MemoryStream, Plan, PlannedKernel, Tiling
 from rdujax.graph.sources import short
 from rdujax.ledger.numbers import Exact, exact
@@ -25,7 +26,6 @@ from rdujax.ops.op import Share
 from rdujax.units import pcu
 from rdujax.units.memory import TIERS
 
-ROWS = 12  # of the attribution and of the symbols, in the printed form
 TEXTS, PICTURES = (".txt", ".json"), (".svg", ".png")
 
 
@@ -50,11 +50,9 @@ class Report:
     "first_cycles" and, in each further turn, its "cycles"; "busy" is their share of the kernel's cycles. "source" has
     the lines of the user's source that it stems from; the text names them by their files.
 
-    data["memory"] says what rests in memory. By tier: "peak_bytes", up to the highest address in use; "bound_bytes",
-    the most that are ever alive at once; "sum_bytes", what symbols would take that share no address;
-    "read_only_bytes", which never have to be written back. And every symbol: where it is, when it is
-    in use, and why it is not in the program's own tier ("reason", else empty); "moved_bytes" is of all that rests in
-    one tier with it.
+    data["memory"] says what rests in memory and why, see `residency.py`.
+
+    data["total"] is of one socket; where there are several, its "node" is of all of them.
 
     What is said of a kernel is said of one run; "launches" is how often it is launched, "runs" how often it runs (more
     often, where looped), "inside" names the loops and branches around it.
@@ -95,7 +93,16 @@ class Report:
             lines.append(
                 f"       {tier}: {moved:,} bytes moved, {t['flops'] / moved:,.2f} FLOP/byte; {t['flops']:,} FLOP"
             )
-        return "\n".join([*lines, "", *_memory_text(d["memory"]), "", *_attribution_text(d)])
+        if t["sockets"] > 1:
+            lines += _node_text(t["sockets"], t["node"])
+        return "\n".join([*lines, "", *residency.text(d["memory"]), "", *_attribution_text(d)])
+
+
+def _node_text(sockets: int, node: dict[str, Any]) -> list[str]:
+    lines = [f"{sockets} sockets of which this is one, together  {node['flops']:,} FLOP"]
+    for tier, moved in node["moved_bytes"].items():
+        lines.append(f"       {tier}: {moved:,} bytes moved, {node['peak_bytes'][tier]:,} bytes held at most")
+    return [*lines, f"       links: {node['sent_bytes']:,} bytes sent from socket to socket"]
 
 
 def _attribution_text(d: dict[str, Any]) -> list[str]:
@@ -106,31 +113,6 @@ def _attribution_text(d: dict[str, Any]) -> list[str]:
         shown.append([f"{len(rest)} more", "", _cycles(cycles), percent(share)])
     shown.append(["all", "", _cycles(d["total"]["cycles_with_launches"]), "100.0%"])
     return [table(["where the cycles go", "kind", "cycles", "share"], shown, indent="", right=True)]
-
-
-def _memory_text(m: dict[str, Any]) -> list[str]:
-    lines = [
-        f"memory {name}: {t['peak_bytes']:,} of {t['capacity_bytes']:,} bytes ({percent(t['share'])}) for "
-        f"{counted(t['symbols'], 'symbol')} of {t['sum_bytes']:,} bytes, {t['read_only_bytes']:,} of them read only; "
-        f"{t['bound_bytes']:,} alive at once"
-        for name, t in m["tiers"].items()
-    ]
-    largest = sorted(m["symbols"], key=lambda s: -s["size_bytes"])
-    rows = [
-        [
-            s["label"], s["tier"], f"{s['offset_bytes']:,}", f"{s['size_bytes']:,}", f"{s['moved_bytes']:,}",
-            f"{s['in_use']}{'; ' if s['reason'] else ''}{s['reason']}",
-        ]
-        for s in largest[:ROWS]
-    ]  # fmt: skip
-    if rest := largest[ROWS:]:
-        rows.append([f"{len(rest)} more", "", "", f"{sum(s['size_bytes'] for s in rest):,}", "", ""])
-    return [*lines, table(["symbol", "tier", "address", "bytes", "moved", "in use"], rows)]
-
-
-def percent(share: float) -> str:
-    """A share in words; little is not nothing."""
-    return "<0.1%" if 0 < share < 0.0005 else f"{share:.1%}"
 
 
 def _cycles(cycles: Exact) -> str:
@@ -180,19 +162,6 @@ def _stage_text(s: dict[str, Any]) -> list[str]:
     return [s["label"], units, *turns, *shares, short(s["source"]), s["what"]]
 
 
-def table(head: list[str], rows: list[list[Any]], indent: str = "    ", *, right: bool = False) -> str:
-    """Aligned text columns: the first left, the others right; the last left too unless `right`."""
-    cells = [[str(c) for c in row] for row in [head, *rows]]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
-    to_left = {0} if right else {0, len(head) - 1}
-
-    def line(row: list[str]) -> str:
-        parts = [c.ljust(w) if i in to_left else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
-        return (indent + "  ".join(parts)).rstrip()
-
-    return "\n".join(line(row) for row in cells)
-
-
 def report(plan: Plan, machine: Machine, cost: ProgramCost, name: str, floorplan: Callable[[int], Drawn]) -> Report:
     """The report of a planned and priced program; `floorplan` draws one of its kernels, when it is asked to."""
     kernels = [_kernel(at.graph, p, c, machine) for (at, p), c in zip(plan.placed(), cost.kernels, strict=True)]
@@ -207,6 +176,13 @@ def report(plan: Plan, machine: Machine, cost: ProgramCost, name: str, floorplan
         "launch_us": float(cost.launch_s) * 1e6,
         "flops": cost.flops,
         "moved_bytes": moved,
+        "sockets": cost.sockets,
+        "node": {
+            "flops": cost.node.flops,
+            "moved_bytes": {tier: cost.node.moved_bytes(tier) for tier in moved},
+            "peak_bytes": {tier: cost.node.peak_bytes[tier] for tier in TIERS if tier in cost.node.peak_bytes},
+            "sent_bytes": cost.sent_bytes,
+        },
     }
     return Report(
         {
@@ -216,37 +192,12 @@ def report(plan: Plan, machine: Machine, cost: ProgramCost, name: str, floorplan
             "orchestration": plan.orchestration,
             "stage_buffer_format": plan.buffer_format,
             "kernels": kernels,
-            "memory": _memory(plan.memory, machine),
+            "memory": residency.rows(plan.memory, machine, cost),
             "attribution": owners(plan, machine, cost),
             "total": total,
         },
         floorplan,
     )
-
-
-def _memory(memory: Memory, machine: Machine) -> dict[str, Any]:
-    tiers = {}
-    for name in TIERS:
-        symbols, capacity_bytes = memory.of_tier(name), int(machine.tier(name).capacity_bytes.value)
-        if symbols:
-            tiers[name] = {
-                "symbols": len(symbols),
-                "capacity_bytes": capacity_bytes,
-                "peak_bytes": memory.peak_bytes(name),
-                "bound_bytes": memory.bound_bytes[name],
-                "sum_bytes": memory.sum_bytes(name),
-                "read_only_bytes": sum(s.size_bytes for s in symbols if s.is_read_only),
-                "share": memory.peak_bytes(name) / capacity_bytes,
-            }
-    rows = [
-        {
-            "label": str(s), "tier": s.tier, "offset_bytes": s.offset_bytes, "size_bytes": s.size_bytes,
-            "moved_bytes": s.moved_bytes, "in_use": memory.in_use(s), "kernels": memory.runs(s),
-            "read_only": s.is_read_only, "reason": s.reason,
-        }
-        for s in memory.symbols
-    ]  # fmt: skip
-    return {"tiers": tiers, "symbols": rows}
 
 
 def owners(plan: Plan, machine: Machine, cost: ProgramCost) -> list[dict[str, Any]]:

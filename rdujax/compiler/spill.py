@@ -12,7 +12,11 @@ from math import inf
 
 import numpy as np
 
-NODES = 4096  # of the search: through all choices of up to eleven groups
+EVERY = 11  # groups of which all choices are looked at
+NODES = 4096  # of the search: enough for that
+# Choices of which a tier would hold all that is alive at once and not the gaps between addresses, times groups: to find
+# addresses takes long where groups are many, and one choice that leaves gaps is followed by others that leave the same.
+GAPS = 4096
 TIGHTER = 8  # first choices, each for smaller tiers than the one before, where addresses leave gaps
 ROUNDING = 1 - 1e-12  # bytes are exact in float64, quotients of them are not
 
@@ -84,11 +88,12 @@ class _Choices:
             chosen = self._first(rooms)
             if chosen is None:
                 break
-            excess = self.tiers.excess_bytes(self._numbers(chosen))
-            if max(excess) <= 0:
+            excess = np.array(self.tiers.excess_bytes(self._numbers(chosen)))
+            if (excess <= 0).all():
                 first = chosen
                 break
-            rooms = rooms - np.maximum(excess, 0)  # addresses leave gaps: as many bytes more have to be free
+            # Addresses leave gaps: as many bytes more have to be free, and others than these have to go.
+            rooms = np.where(excess > 0, np.minimum(rooms, self._most_alive(chosen)) - excess, rooms)
         found = self._searched(first)
         return None if found is None else self._numbers(found)
 
@@ -97,6 +102,11 @@ class _Choices:
 
     def _moved_bytes(self, chosen: frozenset[int]) -> int:
         return sum(self.groups[i].moved_bytes for i in chosen)
+
+    def _most_alive(self, chosen: frozenset[int]) -> np.ndarray:
+        """int64 [2]: the most bytes that are alive at once in both tiers when these have gone."""
+        goes = np.isin(np.arange(len(self.groups)), list(chosen))
+        return (self.stay + np.stack([self.alive[~goes].sum(0), self.alive[goes].sum(0)])).max(1)
 
     def _first(self, rooms: np.ndarray) -> frozenset[int] | None:
         """The least moved per byte go where the other tier holds them, until no more than `rooms` is alive at once."""
@@ -118,6 +128,7 @@ class _Choices:
     def _searched(self, first: frozenset[int] | None) -> frozenset[int] | None:
         """Depth first, large groups before small ones, each as in the first choice before the other way."""
         best, fewest = first, inf if first is None else self._moved_bytes(first)
+        gaps = max(GAPS // max(len(self.groups), 1), 1) if len(self.groups) > EVERY else NODES
         todo = [_Branch(0, self.stay[0], self.stay[1], 0, frozenset())]
         for _ in range(NODES):
             if not todo:
@@ -129,6 +140,10 @@ class _Choices:
                 todo += self._ways(at, first or frozenset())
             elif self.tiers.hold(self._numbers(at.gone)):
                 best, fewest = at.gone, at.moved_bytes
+            else:
+                gaps -= 1
+                if not gaps:
+                    break
         return best
 
     def _ways(self, at: "_Branch", first: frozenset[int]) -> list["_Branch"]:

@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 
 from rdujax.base.errors import ArgumentError, describe
+from rdujax.base.words import counted
 from rdujax.compiler import counters, tracefile, tracks
 from rdujax.compiler.files import path_of
-from rdujax.compiler.report import counted
 from rdujax.compiler.tracefile import Counter, Group, Track
 from rdujax.estimate.pipeline import phases_of
 from rdujax.graph.graph import Graph

@@ -21,7 +21,7 @@ from rdujax.base.errors import ConcretenessError, UnsupportedError, describe
 from rdujax.compiler import driver
 from rdujax.compiler.driver import Choices
 from rdujax.compiler.program import Kernel, Program, compile
-from rdujax.compiler.report import table
+from rdujax.compiler.texts import table
 from rdujax.compiler.trips import Values, of_float64, of_run
 from rdujax.emulate.node import evaluate
 from rdujax.frontend.modules import as_function

@@ -20,7 +20,7 @@ from rdujax.graph.graph import Graph
 from rdujax.graph.kernel import Fetch
 from rdujax.graph.launches import Course, Launches, launches
 from rdujax.graph.plan import Plan, PlannedKernel, layout_of, stored
-from rdujax.ledger.cost import Cost
+from rdujax.ledger.cost import Cost, parallel
 from rdujax.ledger.counts import Counts
 from rdujax.ledger.makespan import critical_path_cycles, makespan_cycles
 from rdujax.ledger.numbers import common, is_exact, is_relaxed, ratio
@@ -64,15 +64,27 @@ class ProgramCost:
     """What a program costs: its kernels one after another, each as often as it runs.
 
     Of a program of several sockets, one of them: all run at the same time and wait for one another in collectives.
+    `node` is what they cost together.
 
     A loop launches the kernels of its body anew in every trip, but where it is looped: then a body of one kernel is
     launched once (`graph/launches.py`). What launches them reads a condition or an index from memory at no cost. cost:
-    cycles, flops and bytes per tier of all kernels together. peak bytes: what the tiers hold while it runs.
+    cycles, flops and bytes per tier of all kernels together. peak bytes: what the tiers hold while it runs. sockets:
+    how many there are. sent_bytes: what all of them together send to one another.
     """
 
     kernels: tuple[KernelCost, ...]
     cost: Cost
     clock_hz: Any
+    sockets: int = 1
+    sent_bytes: int = 0
+
+    @property
+    def node(self) -> Cost:
+        """Of all sockets together: the cycles of one, its flops and bytes as often as there are sockets.
+
+        Where sums are made in uneven parts, flops are those of the socket that makes most.
+        """
+        return parallel(*[self.cost] * self.sockets)
 
     @property
     def cycles(self) -> int:
@@ -126,14 +138,16 @@ class ProgramCost:
         return float(self.cost.operational_intensity(tier))
 
     def __str__(self) -> str:
-        tiers = [f"{t} {self.moved_bytes(t):,} bytes" for t in self.cost.tiers if self.moved_bytes(t)]
         parts = [
             launched(len(self.kernels), self.launches, self.runs),
             f"{self.cycles:,} cycles",
             f"{float(self.total_s) * 1e6:,.2f} us ({float(self.launch_s) * 1e6:,.2f} us of launches)",
-            f"{self.flops:,} FLOP",
         ]
-        return ", ".join(parts + tiers)
+        one = ", ".join(parts + _amounts(self.cost))
+        if self.sockets == 1:
+            return one
+        sent = f"{self.sent_bytes:,} bytes sent"
+        return f"{one}; {self.sockets} sockets together: {', '.join([*_amounts(self.node), sent])}"
 
 
 def launched(kernels: int, launches: int, runs: int) -> str:
@@ -144,19 +158,35 @@ def launched(kernels: int, launches: int, runs: int) -> str:
     return words if runs == launches else f"{words}, run {counted(runs, 'time')}"
 
 
-def price(plan: Plan, machine: Machine, course: Course) -> ProgramCost:
+def _amounts(cost: Cost) -> list[str]:
+    """Operations, and bytes of the tiers that move any, in words."""
+    moved = ((tier, cost.moved_bytes(tier)) for tier in cost.tiers)
+    return [f"{cost.flops:,} FLOP", *(f"{tier} {amount:,} bytes" for tier, amount in moved if amount)]
+
+
+def price(plan: Plan, machine: Machine, course: Course, sockets: int = 1) -> ProgramCost:
     """The cost of a planned program on a machine: the one it was planned for, or one with other facts.
 
     Only facts may differ that change no decision of the plan (bandwidths, clock, overheads): the plan stays as it is.
-    Differentiable in every fact that is a JAX value. Raises ArgumentError for a loop or branch whose course is not
-    said.
+    Differentiable in every fact that is a JAX value. sockets: on how many it runs at once. Raises ArgumentError for a
+    loop or branch whose course is not said.
     """
-    kernels = tuple(_kernels(launches(plan, course), machine))
+    every = launches(plan, course)
+    kernels = tuple(_kernels(every, machine))
     total = sum((k.cost * k.runs for k in kernels), Cost())
     peak = {tier: plan.peak_bytes(tier) for tier in TIERS if plan.peak_bytes(tier)}
     sram = max((k.cost.peak_bytes["sram"] for k in kernels if k.runs), default=0)
     total = Cost(total.cycles, total.flops, total.read_bytes, total.written_bytes, {**peak, "sram": sram})
-    return ProgramCost(kernels, total, machine.clock_hz.value)
+    return ProgramCost(kernels, total, machine.clock_hz.value, sockets, sum(_sent_bytes(k, sockets) for k in every))
+
+
+def _sent_bytes(each: Launches, sockets: int) -> int:
+    """Bytes that all sockets send to one another in all runs of a kernel."""
+    work = Counts()
+    for stage in each.kernel.kernel.stages:
+        if stage.op.group > 1:
+            work = work + stage.op.work(*stage.operands(each.plan.graph)) * (sockets // stage.op.group)
+    return int(work["p2p.sent_bytes"]) * each.times
 
 
 def kernel_cycles(graph: Graph, planned: PlannedKernel, machine: Machine) -> int:

@@ -16,13 +16,24 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, PartitionSpec
 
 from rdujax.base import compat
 from rdujax.base.errors import ArgumentError, UnsupportedError, describe
 
 LAYOUTS = ("reshard", "sharding_constraint")  # equations that only say how a value lies on devices
 Parts = tuple[tuple[str, ...], ...]  # for every axis of a tensor, the axes of the mesh that it is cut over, outer first
+
+
+def node(sockets: int = 8, axis: str = "sockets") -> AbstractMesh:
+    """So many sockets of a node, as a mesh of one axis: `jax.shard_map(f, mesh=node(8), in_specs=..., out_specs=...)`.
+
+    It is abstract, and needs no devices: to emulate every socket on a device of its own, pass a mesh of devices
+    instead. Raises ArgumentError for no sockets.
+    """
+    if isinstance(sockets, bool) or not isinstance(sockets, int) or sockets < 1:
+        raise ArgumentError(describe("sockets of a node", given=repr(sockets), allowed="an integer, 1 or more"))
+    return AbstractMesh((sockets,), (axis,), axis_types=(AxisType.Auto,))
 
 
 @dataclass(frozen=True)

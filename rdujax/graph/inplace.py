@@ -52,6 +52,25 @@ def overwritten(graph: Graph, given_away: frozenset[int]) -> dict[int, int]:
     return found
 
 
+def succeeding(graph: Graph, given_away: frozenset[int], overwritten: Mapping[int, int]) -> dict[int, int]:
+    """For every output that is the next call's argument in place of one that was given away: which input.
+
+    An output takes the place of the first such input of its shape and format that no output before it has taken, as
+    buffers that are donated to JAX are taken; or of the one that it lies in anyway. So a step of training finds its
+    state where the step before has left it.
+    """
+    made = {v for node in graph.nodes for v in node.results} & set(graph.outputs)
+    found = {v: end(overwritten, v) for v in graph.outputs if v in made and end(overwritten, v) in given_away}
+    taken = {*found.values(), *graph.outputs}
+    left = [v for v in graph.inputs if v in given_away and v not in taken]
+    for output in graph.outputs:
+        old = next((v for v in left if graph.types[v] == graph.types[output]), None)
+        if old is not None and output in made and output not in found:
+            left.remove(old)
+            found[output] = old
+    return found
+
+
 def end(overwritten: Mapping[int, int], value: int) -> int:
     """The value that was the first where a value lies: it took the place of another, that one of another, and so on."""
     while value in overwritten:

@@ -20,11 +20,12 @@ Two places may share addresses where they have no moment in common.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from rdujax.base.errors import ArgumentError, describe
 from rdujax.graph.graph import Graph, Region
+from rdujax.graph.memory import Move
 from rdujax.graph.plan import Plan, PlannedKernel, PlannedRegion
 from rdujax.graph.regions import Loop
 from rdujax.ops.op import TensorType
@@ -37,7 +38,8 @@ ASSUMED_TRIPS = 16
 class Place:
     """One place in memory. value: the one that it is named after.
 
-    alive: its moments, as bits of a number. is_argument: an input or a constant, which nothing writes.
+    alive: its moments, as bits of a number. is_argument: an input or a constant, which nothing writes. moves: what
+    kernels load and store there. What is read where a carry has two places, in turns, is said of one of them.
     """
 
     value: int
@@ -45,6 +47,7 @@ class Place:
     kind: TensorType
     alive: int = 0
     is_argument: bool = False
+    moves: list[Move] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -74,15 +77,15 @@ def lifetimes(plan: Plan) -> Lifetimes:
     return Lifetimes(tuple(walk.places), tuple(walk.kernels), walk.moved_bytes)
 
 
-def tied(graph: Graph, overwritten: Mapping[int, int] = MappingProxyType({})) -> dict[int, int]:
+def tied(graph: Graph, together: Mapping[int, int] = MappingProxyType({})) -> dict[int, int]:
     """Which values rest in one tier together: for every value, also of graphs inside, one that stands for all of them.
 
     A body's inputs and outputs are tied to what they are, or are slices of, outside; a loop's carry to its first value;
-    and what may take the place of another value to that. overwritten: see `inplace.py`.
+    and what takes the place of another value, now or in the next call, to that: `together`, see `inplace.py`.
     """
     parents: dict[int, int] = {}
     _tie(graph, parents)
-    _join(parents, list(overwritten), list(overwritten.values()))
+    _join(parents, list(together), list(together.values()))
     return {value: _end(parents, value) for value in sorted(parents)}
 
 
@@ -189,6 +192,8 @@ class _Walk:
         for stream in step.streams:
             value = stream.value if stream.is_store else step.kernel.source(stream.value)
             self.moved_bytes[value] = self.moved_bytes.get(value, 0) + stream.total_bytes * times
+            read_bytes, written_bytes = (0, stream.total_bytes) if stream.is_store else (stream.total_bytes, 0)
+            self.where[value][-1].moves.append(Move(self.launched - 1, read_bytes, written_bytes))
 
     def _region(self, plan: Plan, step: PlannedRegion, homes: Mapping[int, Place], times: int) -> None:
         self._next()
@@ -247,6 +252,7 @@ class _Walk:
         overlap = home.alive & other.alive
         home.alive |= both
         if not overlap:
+            home.moves += other.moves
             return (home,)
         other.alive = both
         self.places.append(other)

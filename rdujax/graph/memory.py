@@ -3,10 +3,19 @@
 tier  | 0 ... offset | symbol ... | ... peak |     two symbols share addresses only where they are never both alive
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from rdujax.ops.op import TensorType
+
+
+@dataclass(frozen=True)
+class Move:
+    """Bytes that one launch of a kernel, by its number in the program, reads from a place and writes to it."""
+
+    kernel: int
+    read_bytes: int
+    written_bytes: int
 
 
 @dataclass(frozen=True)
@@ -16,9 +25,9 @@ class Symbol:
     value: the one that it is named after; a part of a loop's carry may have a second place, named after the body's
     output. offset_bytes: of its first byte within its tier. alive: the moments in which it is in use, as bits of a
     number (see `Memory.kernels`). moved_bytes: what all launches load and write of the values that rest in one tier
-    with it; what it is moved less than the others for is why it is spilled. is_read_only: an argument or a constant,
-    which no kernel writes, so that a copy of it never has to be written back. reason: why it is in another tier than
-    the program's own; empty where it is not.
+    with it (see `Lifetimes.moved_bytes`). together_bytes: the most of these that are alive at once. is_read_only: an
+    argument or a constant, which no kernel writes, so that a copy of it never has to be written back. reason: why it is
+    in its tier. moves: what is read and written there, kernel by kernel.
     """
 
     value: int
@@ -28,13 +37,28 @@ class Symbol:
     offset_bytes: int
     alive: int
     moved_bytes: int
+    together_bytes: int
     is_read_only: bool
-    reason: str = ""
+    reason: str
+    moves: tuple[Move, ...] = ()
 
     @property
     def size_bytes(self) -> int:
         """Its bytes."""
         return self.kind.size_bytes
+
+    @property
+    def turnover(self) -> float:
+        """Bytes moved for each byte that its tier holds for it: the bandwidth that it uses; the least goes to DDR."""
+        return self.moved_bytes / max(self.together_bytes, 1)  # not emulated: sizes
+
+    def read_bytes(self, runs: Sequence[int]) -> int:
+        """Bytes read from it by kernels that run so often."""
+        return sum(move.read_bytes * runs[move.kernel] for move in self.moves)
+
+    def written_bytes(self, runs: Sequence[int]) -> int:
+        """Bytes written to it by kernels that run so often."""
+        return sum(move.written_bytes * runs[move.kernel] for move in self.moves)
 
     def __str__(self) -> str:
         return f"{self.label} {self.kind}"

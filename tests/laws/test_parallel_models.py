@@ -1,6 +1,9 @@
 """Models on several sockets have the bits of one socket that sums where they meet in as many segments (law L1)."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +12,7 @@ import pytest
 from flax import nnx
 
 import rdujax as rdu
-from benchmarks.models import calls, decoder, parallel
+from benchmarks.models import calls, decoder, parallel, table1, vision
 from tests.oracles.harness import in_full
 from tests.rooms.compiler.samples import assert_same
 
@@ -24,6 +27,9 @@ FAMILIES = {
     ),
 }
 LENGTH = 5
+# Of values, as a share of them in the mean square: about thirty results in a row, each rounded to BF16 twice over (the
+# reference is BF16, too), every one by 2^-8 / sqrt(12) and a little more.
+CLOSE = 0.02
 
 
 @pytest.fixture(autouse=True)
@@ -57,14 +63,19 @@ CASES = [
 ]
 
 
+def on_one_socket(make: Callable[[], Any], state: Any, sockets: int) -> Any:
+    """A model with this state, for one socket that sums in segments where several would meet."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(decoder, "joining", lambda c, rows, columns, rngs: Segmented(sockets, rows, columns, c.bias))
+        return nnx.merge(nnx.split(make())[0], state)
+
+
 @pytest.mark.parametrize(("family", "sockets"), CASES)
-def test_sockets_have_the_bits_of_one_that_sums_in_segments(family: str, sockets: int, monkeypatch):
+def test_sockets_have_the_bits_of_one_that_sums_in_segments(family: str, sockets: int):
     config = FAMILIES[family]
     model, cache = decoder.random_model(config), decoder.empty_cache(config, 1, 12)
     state = nnx.state(model)
-    monkeypatch.setattr(decoder, "joining", lambda c, rows, columns, rngs: Segmented(sockets, rows, columns, c.bias))
-    alone = nnx.merge(nnx.split(decoder.abstract_model(config))[0], state)
-    monkeypatch.undo()
+    alone = on_one_socket(partial(decoder.abstract_model, config), state, sockets)
     prompt = jax.random.randint(jax.random.key(3), (1, LENGTH), 0, config.vocab)
     many = parallel.parallel(config, parallel.node(sockets))
     for tokens, start in ((prompt, 0), (prompt[:, -1:], LENGTH)):
@@ -74,6 +85,31 @@ def test_sockets_have_the_bits_of_one_that_sums_in_segments(family: str, sockets
         assert_same(program(state, *args), want, f"{tokens.shape[1]} tokens")
         _, cache = want
     assert any(name.startswith("all_") for name in (node.op.name for node in program.graph.nodes))
+
+
+PICTURES = vision.Config(d_model=32, layers=2, heads=4, d_ff=48, side=8, patch=4)
+TEXT = 3
+
+
+@pytest.mark.parametrize("sockets", [2, *in_full(4)])
+def test_a_picture_and_a_text_on_several_sockets(sockets: int):
+    """LLaVA: fused and unfused bits, those of one socket that sums in segments, and values near to plain JAX."""
+    reading = replace(FAMILIES["llama2"], layers=1)
+    fn, shapes = table1.llava_call(sockets, PICTURES.patches + TEXT, PICTURES, reading)
+    state = nnx.state(vision.Llava(PICTURES, reading, nnx.Rngs(0)))
+    pixels = jax.random.normal(jax.random.key(1), (1, PICTURES.side, PICTURES.side, 3), jnp.bfloat16)
+    tokens = jax.random.randint(jax.random.key(3), (1, TEXT), 0, reading.vocab)
+    args = (pixels, tokens, decoder.empty_cache(reading, 1, PICTURES.patches + TEXT), jnp.int32(0))
+    program = rdu.compile(fn, *shapes)
+    got = program(state, *args)
+    assert_same(program.replace(fusion="none")(state, *args), got, "unfused")
+    alone = on_one_socket(partial(vision.abstract_llava, PICTURES, reading), state, sockets)
+    assert_same(rdu.compile(vision.Llava.__call__, alone, *args)(alone, *args), got, "one socket")
+    plain = nnx.merge(nnx.split(vision.abstract_llava(PICTURES, reading))[0], state)
+    want = jax.tree.map(lambda x: np.asarray(x, np.float64), jax.jit(vision.Llava.__call__)(plain, *args))
+    for ours, theirs in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+        apart = np.asarray(ours, np.float64) - theirs
+        assert np.sqrt(np.mean(apart**2)) < CLOSE * np.sqrt(np.mean(theirs**2))
 
 
 def test_shares_have_the_whole_models_sizes_and_are_refused_where_uneven():

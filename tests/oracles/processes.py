@@ -1,17 +1,18 @@
-"""Python modules as processes with as many devices as a test wants: that number is fixed when JAX starts."""
+"""Processes with devices of their own: how many there are is fixed when JAX starts."""
 
 import json
 import os
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from tests.storeys.source import ROOT
 
 
-def start(module: str, devices: int, *options: str) -> subprocess.Popen:
-    """A process that runs a module and has that many devices of its own."""
+def start(module: str, devices: int, *options: str) -> subprocess.Popen[str]:
+    """`python -m module options` with that many devices."""
     flags = f"--xla_force_host_platform_device_count={devices}"
     environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", module, *options]
@@ -20,24 +21,28 @@ def start(module: str, devices: int, *options: str) -> subprocess.Popen:
     )
 
 
-def printed(process: subprocess.Popen) -> dict[str, Any]:
-    """The JSON object in the last line that a process printed; the process is ended if it hangs."""
+def printed(process: subprocess.Popen[str]) -> Any:
+    """What a process printed last, as JSON; the process is ended if it hangs."""
     try:
-        out, err = process.communicate(timeout=240)
+        out, err = process.communicate(timeout=600)
     finally:
         process.kill()
     assert process.returncode == 0, err[-2000:]
     return json.loads(out.splitlines()[-1])
 
 
-def both(module: str, devices: int, *options: str) -> list[dict[str, Any]]:
-    """What two processes print that work together, each with that many devices; they are told `--process`, `--port`."""
+def printed_by_all(module: str, processes: int, devices: int, *options: str) -> Sequence[Any]:
+    """What each of several processes printed that work together, with so many devices each.
+
+    They are told `--processes`, their own number by `--process`, and by `--port` where the first of them listens.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    processes = [start(module, devices, *options, "--port", str(port), "--process", str(i)) for i in range(2)]
+    together = ["--processes", str(processes), "--port", str(port)]
+    started = [start(module, devices, *options, *together, "--process", str(i)) for i in range(processes)]
     try:
-        return [printed(process) for process in processes]
+        return [printed(process) for process in started]
     finally:
-        for process in processes:
+        for process in started:
             process.kill()

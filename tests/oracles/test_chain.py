@@ -1,9 +1,5 @@
 """The roads inside `contract` that shapes, ranges and hardware choose between: all of them the same bits (N8)."""
 
-import json
-import os
-import subprocess
-import sys
 from functools import partial
 
 import jax
@@ -16,7 +12,7 @@ from rdujax.numerics.contract import contract
 from rdujax.numerics.formats import BF16
 from tests.oracles import softfloat as sf
 from tests.oracles.harness import assert_same_bits, raw
-from tests.storeys.source import ROOT
+from tests.oracles.processes import printed, start
 
 # Larger than a block in both output axes, in one, ragged or not; a short last axis; enough work to look at ranges.
 SHAPES = [(520, 17, 513), (600, 21, 530), (1030, 5, 513), (513, 40, 40), (20, 17, 1100), (700, 3, 8), (129, 70, 128)]
@@ -227,9 +223,4 @@ MORE = ("1x3x4", "1x8x128", "2x64x16", "8x12x8", "33x5x4", "4x100x4", "140x20x13
 
 @pytest.mark.parametrize("sizes", [SHARED_OUT, pytest.param(MORE, marks=pytest.mark.full)], ids=["few", "more"])
 def test_what_the_compiler_shares_out_over_devices_has_the_same_bits(sizes):
-    flags = "--xla_force_host_platform_device_count=4"
-    environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "tests.oracles.chain_on_devices", *sizes]
-    ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
-    assert ran.returncode == 0, ran.stderr[-2000:]
-    assert json.loads(ran.stdout.splitlines()[-1]) == {}
+    assert printed(start("tests.oracles.chain_on_devices", 4, *sizes)) == {}

@@ -6,7 +6,7 @@ from functools import cache
 import pytest
 
 from tests.oracles import collectives_on_devices as here
-from tests.oracles.processes import both, printed, start
+from tests.oracles.processes import printed, printed_by_all, start
 
 
 @cache
@@ -24,7 +24,7 @@ def test_the_number_of_devices_changes_no_bit(devices: int):
 
 def test_two_processes_change_no_bit():
     """Four devices each; sums cross the border of the processes in both directions."""
-    found = both(here.__name__, 4, "--devices", "8", "--processes", "2")
+    found = printed_by_all(here.__name__, 2, 4, "--devices", "8")
     assert [len(each["chain"]) for each in found] == [4, 4]
     assert {name: found[0][name] | found[1][name] for name in found[0]} == alone()
 

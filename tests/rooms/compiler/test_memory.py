@@ -198,8 +198,8 @@ def test_what_is_moved_least_is_spilled_and_no_more_of_it_than_must_be():
     assert moved["y"] == 262_144 == moved["mul"]
     assert {s.label for s in memory.of_tier("ddr")} == {"y"}  # of equals, the first
     assert memory.peak_bytes("hbm") == 4 * 262_144  # the product lies where the carry had its second place
-    [row] = [row for row in program.report().data["memory"]["symbols"] if row["reason"]]
-    assert row["label"].startswith("y ") and row["reason"] == "spilled: hbm is full" and row["tier"] == "ddr"
+    reasons = {row["label"].split()[0]: row["reason"] for row in program.report().data["memory"]["symbols"]}
+    assert reasons.pop("y") == "spilled: hbm is full" and set(reasons.values()) == {"stays: enough is spilled"}
     assert program.cost().moved_bytes("ddr") == 262_144 and program.cost().peak_bytes("ddr") == 262_144
     cheap = rdu.compile(chain, QUARTER, QUARTER, QUARTER, machine=tight.replace({"hbm.capacity_bytes": 5 * 262_144}))
     assert cheap.cost().total_s < program.cost().total_s and not cheap.plan.memory.of_tier("ddr")
@@ -265,7 +265,9 @@ def test_pins_are_by_label_or_by_the_beginning_of_labels():
     assert tiers["params['w']"] == tiers["params['v']"] == ("ddr", "pinned") and tiers["x"] == ("host", "pinned")
     streams = {s.label: s.tier for k in program.plan.kernels for s in k.streams}
     assert streams["load params['w']"] == "ddr" and streams["load x"] == "host"
-    assert {tier for tier, reason in tiers.values() if not reason} == {"hbm"}
+    assert {tier for tier, reason in tiers.values() if reason != "pinned"} == {"hbm"}
+    assert {reason for _, reason in tiers.values()} == {"pinned", "fits"}
+    assert {s.reason for s in program.replace(tiers={}, tier="ddr").plan.memory.symbols} == {"tier='ddr'"}
     free = program.replace(tiers={})
     assert_same(program(*args), free(*args))
     assert program.cost().moved_bytes("ddr") > 0 == free.cost().moved_bytes("ddr")
@@ -315,6 +317,26 @@ def test_the_report_says_what_the_memory_is():
     assert "spilled: hbm is full" in text and "read only" in text
     with pytest.raises(rdu.UnknownNameError, match="memory tier"):
         program.cost().peak_bytes("hmb")
+
+
+TRIPS = {"nested": {"scan/while": 3}, "ended": {"while": 0, "while#2": 4, "while#3": 3}}
+BRANCHES = {"branches": {"cond": 1, "cond#2": 0}}
+
+
+@pytest.mark.parametrize("name", ["chain", *(pytest.param(n, marks=pytest.mark.full) for n in PROGRAMS)])
+def test_what_is_moved_of_symbols_is_what_the_price_says_of_their_tiers(name: str):
+    sample = PROGRAMS.get(name, Sample(name, chain, (QUARTER,) * 3))
+    program = compiled(sample)
+    program = program.replace(machine=half(program, 0.8))
+    course = {"trips": TRIPS.get(name), "branches": BRANCHES.get(name)}
+    data, cost = program.report(**course).data["memory"], program.cost(**course)
+    assert {*data["tiers"]} == {"hbm", "ddr"}
+    for tier, total in data["tiers"].items():
+        of_tier = [row for row in data["symbols"] if row["tier"] == tier]
+        assert total["read_bytes"] == sum(row["read_bytes"] for row in of_tier) == cost.cost.read_bytes[tier]
+        assert total["written_bytes"] == sum(row["written_bytes"] for row in of_tier) == cost.cost.written_bytes[tier]
+    arguments = [row for row in data["symbols"] if row["read_only"]]
+    assert arguments and all(row["written_bytes"] == 0 for row in arguments)
 
 
 CONFIG = decoder.Config(d_model=64, layers=3, heads=4, kv_heads=2, d_ff=96, vocab=61, positions=16)

@@ -9,7 +9,9 @@ import jax.numpy as jnp
 import pytest
 
 import rdujax as rdu
-from rdujax.compiler.report import ROWS, counted, percent, worked_cycles
+from rdujax.base.words import counted
+from rdujax.compiler.report import worked_cycles
+from rdujax.compiler.texts import ROWS, percent
 from rdujax.estimate.pipeline import phases_of
 from rdujax.ledger.timetable import schedule
 from tests.rooms.compiler.samples import samples, small

@@ -1,5 +1,6 @@
 """What goes to another tier: against all choices with the best addresses of each, and against integer programming."""
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -134,3 +135,25 @@ def test_the_first_choice_makes_room_for_gaps_between_addresses(monkeypatch):
             gone = spill(groups, into)
             assert gone and into.hold(gone)
     assert gaps
+
+
+def test_a_first_choice_that_leaves_gaps_is_followed_by_another_one(monkeypatch):
+    """The room that is asked for sinks to what the last choice left alive, or large groups would go on as they were."""
+    monkeypatch.setattr(judged, "NODES", 0)
+    groups = [group(i, 100, 63, 100 + i) for i in range(5)]
+    # 390 bytes hold three of them, but for a gap, and two with ease.
+    gone = spill(groups, replace(tiers(groups, (390, 500)), excess_bytes=lambda gone: (1 if len(gone) < 3 else 0, 0)))
+    assert gone == {0, 1, 2}
+
+
+@pytest.mark.parametrize(("count", "most"), [(11, judged.NODES), (14, 300), (400, 20)])
+def test_where_groups_are_many_few_choices_are_given_up_for_their_gaps(count: int, most: int):
+    groups, asked = [group(i, 100 + i, 63, 1000 - i) for i in range(count)], []
+    total = sum(g.freed_bytes for g in groups)
+
+    def never(gone: frozenset[int]) -> tuple[int, int]:
+        asked.append(gone)
+        return 1, 0
+
+    assert spill(groups, replace(tiers(groups, (total // 2, total)), excess_bytes=never)) is None
+    assert judged.TIGHTER < len(asked) <= judged.TIGHTER + most

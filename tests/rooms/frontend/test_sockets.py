@@ -1,10 +1,5 @@
 """Programs of several sockets: values against parts that are joined by hand, counts, prices, gradients, refusals."""
 
-import json
-import os
-import subprocess
-import sys
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,9 +16,9 @@ from rdujax.units import p2p
 from rdujax.units.p2p import collective_times
 from rdujax.units.p2p.collective_traffic import Collective
 from tests.oracles.harness import in_full
+from tests.oracles.processes import printed, start
 from tests.rooms.compiler.samples import assert_same
 from tests.rooms.frontend.sharded import CASES, RING, SOCKETS, layers_over, normal, operand, weights
-from tests.storeys.source import ROOT
 
 MESH = AbstractMesh((SOCKETS,), ("s",), axis_types=(AxisType.Auto,))
 EXPLICIT = AbstractMesh((SOCKETS,), ("s",), axis_types=(AxisType.Explicit,))
@@ -73,12 +68,7 @@ def test_collectives_are_what_they_are_by_hand(rng, name):
 
 @pytest.mark.parametrize("names", [("mean", "gather, stacked", "two of four"), *in_full((tuple(CASES),))], ids=len)
 def test_four_devices_give_the_bits_of_one(names):
-    flags = f"--xla_force_host_platform_device_count={SOCKETS}"
-    environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "tests.rooms.frontend.sharded", *names]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    found = json.loads(done.stdout.splitlines()[-1])
+    found = printed(start("tests.rooms.frontend.sharded", SOCKETS, *names))
     assert len(found) == 2 * len(names) + 2 + 3 * 13 and set(found.values()) == {0}, found
 
 
@@ -127,6 +117,46 @@ def test_the_price_is_that_of_one_socket(rng):
     assert kernel.bridges["links to sockets"] == 2  # a port each way is faster than the links
     assert program.timeline().cycles == program.report().data["total"]["cycles_with_launches"]
     assert sum(row["cycles"] for row in program.report().data["attribution"]) == program.timeline().cycles
+
+
+@pytest.mark.parametrize("loops", [False, True], ids=["once", "in a loop"])
+def test_what_all_sockets_cost_together_is_what_their_units_count(rng, loops):
+    """Every socket has its own part of x, or of the weights; what a socket moves of its memory, all move as often."""
+    args = (weights(rng), normal(rng, 3, 6)) if loops else (operand(rng),)
+    program = rdu.compile(layers_over(MESH) if loops else CASES["gather, tiled"].over(MESH), *args, machine="tiny")
+    cost, counts, report = program.cost(), program.tally(*args), program.report()
+    assert (cost.sockets, cost.sent_bytes) == (SOCKETS, counts["p2p.sent_bytes"]) and cost.sent_bytes > 0
+    assert cost.node.read_bytes["hbm"] == counts["hbm.read_bytes"] == SOCKETS * cost.cost.read_bytes["hbm"]
+    assert cost.node.written_bytes["hbm"] == counts["hbm.written_bytes"]
+    assert cost.node.peak_bytes["hbm"] == SOCKETS * cost.peak_bytes("hbm")
+    assert (cost.node.cycles, cost.node.flops) == (cost.cycles, SOCKETS * cost.flops)
+    total = report.data["total"]
+    assert total["node"]["sent_bytes"] == cost.sent_bytes
+    assert total["node"]["moved_bytes"] == {"hbm": SOCKETS * total["moved_bytes"]["hbm"]}
+    for text in (str(report), str(cost)):
+        assert "4 sockets" in text and f"{cost.sent_bytes:,} bytes sent" in text
+        assert f"{cost.node.moved_bytes('hbm'):,} bytes" in text
+
+
+def test_a_node_is_a_mesh_in_one_line(rng):
+    x = operand(rng)
+    total = jax.shard_map(lambda x: lax.psum(x, "sockets"), mesh=rdu.node(4), in_specs=P("sockets"), out_specs=P())
+    program = rdu.compile(total, x, machine="tiny")
+    assert_same(program(x), sum(rows(np.asarray(x))))
+    assert program.cost().sockets == 4 and rdu.node() == AbstractMesh((8,), ("sockets",), axis_types=(AxisType.Auto,))
+    for wrong in (0, True, 2.0):
+        with pytest.raises(ArgumentError, match="sockets of a node"):
+            rdu.node(wrong)
+    many = jax.shard_map(lambda x: lax.psum(x, "sockets"), mesh=rdu.node(8), in_specs=P("sockets"), out_specs=P())
+    with pytest.raises(ArgumentError, match=r"more sockets than a node has\n +given: +8\n +allowed: +1 to 4"):
+        rdu.compile(many, x, machine="tiny")
+
+
+def test_one_socket_alone_is_its_own_node(rng):
+    program = rdu.compile(lambda x: x * 2, operand(rng), machine="tiny")
+    cost = program.cost()
+    assert (cost.sockets, cost.sent_bytes, cost.node) == (1, 0, cost.cost)
+    assert "together" not in str(cost) and "together" not in str(program.report())
 
 
 def test_the_price_has_a_slope_by_the_links(rng):

@@ -44,11 +44,12 @@ def times(mesh: Mesh | None) -> list[str]:
 def main() -> None:
     """Runs and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--process", type=int)
     parser.add_argument("--port", type=int)
     args = parser.parse_args()
     if args.process is not None:
-        jax.distributed.initialize(f"127.0.0.1:{args.port}", 2, args.process, initialization_timeout=60)
+        jax.distributed.initialize(f"127.0.0.1:{args.port}", args.processes, args.process, initialization_timeout=60)
     n = jax.device_count()
     kinds = {"auto": AxisType.Auto, "explicit": AxisType.Explicit}
     meshes = {kind: jax.make_mesh((n // 2, 2), ("a", "b"), axis_types=(each, each)) for kind, each in kinds.items()}

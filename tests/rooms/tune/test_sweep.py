@@ -10,7 +10,7 @@ import pytest
 
 import rdujax as rdu
 from rdujax.tune import batch
-from tests.oracles.processes import both, printed, start
+from tests.oracles.processes import printed, printed_by_all, start
 from tests.rooms.compiler.samples import Sample, mlp, random_sample, samples, small
 from tests.rooms.tune import on_devices
 
@@ -316,5 +316,5 @@ def test_the_devices_of_a_mesh_change_no_bit():
 @pytest.mark.full
 def test_two_processes_change_no_bit():
     """Four devices each; every process has the times of all."""
-    found = both(on_devices.__name__, 4)
+    found = printed_by_all(on_devices.__name__, 2, 4)
     assert all(each == found[0]["one"] for one in found for each in one.values()), found
