@@ -27,7 +27,8 @@ from benchmarks._rows import Column, Row, goals, milliseconds, names
 from benchmarks._run import parser, show
 from benchmarks._timing import progress
 from rdujax.ledger import Edge, Pipeline, Shared, Stage, makespan_cycles, schedule
-from rdujax.units.pcu.systolic import Extent, Fork, cycles
+from rdujax.units.pcu.contraction import Extent
+from rdujax.units.pcu.systolic import Fork, cycles
 from tests.oracles.pipeline_simulation import simulate
 
 GOAL, TRACE_GOAL_S = 100.0, 10.0

@@ -7,6 +7,7 @@ live under the same rules. The library itself sets nothing.
 import gc
 import os
 import random
+import time
 
 os.environ["JAX_NUMPY_DTYPE_PROMOTION"] = "strict"
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
@@ -39,6 +40,33 @@ def _bounded_memory():
     yield
     jax.clear_caches()
     gc.collect()
+
+
+BEGUN = pytest.StashKey[float]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Where time is short, the tests of the full run are those that there is time for."""
+    help_ = "skip tests marked `full` that would begin later than this; all others come before them"
+    parser.addoption("--full-within", type=float, metavar="SECONDS", help=help_)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """A worker begins when it is configured."""
+    config.stash[BEGUN] = time.monotonic()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What is always to run comes first."""
+    if config.option.full_within is not None:
+        items.sort(key=lambda item: item.get_closest_marker("full") is not None)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skips what comes too late, and says so."""
+    within, begun = item.config.option.full_within, item.config.stash[BEGUN]
+    if within is not None and item.get_closest_marker("full") and time.monotonic() - begun > within:
+        pytest.skip(f"no time left: {within:g} s are over")
 
 
 @pytest.hookimpl(trylast=True)

@@ -18,9 +18,10 @@ from rdujax.numerics.formats import BF16, FP32
 from rdujax.streams import stream as streams
 from rdujax.streams.layout import tiled
 from rdujax.units.pcu import counters, lanes, parallel, tail
+from rdujax.units.pcu.contraction import Contraction
 from rdujax.units.pcu.counters import Counter, Nest
 from rdujax.units.pcu.lanes import Reducer
-from rdujax.units.pcu.systolic import Contraction, Fork
+from rdujax.units.pcu.systolic import Fork
 from rdujax.units.pcu.tail import Tail
 
 LANES = 32

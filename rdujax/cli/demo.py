@@ -30,7 +30,7 @@ from rdujax.compiler.validate import validate
 from rdujax.machines import Machine, a100
 from rdujax.machines import named as machine_named
 from rdujax.ops.contract import Contract
-from rdujax.units.pcu.systolic import Contraction
+from rdujax.units.pcu.contraction import Contraction
 
 MIB = 1024**2
 PUBLISHED = "MICRO 2024, Figure 3"

@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 
 from rdujax.compiler.tracefile import Track
-from rdujax.estimate.pipeline import queues
+from rdujax.estimate.queues import queues
 from rdujax.graph.plan import PlannedKernel
 from rdujax.ledger.timetable import Schedule
 from rdujax.ledger.waits import Cause, expand

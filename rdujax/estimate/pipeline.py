@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+from rdujax.estimate.queues import first_readers, in_order, queues
 from rdujax.graph.graph import Graph
 from rdujax.graph.plan import MemoryStream, PlannedKernel
 from rdujax.ledger import pipeline as timing
@@ -254,56 +255,6 @@ def _links_in_turn(planned: PlannedKernel) -> list[timing.Edge]:
     return [timing.Edge(before, after) for before, after in pairwise(linked)]
 
 
-def queues(planned: PlannedKernel) -> dict[str, list[MemoryStream]]:
-    """For every tier its streams in the order of their turns: loads as they are needed first, and then the stores."""
-    found: dict[str, list[MemoryStream]] = {}
-    for stream in _in_order(planned):
-        found.setdefault(stream.tier, []).append(stream)
-    return found
-
-
-def _in_order(planned: PlannedKernel) -> list[MemoryStream]:
-    """All streams in the order in which those of one tier take turns.
-
-    Of the loads of one stage, that which streams by comes last: before it, the stage has everything else; and what says
-    where another one lies comes before that.
-    """
-    needed, made = _first_readers(planned), _when_made(planned)
-    order = {step: i for i, step in enumerate(planned.kernel.in_order) if isinstance(step, int)}
-
-    def place(stream: MemoryStream) -> tuple[bool, int, bool, int]:
-        if stream.is_store:
-            return True, made[stream.value], False, 0
-        return False, needed[stream.value], planned.tiling.slices(stream.value) > 1, order[stream.value]
-
-    return sorted(planned.streams, key=place)
-
-
-def _when_made(planned: PlannedKernel) -> dict[int, int]:
-    """For every value that is written, the position of the last stage that it waits for; -1 where it is a copy."""
-    stages = {s.result: i for i, s in enumerate(planned.kernel.stages)}
-    made: dict[int, int] = {}
-    for w in planned.kernel.writes:  # an update comes after the one that it overwrites
-        before = -1 if w.update is None else made.get(w.update.over, -1)
-        made[w.value] = max(before, *(stages.get(r.value, -1) for r in (w.read, *w.places)))
-    return made
-
-
-def _first_readers(planned: PlannedKernel) -> dict[int, int]:
-    """For every load the position of the first stage that needs it, or needs what lies where it says.
-
-    Behind all stages where none does.
-    """
-    kernel = planned.kernel
-    first = dict.fromkeys(kernel.loads, len(kernel.stages))
-    first |= {r.value: i for i, s in reversed(list(enumerate(kernel.stages))) for r in s.reads}
-    for value in reversed([step for step in kernel.in_order if isinstance(step, int)]):
-        for place in kernel.fetched[value].places if value in kernel.fetched else ():
-            if place.value in first:
-                first[place.value] = min(first[place.value], first[value])
-    return first
-
-
 def _stream_stage(planned: PlannedKernel, stream: MemoryStream, machine: Machine) -> timing.Stage:
     slices = 1 if stream.is_store else planned.tiling.slices(stream.value)
     if planned.tiling.in_turn:
@@ -360,9 +311,9 @@ def _in_turn_cycles(graph: Graph, planned: PlannedKernel, machine: Machine, dept
     depth: slices of the buffer of a load that streams by, from the cycles that it waits for its stage and those of a
     slice; as planned by default.
     """
-    tiling, needed = planned.tiling, _first_readers(planned)
+    tiling, needed = planned.tiling, first_readers(planned)
     depths = {b.value: b.depth for b in planned.buffers}
-    todo = deque(s for s in _in_order(planned) if not s.is_store)
+    todo = deque(s for s in in_order(planned) if not s.is_store)
     free: dict[str, Any] = {s.tier: 0 for s in planned.streams}  # when the tier has moved all that was asked for
     ends: dict[int, Any] = {}
     places = {f.value: [place.value for place in f.places] for f in planned.kernel.fetches if f.places}

@@ -24,9 +24,10 @@ from rdujax.streams import visible
 from rdujax.streams.layout import Layout
 from rdujax.streams.stream import Stream, transpose_read
 from rdujax.streams.stream import tile as cut_tiles
+from rdujax.units.pcu.contraction import Contraction
 from rdujax.units.pcu.expression import Expression, Instruction
 from rdujax.units.pcu.simd import simd as simd_unit
-from rdujax.units.pcu.systolic import Contraction, systolic
+from rdujax.units.pcu.systolic import systolic
 
 
 def gemm(

@@ -18,7 +18,8 @@ from rdujax.streams.lift import Executor
 from rdujax.streams.stream import Stream
 from rdujax.units import pcu
 from rdujax.units.pcu import systolic
-from rdujax.units.pcu.systolic import Contraction, Extent, Fork
+from rdujax.units.pcu.contraction import Contraction, Extent
+from rdujax.units.pcu.systolic import Fork
 
 
 @dataclass(frozen=True)

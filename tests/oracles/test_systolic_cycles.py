@@ -17,7 +17,8 @@ from math import prod
 import numpy as np
 import pytest
 
-from rdujax.units.pcu.systolic import Extent, Fork, cycles
+from rdujax.units.pcu.contraction import Extent
+from rdujax.units.pcu.systolic import Fork, cycles
 
 # rows, columns, M, K, N -> cycles that SCALE-Sim 3.0.0 needs (length of its output-stationary demand matrix).
 SCALE_SIM = {

@@ -5,8 +5,8 @@ from rdujax.frontend.rule import Site, rule
 from rdujax.numerics.formats import BF16, FP32, format_of
 from rdujax.ops.contract import Contract
 from rdujax.ops.map import Map
+from rdujax.units.pcu.contraction import Contraction
 from rdujax.units.pcu.expression import CONVERT, Expression, Instruction
-from rdujax.units.pcu.systolic import Contraction
 
 
 @rule("dot_general")

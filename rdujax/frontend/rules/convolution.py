@@ -31,7 +31,7 @@ from rdujax.ops.concat import Concat
 from rdujax.ops.contract import Contract
 from rdujax.ops.move import Move
 from rdujax.streams.access import Access, Broadcast, Pad, Reshape, Reverse, Slice, Transpose, Window
-from rdujax.units.pcu.systolic import Contraction
+from rdujax.units.pcu.contraction import Contraction
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from rdujax.ops.map import Map
 from rdujax.ops.move import Move
 from rdujax.streams import visible
 from rdujax.streams.access import Transpose
+from rdujax.units.pcu.contraction import Contraction
 from rdujax.units.pcu.expression import from_json
-from rdujax.units.pcu.systolic import Contraction
 
 UNIT = visible.PREFIX
 UNITS: Registry[Rule] = Registry("unit call")

@@ -39,7 +39,8 @@ from rdujax.streams import stream as streams
 from rdujax.streams.layout import Layout
 from rdujax.streams.lift import Executor, must_fit_int32, over_tiles
 from rdujax.streams.stream import POISON, POISON_WORD, Stream, poisoned
-from rdujax.units.pcu.systolic import Contraction, Fork, systolic
+from rdujax.units.pcu.contraction import Contraction
+from rdujax.units.pcu.systolic import Fork, systolic
 
 Unit = Callable[..., tuple[Stream, Counts]]
 

@@ -13,12 +13,13 @@ from rdujax.numerics.formats import BF16, FP32, INT32
 from rdujax.streams import stream as streams
 from rdujax.streams.layout import tiled, whole
 from rdujax.units.pcu import counters, header, lanes, tail
+from rdujax.units.pcu.contraction import Contraction
 from rdujax.units.pcu.counters import Counter, Nest
 from rdujax.units.pcu.expression import Expression, Instruction
 from rdujax.units.pcu.lanes import Reducer
 from rdujax.units.pcu.parallel import Split, data_parallel
 from rdujax.units.pcu.simd import simd
-from rdujax.units.pcu.systolic import Contraction, systolic
+from rdujax.units.pcu.systolic import systolic
 from rdujax.units.pcu.tail import Tail
 from tests.laws.cases.case import Case
 from tests.oracles import softfloat

@@ -11,7 +11,8 @@ import pytest
 import rdujax as rdu
 from rdujax.compiler import timeline
 from rdujax.compiler.tracefile import Track
-from rdujax.estimate.pipeline import pipeline_of, queues
+from rdujax.estimate.pipeline import pipeline_of
+from rdujax.estimate.queues import queues
 from rdujax.graph.plan import PlannedKernel
 from rdujax.ledger import makespan_cycles
 from tests.rooms.compiler.kernels import kind, machines, planned_kernels

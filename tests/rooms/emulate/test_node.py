@@ -9,7 +9,7 @@ import rdujax as rdu
 from rdujax.emulate.node import evaluate, run_stage
 from rdujax.numerics.formats import BF16, FP32
 from rdujax.ops.contract import Contract
-from rdujax.units.pcu.systolic import Contraction
+from rdujax.units.pcu.contraction import Contraction
 from tests.rooms.compiler.samples import assert_same, draw
 
 MATMUL = Contraction((1,), (0,))

@@ -13,8 +13,8 @@ from rdujax.ops.on_buffers import OnBuffers
 from rdujax.ops.on_lanes import OnLanes
 from rdujax.ops.op import TensorType, Work
 from rdujax.streams.access import Broadcast, Reshape, Transpose
+from rdujax.units.pcu.contraction import Contraction
 from rdujax.units.pcu.expression import Expression, Instruction
-from rdujax.units.pcu.systolic import Contraction
 
 MATMUL = Contraction((1,), (0,))
 

@@ -13,9 +13,10 @@ from rdujax.machines import sn40l, tiny
 from rdujax.numerics.formats import BF16, BOOL, FP32, INT32
 from rdujax.units import pcu
 from rdujax.units.pcu import simd, systolic
+from rdujax.units.pcu.contraction import Extent
 from rdujax.units.pcu.expression import Expression, Instruction
 from rdujax.units.pcu.simd import Chain
-from rdujax.units.pcu.systolic import Extent, Fork
+from rdujax.units.pcu.systolic import Fork
 
 EXTENTS = [Extent(1, 7, 5, 9), Extent(1, 1, 1, 1), Extent(3, 4, 2, 8), Extent(2, 13, 6, 5), Extent(1, 3, 17, 2)]
 ARRAYS = [(4, 2), (32, 6), (1, 1)]

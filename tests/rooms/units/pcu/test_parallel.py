@@ -16,11 +16,12 @@ from rdujax.numerics.formats import BF16, FP32, INT32
 from rdujax.streams.layout import tiled, whole
 from rdujax.streams.stream import untile
 from rdujax.units.pcu import parallel
+from rdujax.units.pcu.contraction import Contraction, Extent
 from rdujax.units.pcu.expression import Expression, Instruction, compose
 from rdujax.units.pcu.lanes import Reducer, reduce_rows
 from rdujax.units.pcu.parallel import Split, data_parallel, join, pipeline_parallel, split, tensor_parallel
 from rdujax.units.pcu.simd import simd
-from rdujax.units.pcu.systolic import Contraction, Extent, Fork, systolic
+from rdujax.units.pcu.systolic import Fork, systolic
 from rdujax.units.pcu.systolic import cycles as systolic_cycles
 from tests.oracles import softfloat
 from tests.oracles.harness import assert_same_bits, patterns

@@ -10,9 +10,10 @@ from rdujax.machines import sn40l, tiny
 from rdujax.numerics.formats import BF16, FP32, INT32
 from rdujax.units import pcu
 from rdujax.units.pcu import counters, header, lanes, parallel, price, tail, vector_bytes
+from rdujax.units.pcu.contraction import Extent
 from rdujax.units.pcu.counters import Counter, Nest
 from rdujax.units.pcu.lanes import Reducer
-from rdujax.units.pcu.systolic import Extent, Fork
+from rdujax.units.pcu.systolic import Fork
 from rdujax.units.pcu.systolic import cycles as systolic_cycles
 from rdujax.units.pcu.tail import Tail
 from tests.laws.cases.pcu import cases

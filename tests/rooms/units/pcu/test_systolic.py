@@ -13,7 +13,8 @@ from rdujax.numerics.formats import BF16, BOOL, FP32, INT32
 from rdujax.streams.layout import Layout, tiled, whole
 from rdujax.streams.lift import EXECUTORS
 from rdujax.streams.stream import Stream, cut, untile
-from rdujax.units.pcu.systolic import Contraction, systolic
+from rdujax.units.pcu.contraction import Contraction
+from rdujax.units.pcu.systolic import systolic
 from tests.oracles import softfloat
 from tests.oracles.harness import assert_same_bits, in_full, patterns
 from tests.rooms.units.compiles import assert_compiles_once
