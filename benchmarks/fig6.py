@@ -25,6 +25,7 @@ from benchmarks._run import parser, show
 from benchmarks._timing import progress
 from benchmarks.models.table1 import BARS, Bar
 from rdujax.compiler.drawing import Drawing, Line, Rectangle, Shape, Style, Words, width_of
+from rdujax.compiler.memory import FITS
 
 PROCESSES = 2
 # By phase, the least and the most that fusion gains with hardware orchestration, and what that gains over software:
@@ -183,7 +184,7 @@ def programs_of(best: rdu.Program) -> dict[str, rdu.Program]:
     where nothing is cut, nothing is cut for the host either: there the kernels stay, unless they were cut while memory
     was shared out, which a tier that was not asked for tells. Otherwise they are planned for the host.
     """
-    kept = best.plan.is_uncut and not any(symbol.reason for symbol in best.plan.memory.symbols)
+    kept = best.plan.is_uncut and all(symbol.reason == FITS for symbol in best.plan.memory.symbols)
     return {
         "unfused": best.replace(fusion="none", orchestration="software"),
         "fused_so": best.relaunched("software") if kept else best.replace(orchestration="software"),

@@ -50,7 +50,18 @@ SOCKETS = {
     "psum_invariant",
     "reduce_scatter",
 }
-ELSEWHERE = {"conv_general_dilated", "ragged_dot_general", "select_and_gather_add", "reduce"}  # rooms/frontend
+ELSEWHERE = {
+    "conv_general_dilated",
+    "empty",
+    "empty2",
+    "eq_to",
+    "le_to",
+    "lt_to",
+    "platform_index",
+    "ragged_dot_general",
+    "reduce",
+    "select_and_gather_add",
+}  # rooms/frontend
 MARKS = {"device_put", "name", "pvary", "reshard", "sharding_constraint"}
 NEWER = {
     "log2",
