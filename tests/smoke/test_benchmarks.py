@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import pytest
 
 import rdujax as rdu
@@ -192,6 +193,23 @@ def test_slopes_of_the_sensitivity_lie_between_the_differences():
         (whole,) = (each for each in rows if each.row == f"all {confidence}, off by 2")
         total = sum(abs(each.value) for each in facts.values() if each.confidence == confidence)
         assert whole.unit == "x" and whole.value == pytest.approx(2**total, rel=1e-3)
+
+
+def test_what_assumptions_explain_of_a_printed_range():
+    """By hand for the launches, which are all that differs between host and hardware here."""
+    assert sensitivity.covered((2.0, 8.0), (1.0, 16.0)) == pytest.approx(0.5)
+    assert sensitivity.covered((20.0, 30.0), (1.0, 16.0)) == 0.0 and sensitivity.covered((0.5, 99.0), (1.0, 16.0)) == 1
+    assert sensitivity.covered((12.0, 14.0), (13.0, 13.0)) == 1.0 and sensitivity.covered((1.0, 2.0), (13.0, 13.0)) == 0
+    x, w = (jax.ShapeDtypeStruct(shape, "bfloat16") for shape in ((8, 8192), (8192, 8192)))
+    programs = fig6.programs_of(rdu.compile(lambda x, w: jnp.tanh(x @ w), x, w))
+    over_unfused, over_software = sensitivity.gains(programs, "decode", 1.5)
+    seconds = {name: float(program.cost().total_s) for name, program in programs.items()}
+    assert over_unfused.value == pytest.approx(seconds["unfused"] / seconds["fused_ho"])
+    assert over_software.value == pytest.approx(seconds["fused_so"] / seconds["fused_ho"])
+    for each in (over_unfused, over_software):
+        assert each.low < each.value < each.high and each.low * each.high == pytest.approx(each.value**2)
+    same = list(sensitivity.gains(programs, "decode", 1.0))
+    assert [each.low for each in same] == [each.value for each in same] == [each.high for each in same]
 
 
 def test_a_sweep_says_what_it_is_compared_with():
