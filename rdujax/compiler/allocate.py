@@ -83,6 +83,7 @@ class _Tiled:
         self.slices = [tiling.slices(stage.result) for stage in kernel.stages]
         self._check_capacity()
         self.staircases = [to.stairs(stage, turn(to.graph, tiling, stage)) for stage in kernel.stages]
+        self.cycles = [self._turn_cycles(i) for i in range(len(self.staircases))]
         self.flows = self._flows()
 
     def _check_capacity(self) -> None:
@@ -97,31 +98,31 @@ class _Tiled:
     def allocated(self) -> PlannedKernel:
         """The kernel with the best shares that fit; raises CapacityError where none do."""
         last = [len(stairs) - 1 for stairs in self.staircases]
-        slowest = max((self._cycles(i, step) for i, step in enumerate(last)), default=1)
+        slowest = max((cycles[-1] for cycles in self.cycles), default=1)
         floor = max(self._memory_cycles(), self._link_cycles())
         least = self._planned(last, max(slowest, floor))
         _check(least, self.machine)
         if self.tiling.turns == 1:
             found = _first_that_fits(range(len(PRICES)), lambda at: self._fitting(self._at_price(at), floor)) or least
             return self._deepened(found) if self.tiling.in_turn else found
-        steps = [self._cycles(i, s) for i, stairs in enumerate(self.staircases) for s in range(len(stairs))]
-        times = sorted({max(time, floor) for time in steps} | {floor})
+        times = sorted({floor, *(time for cycles in self.cycles for time in cycles if time > floor)})
         return _first_that_fits(times, lambda time: self._fitting(self._at_time(time), time)) or least
 
-    def _cycles(self, stage: int, step: int) -> int:
-        """Cycles of a turn: of all slices; of what is made once, before or behind all turns, its share of every one."""
-        return self._turn_cycles(stage, self.staircases[stage][step][0])
+    def _turn_cycles(self, at: int) -> list[int]:
+        """Cycles of a turn of a stage with each of its shares, the fastest first.
 
-    def _turn_cycles(self, stage: int, cycles: int) -> int:
-        if self.kernel.stages[stage].result in self.tiling.resident | self.tiling.late:
-            return -(-cycles // self.tiling.turns)
-        return cycles * self.slices[stage]
+        Of all slices; of what is made once, before or behind all turns, its share of every one.
+        """
+        result, stairs, turns = self.kernel.stages[at].result, self.staircases[at], self.tiling.turns
+        if result in self.tiling.resident or result in self.tiling.late:
+            return [-(-cycles // turns) for cycles, _ in stairs]
+        return [cycles * self.slices[at] for cycles, _ in stairs]
 
     def _at_time(self, turn_cycles: int) -> list[int] | None:
         """The fewest PCUs with which every stage takes at most `turn_cycles`; None where one cannot."""
         places = []
-        for i, stairs in enumerate(self.staircases):
-            place = bisect_right(stairs, turn_cycles, key=lambda step, i=i: self._turn_cycles(i, step[0])) - 1
+        for cycles in self.cycles:
+            place = bisect_right(cycles, turn_cycles) - 1
             if place < 0:
                 return None
             places.append(place)
@@ -216,8 +217,8 @@ class _Tiled:
 
     def _link_cycles(self) -> int:
         """Cycles of a turn for which exchanges keep the links to other sockets busy."""
-        last = [(i, len(stairs) - 1) for i, stairs in enumerate(self.staircases)]
-        return sum(self._cycles(*at) for at in last if isinstance(self.staircases[at[0]][at[1]][1], Links))
+        pairs = zip(self.cycles, self.staircases, strict=True)
+        return sum(cycles[-1] for cycles, stairs in pairs if isinstance(stairs[-1][1], Links))
 
     def _fitting(self, places: Sequence[int] | None, turn_cycles: int) -> PlannedKernel | None:
         """The kernel with these shares, or None where it does not fit."""
