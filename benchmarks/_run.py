@@ -35,8 +35,12 @@ def show(
     columns: Sequence[Column],
     rows: Iterable[Row],
     picture: Callable[[list[Any]], Drawing] = bars,
+    notes: Callable[[list[Any]], Iterable[str]] = lambda rows: (),
 ) -> int:
-    """Prints each row as soon as it is measured, draws all in the end if asked to; 1 if one misses its goal, else 0."""
+    """Prints each row as soon as it is measured, draws all in the end if asked to; 1 if one misses its goal, else 0.
+
+    notes: lines below the table.
+    """
     if not options.json:
         print(heading(columns), flush=True)
     seen = []
@@ -44,6 +48,8 @@ def show(
         progress("")
         print(as_json(benchmark, row) if options.json else as_text(columns, row), flush=True)
         seen.append(row)
+    for line in notes(seen) if not options.json else ():
+        print(line)
     if options.plot:
         picture(seen).save(options.plot)
     return int(any(row.met is False for row in seen))

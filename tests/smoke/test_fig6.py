@@ -84,6 +84,22 @@ def test_a_range_includes_what_is_rounded_to_it(row):
     assert fig6.outside(replace(inside, row="llama7B-4k-prefill")).startswith("kernel ratio")
 
 
+def test_what_misses_says_why(row):
+    inside = replace(row, value=5.0, fused_so_ms=2.0, fused_ho_ms=1.0)
+    (last,) = fig6.notes([inside])
+    assert last.startswith("decoding, longest kernels: PCUs ") and "printed near 90%" in last
+    few = replace(inside, fused_so_ms=1.2)
+    assert list(fig6.reasons(few)) == [
+        "the host takes 0.2 ms more for 5 launches, beside 1.0 ms; the printed range asks for more launches."
+    ]
+    prompt = replace(inside, phase="prefill", value=3.3, fused_so_ms=1.2)
+    [high, launches] = fig6.reasons(prompt)
+    assert "keeps its scores there" in high and "no more than 10%" in launches
+    assert [*fig6.reasons(replace(prompt, value=1.2, fused_so_ms=1.0))][0].startswith("fused, ")
+    [lines] = fig6.reasons(replace(inside, phase="convolution", value=26.0, fused_so_ms=1.0))
+    assert "launches decide" in lines and len(list(fig6.notes([prompt, few]))) == 3
+
+
 def test_bars_are_as_long_as_the_gains(row):
     other = replace(row, row="other", value=26.0)
     shapes = fig6.gains([row, other]).shapes
