@@ -113,7 +113,11 @@ class _Tiled:
 
         Of all slices; of what is made once, before or behind all turns, its share of every one.
         """
-        result, stairs, turns = self.kernel.stages[at].result, self.staircases[at], self.tiling.turns
+        stage, stairs, turns = self.kernel.stages[at], self.staircases[at], self.tiling.turns
+        result = stage.result
+        if result in self.tiling.sums:
+            more = int(stage.op.resuming_cycles(self.machine, *turn(self.graph, self.tiling, stage)))
+            return [cycles + more for cycles, _ in stairs]
         if result in self.tiling.resident or result in self.tiling.late:
             return [-(-cycles // turns) for cycles, _ in stairs]
         return [cycles * self.slices[at] for cycles, _ in stairs]

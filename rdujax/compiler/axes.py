@@ -31,9 +31,6 @@ class Way:
     late: frozenset[int] = frozenset()
 
 
-# The axes of a written value are kept apart from those of what it is read from: it may be read under a pattern.
-
-
 class _Classes:
     """Union-find over axes; a class is blocked where tiling along it would cut what must stay whole."""
 
@@ -71,6 +68,7 @@ def streamable(graph: Graph, kernel: Kernel) -> tuple[Way, ...]:
             _relate_update(graph, classes, write)
             continue
         delivered = _delivered(graph, classes, write.read)
+        # The axes of a written value are kept apart from those of what it is read from, perhaps under a pattern.
         for i, axis in enumerate(delivered):
             if axis is not None and write.value != write.read.value:
                 classes.join((write.value, i), axis)
@@ -104,24 +102,25 @@ def _parts(graph: Graph, kernel: Kernel, group: set[Axis]) -> tuple[frozenset[in
     late: set[int] = set()
     for stage in kernel.stages:
         read = {read.value for read in stage.reads}
-        behind, summed = not read.isdisjoint(sums | late), _summed(graph, stage)
+        is_late, summed = not read.isdisjoint(sums | late), _summed(graph, stage)
         if stage.result in walking:
-            if behind or not group.isdisjoint(summed):
+            if is_late or not group.isdisjoint(summed):
                 return None
         elif read & walking:
             if not summed or not group.issuperset(summed):
                 return None
             sums.add(stage.result)
-        elif behind:
+        elif is_late:
             late.add(stage.result)
     made = sums | late
     if any(place.value in made for fetch in kernel.fetches for place in fetch.places):
         return None
+    behind: set[int] = set()
     for write in kernel.writes:
-        if write.walking in walking:
-            if any(place.value in made for place in write.places):
-                return None
-        elif write.read.value not in made:
+        over = None if write.update is None else write.update.over
+        if write.read.value in made:
+            behind.add(write.value)
+        elif write.walking not in walking or over in behind or any(place.value in made for place in write.places):
             return None
     return frozenset(sums), frozenset(late)
 

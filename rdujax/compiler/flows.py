@@ -129,7 +129,8 @@ def flows(graph: Graph, planned: PlannedKernel, units: Units[Unit], machine: Mac
         for place in _places(planned, stream):
             buffer = buffers[place.value]
             name, packets = f"{buffer.label} -> {stream.label}", _vectors(buffer.tile_bytes, len(agcus), vector_bytes)
-            found.append(_spread(name, (units.pmus[buffer.label], Port.PMU), (agcus, Port.AGCU), packets * turns))
+            reads = turns if stream.turn_bytes else 1  # of a load ahead of all turns, or a store behind them, once
+            found.append(_spread(name, (units.pmus[buffer.label], Port.PMU), (agcus, Port.AGCU), packets * reads))
     for stage, share in zip(planned.kernel.stages, planned.shares, strict=True):
         once = planned.tiling.resident | planned.tiling.late
         turns = 1 if stage.result in once else planned.tiling.turns

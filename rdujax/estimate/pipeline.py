@@ -24,7 +24,7 @@ from rdujax.graph.graph import Graph
 from rdujax.graph.plan import MemoryStream, PlannedKernel
 from rdujax.ledger import pipeline as timing
 from rdujax.ledger.closed_form import closed_form_cycles
-from rdujax.ledger.numbers import ceil_div, maximum
+from rdujax.ledger.numbers import ceil_div, common, maximum
 from rdujax.machines.machine import Machine
 from rdujax.ops.exchange import Links
 from rdujax.units import agcu
@@ -55,7 +55,7 @@ def pipeline_of(graph: Graph, planned: PlannedKernel, machine: Machine) -> timin
     levels = timing.Pipeline(tuple(stages), tuple(edges)).levels
     edges = _unhindered(edges, dict(zip((stage.name for stage in stages), levels, strict=True)), planned)
     if planned.tiling.turns == 1:
-        edges += _links_in_turn(planned)
+        edges += _links_in_turn(planned, stages)
     if planned.tiling.in_turn:
         edges += _one_after_another(planned)
     return timing.Pipeline(tuple(stages), tuple(edges))
@@ -70,7 +70,7 @@ def _behind(graph: Graph, planned: PlannedKernel, machine: Machine) -> timing.Pi
     for store in stores:
         together = sum(each.total_bytes for each in stores if each.tier == store.tier)
         stages.append(timing.Stage(store.label, _busy(store, store.total_bytes, 0, together, machine)))
-    edges = _between(_edges(planned), stages) + _between(_links_in_turn(planned), stages)
+    edges = _between(_edges(planned), stages) + _links_in_turn(planned, stages)
     return timing.Pipeline(tuple(stages), tuple(edges))
 
 
@@ -97,10 +97,11 @@ def estimated_cycles(graph: Graph, planned: PlannedKernel, machine: Machine) -> 
     """
     if planned.tiling.in_turn:
         return _in_turn_cycles(graph, planned, machine)
-    *before, last = (
-        closed_form_cycles(_once_per_turn(phase.pipeline), phase.turns) for phase in phases_of(graph, planned, machine)
-    )
-    return sum(before, last)
+    total: Any = 0
+    for phase in phases_of(graph, planned, machine):
+        total, cycles = common(total, closed_form_cycles(_once_per_turn(phase.pipeline), phase.turns))
+        total = total + cycles
+    return total
 
 
 def _once_per_turn(pipeline: timing.Pipeline) -> timing.Pipeline:
@@ -154,8 +155,12 @@ def _last(name: str) -> str:
 
 def _computing(graph: Graph, planned: PlannedKernel, machine: Machine) -> list[timing.Stage]:
     pairs = list(zip(planned.kernel.stages, planned.shares, strict=True))
-    own = {s.label: s.op.cycles(machine, share, *planned.turn(graph, s)) for s, share in pairs}
     tiling = planned.tiling
+    own = {s.label: s.op.cycles(machine, share, *planned.turn(graph, s)) for s, share in pairs}
+    for stage in (s for s, _ in pairs if s.result in tiling.sums):
+        more = stage.op.resuming_cycles(machine, *planned.turn(graph, stage))
+        cycles, more = common(own[stage.label], more)
+        own[stage.label] = cycles + more
     once = tiling.resident | tiling.late
     together = sum(own[s.label] for s, share in pairs if isinstance(share, Links) and s.result not in once)
     found = []
@@ -249,9 +254,10 @@ def _one_after_another(planned: PlannedKernel) -> list[timing.Edge]:
     return edges
 
 
-def _links_in_turn(planned: PlannedKernel) -> list[timing.Edge]:
-    """Edges that let no exchange begin before the one ahead of it has left the links."""
-    linked = [stage.label for stage in planned.kernel.stages if stage.op.group > 1]
+def _links_in_turn(planned: PlannedKernel, stages: Iterable[timing.Stage]) -> list[timing.Edge]:
+    """Edges that let no exchange among these stages begin before the one ahead of it has left the links."""
+    names = {stage.name for stage in stages}
+    linked = [stage.label for stage in planned.kernel.stages if stage.op.group > 1 and stage.label in names]
     return [timing.Edge(before, after) for before, after in pairwise(linked)]
 
 

@@ -173,14 +173,24 @@ def _check_sum(graph: Graph, stage: Stage, axes: dict[int, int], where: str) -> 
 def _check_behind(planned: PlannedKernel, where: str) -> None:
     """Whether sums are complete before they are read, and are those of the one loop."""
     tiling, kernel = planned.tiling, planned.kernel
-    if tiling.sums and len(tiling.loops) != 1:
+    if tiling.sums and (len(tiling.loops) != 1 or tiling.turns == 1):
         raise ArgumentError(describe("sums over the turns of more or less than one loop", given=tiling, where=where))
+    made = [stage.result for stage in kernel.stages]
+    kinds = Counter([*tiling.resident, *tiling.sums, *tiling.late])
+    wrong = [v for v, n in kinds.items() if n > 1 or (v in tiling.sums | tiling.late and v not in made)]
+    _refuse("results that are made in two ways, or not at all", sorted(wrong), where)
+    walking = {v for loop in tiling.loops for v, _ in loop.members}
     behind = tiling.sums | tiling.late
     early = [s.label for s in kernel.stages if s.result not in tiling.late and any(r.value in behind for r in s.reads)]
     early += [f"%{f.value}" for f in kernel.fetches if any(place.value in behind for place in f.places)]
     turning = [write for write in kernel.writes if not tiling.is_late(write)]
     early += [f"%{w.value}" for w in turning if any(place.value in behind for place in w.places)]
     _refuse("what reads sums before they are complete", early, where)
+    after = [write for write in kernel.writes if tiling.is_late(write)]
+    over = {write.value for write in after}
+    torn = [w for w in after if w.value in walking or any(place.value in walking for place in w.places)]
+    torn += [w for w in turning if w.update is not None and w.update.over in over]
+    _refuse("writes behind all turns that turns cut or overwrite", list(map(str, torn)), where)
     late = [s.label for s in kernel.stages if s.result in tiling.late and not any(r.value in behind for r in s.reads)]
     _refuse("what is made behind all turns of nothing that is", late, where)
 

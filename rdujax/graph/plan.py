@@ -150,8 +150,8 @@ class MemoryStream:
     """One stream between a tier and the tile: a load or a store, its bytes, and its AGCUs.
 
     turn_bytes: its share of every turn, 0 of a store behind the last one. first_bytes: what a load must deliver before
-    the first turn can begin. units:
-    the name of its AGCUs; streams that take turns at a tier share theirs, others have their own.
+    the first turn can begin. units: the name of its AGCUs; streams that take turns at a tier share theirs, others have
+    their own.
     """
 
     label: str
@@ -180,7 +180,10 @@ class PlannedKernel:
     wide: frozenset[int]
 
     def held(self, graph: Graph, value: int) -> Format:
-        """The format in which stage buffers hold a value: FP32 where it is kept wide, otherwise its own."""
+        """The format in which stage buffers hold a value: FP32 where it is kept wide, otherwise its own.
+
+        Of sums, what the last turn leaves: while they are not complete, their buffer holds four bytes of each.
+        """
         return held(graph, self.wide, value)
 
     def turn(self, graph: Graph, stage: Stage) -> tuple[TensorType, ...]:

@@ -123,6 +123,10 @@ class Contract(Work):
         rows, columns = pcu.array(machine.pcu, operands[0].fmt)
         return systolic.cycles(rows, columns, self._extent(*operands), share)
 
+    def resuming_cycles(self, machine: Machine, *operands: TensorType) -> Any:
+        """See `Work`: the sums of the first pass come in as those of others leave, a column per cycle."""
+        return pcu.array(machine.pcu, operands[0].fmt)[1]
+
     def feeds(
         self, machine: Machine, share: Fork, operands: Sequence[TensorType], held: Sequence[Format], output: Format
     ) -> tuple[list[int], int]:

@@ -158,6 +158,10 @@ class Work(Op, Protocol):
         """Cycles of one turn on a share; operands: tiles. Exact on plain facts, differentiable in traced ones."""
         ...
 
+    def resuming_cycles(self, machine: Machine, *operands: TensorType) -> Any:
+        """Cycles by which a turn is longer that adds to what the turn before left; operands: tiles."""
+        return 0
+
     def arrival_cycles(self, machine: Machine, *operands: TensorType) -> Any:
         """Cycles from the end of a turn until all of its result is there, while the next turn may already run."""
         return 0

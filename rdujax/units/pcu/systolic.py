@@ -19,9 +19,13 @@ The law        out[m, n] = sum over k in increasing order, from +0, product and 
 Modelled       either operand on the rows; several PCUs in parallel over rows and columns (fork), each fed by
                multicast; K split over PCUs (bits as declared by N8, the partial sums chained); FP32 and INT32
                operands on the SIMD pipeline instead, at its rate (assumption "no systolic FP32").
-Not modelled   shorter passes of a ragged last tile (a ragged turn is paid in full).
+               Sums that stay in PMUs while turns add to them come back a column per cycle: those of a pass while the
+               one before runs, those of the first pass of a turn ahead of it.
+Not modelled   shorter passes of a ragged last tile (a ragged turn is paid in full); a turn that waits for sums which
+               the turn before has not brought to their PMUs yet.
 Sources        MICRO 2024, IV-A; rows and columns are assumptions of the machine. That sums leave beside the next pass,
                a column per cycle, is an assumption too: the paper says that they drain through the tail, not how fast.
+               That they come back as fast, beside the operands, is one as well: "sums come as they leave".
                A single pass takes K + rows + columns - 2 cycles, as published for output-stationary arrays.
 """
 

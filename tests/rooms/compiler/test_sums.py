@@ -16,7 +16,7 @@ from rdujax.compiler import tile, timeline
 from rdujax.compiler.allocate import Allocator
 from rdujax.compiler.axes import streamable
 from rdujax.compiler.program import Program
-from rdujax.estimate.pipeline import estimated_cycles
+from rdujax.estimate.pipeline import estimated_cycles, phases_of
 from rdujax.graph.legality import check
 from rdujax.graph.plan import PlannedKernel, Tiling
 from tests.oracles.harness import in_full
@@ -77,11 +77,16 @@ def arguments(name: str) -> list[jax.Array]:
 
 def adding(program: Program) -> list[PlannedKernel]:
     """The program's kernel in all tilings that add up along its rows and fit."""
+    return adding_of(program, ROWS)
+
+
+def adding_of(program: Program, rows: int) -> list[PlannedKernel]:
+    """The same along an axis of another length."""
     (planned,), graph = program.plan.kernels, program.graph
     to = Allocator(graph, program.machine, program.plan.tiers)
     found = []
     for bare in tile._nests(planned.kernel, streamable(graph, planned.kernel), 1, program.machine):
-        wanted = bare.sums and bare.loops[0].length == ROWS
+        wanted = bare.sums and bare.loops[0].length == rows
         for _, tiling in tile._tilings(graph, planned.kernel, bare, program.machine) if wanted else ():
             try:
                 found.append(to.allocate(planned.kernel, tiling, planned.wide))
@@ -186,6 +191,7 @@ def test_a_plan_that_reads_sums_too_early_or_sums_other_parts_is_refused():
         ),
         "results that a loop does not walk": replace(tiling, sums=frozenset(), late=frozenset()),
         "sums over the turns of more or less than one loop": replace(tiling, loops=tiling.loops * 2),
+        "results that are made in two ways": replace(tiling, resident=tiling.resident | tiling.sums),
         "what is made once, of what walks": replace(
             tiling, sums=frozenset(), late=tiling.sums | tiling.late
         ),
@@ -210,3 +216,54 @@ def test_small_machines_sum_too():
     fn, _, _ = CASES["weights"]
     program = rdu.compile(fn, *args, machine=small())
     assert_same(program(*args), program.replace(fusion="none")(*args), "small")
+
+
+def test_what_turns_overwrite_is_not_written_behind_them():
+    """Of two updates of one array the later one wins; here its rows are streamed, and those before are sums."""
+
+    def fn(buffer, x, y):
+        first = lax.dynamic_update_slice(buffer, x.T @ y, (0, 0))
+        return lax.dynamic_update_slice(first, jnp.tanh(x), (0, 0))
+
+    shapes = ((4096, 128), (2048, 128), (2048, 128))
+    structs = [jax.ShapeDtypeStruct(shape, jnp.bfloat16) for shape in shapes]
+    for fusion in ("streaming", rdu.cut_after()):
+        program = rdu.compile(fn, *structs, donate_argnums=0, fusion=fusion)
+        for planned in program.plan.kernels:
+            written = {w.value for w in planned.kernel.writes if planned.tiling.is_late(w)}
+            turning = [w for w in planned.kernel.writes if not planned.tiling.is_late(w)]
+            assert not any(w.update is not None and w.update.over in written for w in turning)
+    (planned,) = program.plan.kernels
+    assert not planned.tiling.sums
+
+
+def test_exchanges_behind_the_last_turn_take_turns_on_the_links():
+    """Two sums over sockets of gradients, one before and one behind a sum of rows that are streamed."""
+    mesh = rdu.node(4)
+    spec = jax.sharding.PartitionSpec()
+
+    def one_socket(x, y):
+        first = lax.psum(x.T @ y, "sockets")
+        rows = lax.psum(jnp.tanh(x), "sockets")
+        return first, rows, lax.psum(rows.T @ y, "sockets")
+
+    fn = jax.shard_map(one_socket, mesh=mesh, in_specs=(spec, spec), out_specs=(spec,) * 3, check_vma=False)
+    structs = [jax.ShapeDtypeStruct((4096, 64), jnp.bfloat16)] * 2
+    program = rdu.compile(fn, *structs, fusion=rdu.cut_after())
+    for planned in adding_of(program, 4096):
+        (_, behind) = phases_of(program.graph, planned, program.machine)
+        linked = [s.label for s in planned.kernel.stages if s.op.group > 1 and s.result in planned.tiling.late]
+        assert len(linked) == 2
+        assert [(e.producer, e.consumer) for e in behind.pipeline.edges if e.consumer == linked[1]] == [tuple(linked)]
+
+
+def test_sums_of_a_turn_come_back_before_it():
+    """A column per cycle, once a turn, for the arrays begin with what the turn before left."""
+    program = compiled("weights")
+    planned = max(adding(program), key=lambda k: k.tiling.turns)
+    at = next(i for i, s in enumerate(planned.kernel.stages) if s.result in planned.tiling.sums)
+    stage, share = planned.kernel.stages[at], planned.shares[at]
+    turning = phases_of(program.graph, planned, program.machine)[0].pipeline
+    own = stage.op.cycles(program.machine, share, *planned.turn(program.graph, stage))
+    columns = program.machine.pcu.systolic_columns.value
+    assert turning.stages[turning.index[stage.label]].service_cycles == own + columns
