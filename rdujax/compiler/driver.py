@@ -15,7 +15,7 @@ from rdujax.compiler.allocate import Allocator
 from rdujax.compiler.narrow import narrow
 from rdujax.compiler.order import order
 from rdujax.compiler.passes import Pass, Passes, PassText, plan_text
-from rdujax.compiler.planner import Planner
+from rdujax.compiler.planner import Planner, Seen
 from rdujax.compiler.simplify import simplify
 from rdujax.compiler.stages import form
 from rdujax.compiler.tile import tile
@@ -125,9 +125,16 @@ PLAN_PASSES = (
 )  # fmt: skip
 
 
-def plan(graph: Graph, machine: Machine, choices: Choices, given_away: frozenset[int] = frozenset()) -> Plan:
+def plan(
+    graph: Graph,
+    machine: Machine,
+    choices: Choices,
+    given_away: frozenset[int] = frozenset(),
+    seen: Seen | None = None,
+) -> Plan:
     """The plan of a graph on a machine. given_away: the inputs that the caller needs no more.
 
+    seen: kernels that were planned for the same graph, machine and choices, but with another fusion or orchestration.
     Raises CapacityError for what does not fit, UnknownNameError and ArgumentError for choices that name nothing.
     """
     check_machine(machine)
@@ -135,18 +142,24 @@ def plan(graph: Graph, machine: Machine, choices: Choices, given_away: frozenset
     for each in GRAPH_PASSES:
         graph = each.function(graph, choices)
         check_graph(graph)
-    return placed(graph, machine, choices, given_away)
+    return placed(graph, machine, choices, given_away, seen)
 
 
-def placed(graph: Graph, machine: Machine, choices: Choices, given_away: frozenset[int] = frozenset()) -> Plan:
+def placed(
+    graph: Graph,
+    machine: Machine,
+    choices: Choices,
+    given_away: frozenset[int] = frozenset(),
+    seen: Seen | None = None,
+) -> Plan:
     """The plan of a graph that has been through the passes on graphs; raises as `plan`."""
     if isinstance(choices.fusion, fuse.Cuts):
         choices = replace(choices, fusion=_cuts_of_nodes(graph, choices.fusion))
 
-    over = overwritten(graph, given_away)
+    over, known = overwritten(graph, given_away), {} if seen is None else seen
 
     def made(tiers: Mapping[int, str], cuts: Plan | None) -> Plan:
-        result = _planned(graph, machine, choices, tiers, frozenset(over), count(), cuts, 1)
+        result = _Planning(machine, choices, tiers, frozenset(over), known).planned(graph, cuts, 1)
         result = replace(result, given_away=given_away)
         check_plan(result)
         return result
@@ -168,46 +181,53 @@ def passes(graph: Graph, choices: Choices, plan: Plan) -> Passes:
     return Passes(tuple(found))
 
 
-def _planned(
-    graph: Graph,
-    machine: Machine,
-    choices: Choices,
-    tiers: Mapping[int, str],
-    in_place: frozenset[int],
-    numbers: Iterator[int],
-    cuts: Plan | None,
-    trips: int,
-) -> Plan:
-    """The plan of a graph, and of the bodies inside of it; its kernels are numbered in the order of the text.
+class _Planning:
+    """One way to plan a program, graph by graph; its kernels are numbered in the order of the text.
 
-    cuts: a plan of the same graph, whose kernels have the nodes that those of this one are to have. trips: how often
-    it runs with nothing in between.
+    in_place: results that take the place of something else. seen: kernels that were planned before.
     """
-    steps: list[Step] = []
-    there = {*graph.inputs, *graph.constants}
-    parts = list(_stretches(graph))
-    trips = trips if len(parts) == 1 else 1
-    for stretch in parts:
-        if isinstance(stretch, Node):
-            assert isinstance(stretch.op, Region)
-            of_bodies = _bodies_of(cuts, stretch) or [None] * len(stretch.op.bodies)
-            plans = tuple(
-                _planned(body, machine, choices, tiers, in_place, numbers, of_body, trips * _trips(stretch.op))
-                for body, of_body in zip(stretch.op.bodies, of_bodies, strict=True)
-            )
-            steps.append(PlannedRegion(stretch, plans))
-            there |= set(stretch.results)
-            continue
-        within = replace(choices, fusion=_cuts_within(stretch, choices.fusion))
-        planner = Planner(stretch, machine, within, tiers, in_place & set(stretch.types), trips)
-        kernels = tuple(planner.planned(group) for group in _groups_of(cuts, stretch) or planner.groups())
-        there |= planner.in_memory(kernels)
-        steps += [replace(k, kernel=replace(k.kernel, name=f"{next(numbers)}: {k.kernel.name}")) for k in kernels]
-    rests = {value: tiers[value] for value in sorted(there)}
-    return Plan(
-        graph, tuple(steps), rests, choices.orchestration, str(choices.fusion),
-        choices.stage_buffer_format,  # type: ignore[arg-type]
-    )  # fmt: skip
+
+    def __init__(
+        self, machine: Machine, choices: Choices, tiers: Mapping[int, str], in_place: frozenset[int], seen: Seen
+    ):
+        self.machine, self.choices, self.tiers = machine, choices, tiers
+        self.in_place, self.seen = in_place, seen
+        self.numbers = count()
+
+    def planned(self, graph: Graph, cuts: Plan | None, trips: int) -> Plan:
+        """The plan of a graph, and of the bodies inside of it.
+
+        cuts: a plan of the same graph, whose kernels have the nodes that those of this one are to have. trips: how
+        often it runs with nothing in between.
+        """
+        steps: list[Step] = []
+        there = {*graph.inputs, *graph.constants}
+        parts = list(_stretches(graph))
+        trips = trips if len(parts) == 1 else 1
+        for stretch in parts:
+            if isinstance(stretch, Node):
+                steps.append(self._region(stretch, cuts, trips))
+                there |= set(stretch.results)
+                continue
+            within = replace(self.choices, fusion=_cuts_within(stretch, self.choices.fusion))
+            own = self.in_place & set(stretch.types)
+            planner = Planner(stretch, self.machine, within, self.tiers, own, trips, self.seen)
+            kernels = tuple(planner.planned(group) for group in _groups_of(cuts, stretch) or planner.groups())
+            there |= planner.in_memory(kernels)
+            names = [f"{next(self.numbers)}: {k.kernel.name}" for k in kernels]
+            steps += [replace(k, kernel=replace(k.kernel, name=name)) for k, name in zip(kernels, names, strict=True)]
+        choices = self.choices
+        return Plan(
+            graph, tuple(steps), {value: self.tiers[value] for value in sorted(there)}, choices.orchestration,
+            str(choices.fusion), choices.stage_buffer_format,  # type: ignore[arg-type]
+        )  # fmt: skip
+
+    def _region(self, node: Node, cuts: Plan | None, trips: int) -> PlannedRegion:
+        assert isinstance(node.op, Region)
+        of_bodies = _bodies_of(cuts, node) or [None] * len(node.op.bodies)
+        trips *= _trips(node.op)
+        plans = (self.planned(body, own, trips) for body, own in zip(node.op.bodies, of_bodies, strict=True))
+        return PlannedRegion(node, tuple(plans))
 
 
 def _trips(region: Region) -> int:

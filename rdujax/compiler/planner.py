@@ -47,17 +47,23 @@ class Choices(Protocol):
         ...
 
 
+# What is known of kernels, by their nodes, what they load and store, and the tiers of that: the plan, or why there is
+# none. It depends neither on who launches nor on which other kernels there are.
+Seen = dict[tuple[tuple[int, ...], tuple[int, ...], tuple[str, ...]], PlannedKernel | CapacityError]
+
+
 class Planner:
     """Plans the groups of one graph on one machine.
 
     tiers: where each value rests. in_place: results of updates that take the place of an operand there. trips: how
-    often the graph runs with nothing in between, as the body of a loop.
+    often the graph runs with nothing in between, as the body of a loop. seen: what other planners of the graph know.
     """
 
     def __init__(
         self, graph: Graph, machine: Machine, choices: Choices, tiers: Mapping[int, str],
-        in_place: frozenset[int] = frozenset(), trips: int = 1,
+        in_place: frozenset[int] = frozenset(), trips: int = 1, seen: Seen | None = None,
     ):  # fmt: skip
+        self._seen: Seen = {} if seen is None else seen
         self.in_place = in_place
         self.graph, self.machine, self.choices = graph, machine, choices
         self.tiers = {value: tiers[value] for value in graph.types}
@@ -209,11 +215,18 @@ class Planner:
         kernel = form(
             self.graph, group, _kernel_name(group), self._materialised(group), self.machine.agcu, self.in_place
         )
-        try:
-            return tile(self.allocator, kernel, self._wide(kernel))
-        except CapacityError as error:
-            self._refused[key] = error
-            raise
+        moved = (*kernel.sources, *(write.value for write in kernel.writes))
+        known = key, moved, tuple(self.tiers[value] for value in moved)
+        if known not in self._seen:
+            try:
+                self._seen[known] = tile(self.allocator, kernel, self._wide(kernel))
+            except CapacityError as error:
+                self._seen[known] = error
+        found = self._seen[known]
+        if isinstance(found, CapacityError):
+            self._refused[key] = found
+            raise found
+        return found
 
     def _moved(self, group: Sequence[Node]) -> PlannedKernel | None:
         """What is known of a stretch of nodes like these, said of them; None where nothing is known of any."""

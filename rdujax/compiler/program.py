@@ -1,7 +1,7 @@
 """The program: one value for a compiled function and a kernel written by hand; it runs, prices and reports itself."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from types import MappingProxyType
 from typing import Any, Never
@@ -17,6 +17,7 @@ from rdujax.compiler.arguments import by_place, check_argument, leaves_of, no_ch
 from rdujax.compiler.driver import CHOICES, Choices
 from rdujax.compiler.floorplan import Floorplan, floorplan
 from rdujax.compiler.passes import Passes
+from rdujax.compiler.planner import Seen
 from rdujax.compiler.report import Report, report
 from rdujax.compiler.timeline import Timeline, timeline
 from rdujax.emulate.regions import Mode, Result
@@ -51,6 +52,7 @@ class Program:
     machine: Machine
     choices: Choices
     name: str
+    seen: Seen = field(default_factory=dict, repr=False)  # what its planners know
 
     def __call__(self, *args: Any, **others: Never) -> Any:
         """The function's value, through the units; results have the dtypes that the function has under plain JAX.
@@ -174,14 +176,13 @@ class Program:
         for given in choices:
             if given not in CHOICES:
                 raise unknown("choice", given, (*CHOICES, "machine"))
-        new = replace(self.choices, **choices)
-        return _planned(self.traced, machine, new, self.name)
+        seen = self.seen if machine == self.machine and choices.keys() <= {"orchestration"} else {}
+        return _planned(self.traced, machine, replace(self.choices, **choices), self.name, seen)
 
     def relaunched(self, orchestration: str) -> "Program":
         """The same kernels, launched otherwise; raises UnknownNameError for an orchestration that does not exist.
 
-        Nothing is planned, as with `replace(orchestration=...)`, which may cut the program elsewhere: what a launch
-        takes decides where kernels end.
+        Nothing is planned; `replace(orchestration=...)` may cut elsewhere, for what a launch takes decides about that.
         """
         choices = replace(self.choices, orchestration=orchestration)
         return replace(self, plan=self.plan.launched(orchestration), choices=choices)
@@ -302,14 +303,14 @@ def compile(  # noqa: A001  (the name that the field uses)
             describe("a program to be compiled again", given=fn.name, do="program.replace(...) compiles it otherwise")
         )
     fn, args = as_function(fn, args)
-    return _planned(trace(fn, args), machine, choices, _name(fn))
+    return _planned(trace(fn, args), machine, choices, _name(fn), {})
 
 
-def _planned(traced: Traced, machine: Machine, choices: Choices, name: str) -> Program:
+def _planned(traced: Traced, machine: Machine, choices: Choices, name: str, seen: Seen) -> Program:
     inputs = traced.graph.inputs
     numbers = tuple(choices.donate_argnums)  # type: ignore[arg-type]  (several, once the record is made)
     given_away = frozenset(inputs[i] for i in leaves_of(traced.in_tree, numbers, name))
-    return Program(traced, driver.plan(traced.graph, machine, choices, given_away), machine, choices, name)
+    return Program(traced, driver.plan(traced.graph, machine, choices, given_away, seen), machine, choices, name, seen)
 
 
 @dataclass(frozen=True)

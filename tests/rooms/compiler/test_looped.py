@@ -192,3 +192,20 @@ def test_an_orchestration_is_checked_and_keeps_the_plan():
     assert other.plan.launched("looped") == program.plan and other.relaunched("looped").cost() == program.cost()
     with pytest.raises(rdu.UnknownNameError, match="unknown orchestration(.|\n)*did you mean 'looped'"):
         program.relaunched("loop")
+
+
+def test_kernels_are_not_planned_again_for_another_launcher(monkeypatch):
+    """What is known of kernels is taken over, and the plan is that which is made anew."""
+    made = []
+    real = planner.tile
+    monkeypatch.setattr(planner, "tile", lambda *args: made.append(args) or real(*args))
+    machine = tiny().replace({"pmu.count": 12})
+    program = rdu.compile(written, X, WS, machine=machine)
+    first = len(made)
+    again = program.replace(orchestration="software")
+    second = len(made) - first
+    anew = rdu.compile(written, X, WS, machine=machine, orchestration="software")
+    assert again.plan.kernels == anew.plan.kernels and again.cost() == anew.cost()
+    assert second < len(made) - first - second  # fewer than it takes anew
+    wide = program.replace(stage_buffer_format="fp32")
+    assert wide.plan.kernels == rdu.compile(written, X, WS, machine=machine, stage_buffer_format="fp32").plan.kernels
