@@ -236,14 +236,14 @@ def test_a_refusal_shows_the_largest_symbols_and_counts_the_others():
 
 
 def test_a_program_that_fits_is_planned_once_and_others_a_few_times(monkeypatch):
-    counts, made = [], driver._planned
+    counts, made = [], driver._Planning.planned
 
-    def counted(graph, *args):
+    def counted(planning, graph, *args):
         counts.extend([1] if graph.inputs == program.graph.inputs else [])
-        return made(graph, *args)
+        return made(planning, graph, *args)
 
     program = compiled(PROGRAMS["gradient"])
-    monkeypatch.setattr(driver, "_planned", counted)
+    monkeypatch.setattr(driver._Planning, "planned", counted)
     assert str(program.replace(fusion="none")) == str(program) and len(counts) == 1
     counts.clear()
     spilled = program.replace(machine=half(program))

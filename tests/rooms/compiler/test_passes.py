@@ -20,7 +20,7 @@ def shared(x):
 
 
 PROGRAM = rdu.compile(shared, X, machine=small(), k_splits={"gemm": 1, "scan/gemm": 4})
-NAMES = ["split", "simplify", "narrow", "fuse", "stages", "tile", "allocate", "memory"]
+NAMES = ["split", "simplify", "narrow", "order", "fuse", "stages", "tile", "allocate", "memory"]
 
 
 def test_passes_stand_in_their_order_each_with_its_reason():
@@ -36,9 +36,9 @@ def test_each_pass_begins_where_the_one_before_it_ended():
     found = list(PROGRAM.passes())
     assert found[0].before == text(PROGRAM.traced.graph)
     assert all(a.after == b.before for a, b in zip(found, found[1:], strict=False))
-    assert found[2].after == text(PROGRAM.graph)
+    assert found[3].after == text(PROGRAM.graph)
     assert found[-1].after == plan_text(PROGRAM.plan, "memory")
-    assert [each.name for each in found if not each.changed] == ["narrow"]  # there is but one socket
+    assert [each.name for each in found if not each.changed] == ["narrow", "order"]  # one socket, and little that waits
 
 
 def test_the_text_of_one_pass_is_the_difference():
@@ -95,4 +95,4 @@ def test_the_graph_is_checked_after_each_pass_on_graphs(monkeypatch: pytest.Monk
     program = rdu.compile(shared, X, machine=small())
     before = len(program.traced.graph.nodes)
     after = len(program.graph.nodes)
-    assert checked == [before, before, after, after] and before > after
+    assert checked == [before, before, after, after, after] and before > after

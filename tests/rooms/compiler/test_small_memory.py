@@ -1,6 +1,6 @@
 """Tiers that are nearly too small: a choice that holds the program is found, in a few plans, or what lacks is said."""
 
-from itertools import count, product
+from itertools import product
 
 import jax
 import jax.numpy as jnp
@@ -81,7 +81,7 @@ def test_cuts_that_flee_from_ddr_come_to_an_end(length: int):
     def make(tiers, cuts):
         near = [node for node in chain if tiers[node.result] == "hbm"] or chain[-1:]
         choices = driver.Choices(fusion=rdu.cut_after(near[0].label))
-        made.append(driver._planned(graph, machine, choices, tiers, frozenset(), count(), cuts))
+        made.append(driver._Planning(machine, choices, tiers, frozenset(), {}).planned(graph, cuts, 1))
         return made[-1]
 
     machine = program.machine.replace({"hbm.capacity_bytes": 262_144 + 100})
@@ -102,9 +102,8 @@ def test_a_plan_that_nothing_holds_gives_way_to_one_with_less_in_memory():
 
     def make(tiers, cuts):
         at = large if tiers[large.result] == "hbm" else small
-        return driver._planned(
-            graph, machine, driver.Choices(fusion=rdu.cut_after(at.label)), tiers, frozenset(), count(), cuts
-        )
+        choices = driver.Choices(fusion=rdu.cut_after(at.label))
+        return driver._Planning(machine, choices, tiers, frozenset(), {}).planned(graph, cuts, 1)
 
     machine = program.machine.replace({"hbm.capacity_bytes": 262_144 + 4, "ddr.capacity_bytes": 2 * 512 * 8 + 4})
     plan = planned(graph, machine, "auto", {}, make)

@@ -192,13 +192,13 @@ def test_the_compiler_checks_what_it_made(monkeypatch: pytest.MonkeyPatch):
     """A pass that forgets a kernel is caught before anybody runs or prices the plan."""
     from rdujax.compiler import driver
 
-    whole = driver._planned
+    whole = driver._Planning.planned
 
     def forgetful(*args):
         plan = whole(*args)
         assert all(isinstance(step, PlannedKernel) for step in plan.steps)
         return replace(plan, steps=plan.steps[1:])
 
-    monkeypatch.setattr(driver, "_planned", forgetful)
+    monkeypatch.setattr(driver._Planning, "planned", forgetful)
     with pytest.raises(rdu.ArgumentError, match="loads that are not in memory"):
         rdu.compile(lambda x: jnp.tanh(x @ x) @ x, jax.ShapeDtypeStruct((8, 8), jnp.float32), fusion="primitives")
