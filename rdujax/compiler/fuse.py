@@ -27,7 +27,7 @@ SEARCHED = ("streaming", "greedy")  # of these, the compiler says which nodes fo
 FUSIONS = (*SEARCHED, *BY_OPERATOR)
 EXHAUSTIVE = 12  # nodes of a program up to which the search is not cut short
 OUTSIDE = -1  # the reader of what a graph returns
-WITHIN = 0.02  # of a larger one, the share by which the partition taken may cost more than the cheapest possibly does
+WITHIN = 0.01  # of a larger one, the share by which the partition taken may cost more than the cheapest possibly does
 MOST_PLANNED = 2_000  # nodes of all kernels of a larger one that are planned at the most, unless none fits so far
 
 

@@ -167,9 +167,10 @@ def prefill():
 
 def test_multicasts_to_rows_of_a_fork_share_no_columns():
     """The MLP: two rows of 167 PCUs in each of two forks, every row fed 0.8 packets per cycle."""
-    [kernel] = without_sums(prefill(), 4).plan.kernels
+    ends = [kernel.kernel.nodes[-1].label for kernel in prefill().plan.kernels[:4]]
+    [kernel] = without_sums(prefill().replace(fusion=rdu.cut_after(*ends)), 4).plan.kernels
     assert [str(share) for share in kernel.shares].count("fork 2x167x1") == 2
-    assert quality(prefill(), kernel, "counted")[2] > 1.5 and quality(prefill(), kernel, "near")[2] < 1.01
+    assert quality(prefill(), kernel, "counted")[2] > 1.5 and quality(prefill(), kernel, "near")[2] == 1
 
 
 def test_what_was_hot_once_is_kept_away_from(monkeypatch):
