@@ -27,8 +27,8 @@ from benchmarks import fig6
 from benchmarks._rows import Column, Row, names
 from benchmarks._run import parser, show
 from benchmarks._timing import progress
-from benchmarks.models.calls import MODEL_CACHE, MODELS, model_call
-from benchmarks.models.parallel import parallel_call
+from benchmarks.models.calls import MODEL_CACHE, MODELS
+from benchmarks.models.parallel import shared_call
 from rdujax.base.facts import CONFIDENCES, COUNTED, Fact
 from rdujax.compiler.program import decides
 from rdujax.machines.machine import ORCHESTRATIONS
@@ -163,10 +163,7 @@ def main(arguments: list[str]) -> int:
     asked.add_argument("--spread", type=factor, default=1.5, help="factor of the last rows (1.5)")
     options = asked.parse_args(arguments)
     config, tokens = MODELS[options.model], 1 if options.phase == "decode" else CONTEXT
-    if options.sockets == 1:
-        fn, args = model_call(config, tokens, CONTEXT)
-    else:
-        fn, args = parallel_call(config, options.sockets, tokens, CONTEXT)
+    fn, args = shared_call(config, options.sockets, tokens, CONTEXT)
     progress(f"compile {options.model}")
     program = rdu.compile(fn, *args, donate_argnums=MODEL_CACHE, orchestration=options.orchestration)
     by_hardware = program if options.orchestration == "hardware" else program.replace(orchestration="hardware")

@@ -19,8 +19,8 @@ import rdujax as rdu
 from benchmarks._rows import Column, Row, goals, names
 from benchmarks._run import parser, show
 from benchmarks._timing import progress
-from benchmarks.models.calls import MODEL_CACHE, MODELS, model_call
-from benchmarks.models.parallel import parallel_call
+from benchmarks.models.calls import MODEL_CACHE, MODELS
+from benchmarks.models.parallel import shared_call
 
 CONTEXT = 4096  # positions of the cache, and tokens of the prompt
 MACHINES, GOAL_S = 100_000, 10.0
@@ -116,10 +116,7 @@ def main(arguments: list[str]) -> int:
     asked.add_argument("--machines", type=count, default=MACHINES, help=f"how many ({MACHINES:,})")
     options = asked.parse_args(arguments)
     config, tokens = MODELS[options.model], 1 if options.phase == "decode" else CONTEXT
-    if options.sockets == 1:
-        fn, args = model_call(config, tokens, CONTEXT)
-    else:
-        fn, args = parallel_call(config, options.sockets, tokens, CONTEXT)
+    fn, args = shared_call(config, options.sockets, tokens, CONTEXT)
     progress(f"compile {options.model}")
     program = rdu.compile(fn, *args, donate_argnums=MODEL_CACHE)
     goal = GOAL_S if (options.machines, options.phase) == (MACHINES, "decode") else None

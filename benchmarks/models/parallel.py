@@ -14,7 +14,7 @@ from flax import nnx
 from jax.sharding import AbstractMesh, AxisType, Mesh, PartitionSpec
 
 from benchmarks.models import vision
-from benchmarks.models.calls import START, Call, first_state, tokens_of, train_step
+from benchmarks.models.calls import START, Call, first_state, model_call, tokens_of, train_step
 from benchmarks.models.decoder import Cache, Config, Decoder, abstract_model, cache_shapes
 
 AXIS = "sockets"
@@ -77,6 +77,13 @@ def parallel_call(config: Config, sockets: int, tokens: int, positions: int) -> 
     """A model on so many sockets and tokens of one sequence, with a cache of so many positions."""
     state, cache = nnx.state(abstract_model(config)), cache_shapes(config, 1, positions)
     return parallel(config, node(sockets)), (state, tokens_of(tokens), cache, START)
+
+
+def shared_call(config: Config, sockets: int, tokens: int, positions: int) -> Call:
+    """The same on one socket as it is, on several as `parallel_call`."""
+    if sockets == 1:
+        return model_call(config, tokens, positions)
+    return parallel_call(config, sockets, tokens, positions)
 
 
 def parallel_train_call(config: Config, mesh: Mesh | AbstractMesh, model: Decoder, tokens: Any) -> Call:
