@@ -7,11 +7,11 @@ stages work one after the other and every cycle of each counts: all stages trade
 lowest at which they fit; a stage through which a load streams need not be faster than that load.
 """
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
-from math import prod
+from math import inf, prod
 
 import numpy as np
 
@@ -67,7 +67,15 @@ class Allocator:
 
     def allocate(self, kernel: Kernel, tiling: Tiling, wide: frozenset[int]) -> PlannedKernel:
         """The kernel with the units of its stages, buffers and streams; raises CapacityError where it does not fit."""
-        return _Tiled(self, kernel, tiling, wide).allocated()
+        planned = self.allocated_below(inf, kernel, tiling, wide)
+        assert planned is not None
+        return planned
+
+    def allocated_below(
+        self, cycles: float, kernel: Kernel, tiling: Tiling, wide: frozenset[int]
+    ) -> PlannedKernel | None:
+        """The same, or None where its PCUs alone tell that it takes `cycles` or more: then no buffer is asked for."""
+        return _Tiled(self, kernel, tiling, wide).allocated(cycles)
 
 
 # Cycles that a PCU must save to be taken, from nothing at all upward.
@@ -95,18 +103,59 @@ class _Tiled:
             needs = {f"{labels[v]} ({size:,} bytes x {depth})": least[v] for v, size, depth in self._stored}
             pmu.check(self.machine.pmu, needs, self.kernel.where)
 
-    def allocated(self) -> PlannedKernel:
-        """The kernel with the best shares that fit; raises CapacityError where none do."""
+    def allocated(self, below: float) -> PlannedKernel | None:
+        """The kernel with the best shares that fit; raises CapacityError where none do.
+
+        below: see `Allocator.allocated_below`.
+        """
         last = [len(stairs) - 1 for stairs in self.staircases]
         slowest = max((cycles[-1] for cycles in self.cycles), default=1)
         floor = max(self._memory_cycles(), self._link_cycles())
         least = self._planned(last, max(slowest, floor))
         _check(least, self.machine)
-        if self.tiling.turns == 1:
-            found = _first_that_fits(range(len(PRICES)), lambda at: self._fitting(self._at_price(at), floor)) or least
-            return self._deepened(found) if self.tiling.in_turn else found
-        times = sorted({floor, *(time for cycles in self.cycles for time in cycles if time > floor)})
-        return _first_that_fits(times, lambda time: self._fitting(self._at_time(time), time)) or least
+        once = self.tiling.turns == 1
+        limits = range(len(PRICES)) if once else self._times(floor)
+        shares = self._at_price if once else self._at_time
+        first = bisect_left(limits, True, key=lambda limit: self._has_pcus(shares(limit)))
+        if first == len(limits):
+            return least
+        places = shares(limits[first])
+        assert places is not None
+        if self._least_cycles(places, floor if once else limits[first]) >= below:
+            return None
+        found = _first_that_fits(limits[first:], lambda at: self._fitting(shares(at), floor if once else at)) or least
+        return self._deepened(found) if self.tiling.in_turn else found
+
+    def _times(self, floor: int) -> list[int]:
+        """Every turn time from `floor` on at which the shares of some stage change."""
+        return sorted({floor, *(time for cycles in self.cycles for time in cycles if time > floor)})
+
+    def _has_pcus(self, places: Sequence[int] | None) -> bool:
+        """Whether there are PCUs for these shares."""
+        return places is not None and self._pcus(places) <= self.to.pcus
+
+    def _pcus(self, places: Sequence[int]) -> int:
+        return sum(stairs[at][1].pcus for stairs, at in zip(self.staircases, places, strict=True))
+
+    def _least_cycles(self, places: Sequence[int], turn_cycles: int) -> int:
+        """No more than the cycles of the kernel with these shares, or with slower ones and longer turns.
+
+        Every stage has its turns one after the other, behind what it reads and before what reads it.
+        """
+        stages, turns = self.kernel.stages, self.tiling.turns
+        once = self.tiling.resident | self.tiling.late
+        own = [0 if s.result in once else c[at] for s, c, at in zip(stages, self.cycles, places, strict=True)]
+        before: dict[int, int] = {}  # cycles until the first turn of a stage has ended, by its result
+        for stage, cycles in zip(stages, own, strict=True):
+            before[stage.result] = cycles + max((before.get(read.value, 0) for read in stage.reads), default=0)
+        behind: dict[int, int] = {}  # cycles behind the last turn of a stage, by its result
+        least = turns * turn_cycles
+        for stage, cycles in zip(reversed(stages), reversed(own), strict=True):
+            rest = behind.get(stage.result, 0)
+            least = max(least, before[stage.result] + (turns - 1) * cycles + rest)
+            for read in stage.reads:
+                behind[read.value] = max(behind.get(read.value, 0), cycles + rest)
+        return least
 
     def _turn_cycles(self, at: int) -> list[int]:
         """Cycles of a turn of a stage with each of its shares, the fastest first.
@@ -226,10 +275,7 @@ class _Tiled:
 
     def _fitting(self, places: Sequence[int] | None, turn_cycles: int) -> PlannedKernel | None:
         """The kernel with these shares, or None where it does not fit."""
-        if places is None:
-            return None
-        pcus = sum(stairs[at][1].pcus for stairs, at in zip(self.staircases, places, strict=True))
-        if pcus > self.to.pcus:
+        if places is None or not self._has_pcus(places):
             return None
         planned = self._planned(places, turn_cycles)
         fits = planned.pmus <= self.to.pmus and planned.agcus <= self.to.agcus

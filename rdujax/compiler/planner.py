@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from rdujax.base.errors import CapacityError
-from rdujax.compiler import fuse
+from rdujax.compiler import fuse, partition
 from rdujax.compiler.alike import Alike
 from rdujax.compiler.allocate import Allocator
 from rdujax.compiler.bounds import Bounds
@@ -91,7 +91,7 @@ class Planner:
             return fuse.operators(self.graph, self._cycles, self.launch_cycles)
         bounds = Bounds(self.graph, self.machine, self.tiers, self.launch_cycles, self.in_place)
         if fusion == "greedy":
-            parts = fuse.greedy(self.graph, self.cost, self._bounds(bounds))
+            parts = partition.greedy(self.graph, self.cost, self._bounds(bounds))
         else:
             parts = self._streaming(bounds)
         return [list(self.graph.nodes[first:end]) for first, end in parts]
@@ -102,14 +102,14 @@ class Planner:
         Kernels on both sides of a border become one where that is cheaper.
         """
         found: dict[tuple[int, int], list[tuple[int, int]]] = {}
-        crossing = fuse.crossing_bytes(self.graph)
+        crossing = partition.crossing_bytes(self.graph)
         apart = stretches(self._alike.signatures(LONG), crossing)
         self._count_in_a_row(apart)
         for first, end in apart:
             like = ((start, start + end - first) for start in self._alike.starts(first, end))
             known = next((stretch for stretch in like if stretch in found), None)
             if known is None:
-                found[first, end] = fuse.streaming(self.graph, self.cost, self._bounds(bounds), (first, end))
+                found[first, end] = partition.cheapest(self.graph, self.cost, self._bounds(bounds), (first, end))
             else:
                 found[first, end] = [(i + first - known[0], j + first - known[0]) for i, j in found[known]]
         joined: list[tuple[int, int]] = []

@@ -10,6 +10,7 @@ one with the larger tiles.
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import permutations
+from math import inf
 
 from rdujax.base.errors import CapacityError, ShapeError, describe
 from rdujax.compiler.allocate import Allocator
@@ -24,6 +25,7 @@ from rdujax.streams.access import chain_axes
 SLICES = (1, 2, 4, 8, 16, 32, 64)  # lengths of slices, in rows of an array
 SLICES_OF_SUMS = (8,)  # where turns add up, what they load is small already
 MOST_SLICES = 64  # of one tile: more only make the first one come sooner
+WORTH = 0.01  # a tiling that may save no more than this share of the best so far is not tried
 SMALL_LOAD = 256  # a load streams by if it is more than one part in so many of all that is loaded
 
 
@@ -32,19 +34,20 @@ def tile(to: Allocator, kernel: Kernel, wide: frozenset[int]) -> PlannedKernel:
     graph, machine = to.graph, to.machine
     ways = streamable(graph, kernel)
     pinned = _pinned(graph, kernel, ways)
-    best: tuple[int, PlannedKernel] | None = None
+    best: tuple[float, PlannedKernel] | None = None
     refusal: CapacityError | None = None
     nests = [[pinned]] if pinned is not None else [_nests(kernel, ways, depth, machine) for depth in (1, 2)]
     for candidates in nests:
         for tiling_set in (_tilings(graph, kernel, nest, machine) for nest in candidates):
             for several, tiling in tiling_set:
+                worth = inf if best is None else best[0] * (1 - WORTH)
                 try:
-                    planned = to.allocate(kernel, tiling, wide)
+                    planned = to.allocated_below(worth, kernel, tiling, wide)
                 except CapacityError as error:
                     refusal = refusal or error
                     continue
-                cycles = kernel_cycles(graph, planned, machine)
-                if best is None or cycles < best[0]:
+                cycles = inf if planned is None else kernel_cycles(graph, planned, machine)
+                if planned is not None and (best is None or cycles < best[0]):
                     best = (cycles, planned)
                 if not several:
                     break

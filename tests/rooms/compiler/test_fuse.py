@@ -9,7 +9,7 @@ import pytest
 
 import rdujax as rdu
 from rdujax.base.errors import CapacityError
-from rdujax.compiler import fuse
+from rdujax.compiler import partition
 from rdujax.compiler.bounds import Bounds
 from rdujax.compiler.driver import Choices
 from rdujax.compiler.planner import Planner
@@ -75,7 +75,7 @@ def test_no_partition_is_cheaper_than_the_one_found(sample: Sample, machine: Mac
             exact = costs.get((i, i + length))
             assert exact is None or bound <= exact, (i, length, bound, exact)
         assert all((i, j) not in costs for j in range(i + 1 + len(bounds.from_node(i)), len(nodes) + 1))
-    groups = fuse.streaming(planner.graph, planner.cost, bounds.from_node)
+    groups = partition.cheapest(planner.graph, planner.cost, bounds.from_node)
     assert cover(groups, len(nodes))
     assert sum(costs[group] for group in groups) == cheapest_of_all(costs, len(nodes))
 
@@ -106,14 +106,14 @@ def test_few_kernels_are_planned_where_launches_are_dear():
         return planner.cost(i, j)
 
     bounds = Bounds(planner.graph, planner.machine, planner.tiers, planner.launch_cycles)
-    groups = fuse.streaming(planner.graph, cost, bounds.from_node)
+    groups = partition.cheapest(planner.graph, cost, bounds.from_node)
     assert len(groups) == 1 and planned == [len(planner.graph.nodes)]
 
 
 def test_a_search_that_is_cut_short_still_ends_with_kernels_that_fit():
     planner = planner_of(samples()[3], small().replace(CHEAP_LAUNCHES))
     bounds = Bounds(planner.graph, planner.machine, planner.tiers, 0)
-    groups = fuse.streaming(planner.graph, planner.cost, bounds.from_node, most_planned=1)
+    groups = partition.cheapest(planner.graph, planner.cost, bounds.from_node, patience=0)
     assert cover(groups, len(planner.graph.nodes))
     costs = costs_of(planner)
     assert sum(costs[group] for group in groups) >= cheapest_of_all(costs, len(planner.graph.nodes))
@@ -145,12 +145,12 @@ def test_a_long_search_begins_with_halves_and_ends_near_the_best():
     def bounds(i):
         return np.full(min(35, count - i), 1_000.0)  # longer ones cannot fit
 
-    groups = fuse.streaming(graph, cost, bounds)
+    groups = partition.cheapest(graph, cost, bounds)
     best = min(sum(cost(i, j)[0] for i, j in pairwise(range(0, count + 1, step))) for step in (5, 8, 10, 20))
     assert count == 40 and cover(groups, count) and all(j - i <= 35 for i, j in asked)
-    assert sum(cost(*group)[0] for group in groups) <= best * (1 + fuse.WITHIN)
+    assert sum(cost(*group)[0] for group in groups) <= best * (1 + partition.WITHIN)
     planned = []
-    fuse.streaming(graph, lambda i, j: (planned.append(j - i), cost(i, j))[1], bounds, most_planned=1)
+    partition.cheapest(graph, lambda i, j: (planned.append(j - i), cost(i, j))[1], bounds, patience=0)
     assert planned, "the first halves are planned whatever is allowed"
 
 
@@ -165,7 +165,7 @@ def test_a_group_that_fits_is_kept_though_a_part_of_it_does_not():
             raise CapacityError("too much to store")
         return 1_000, [i]
 
-    assert fuse.streaming(graph, cost, lambda i: np.full(count - i, 10.0)) == [(0, count)]
+    assert partition.cheapest(graph, cost, lambda i: np.full(count - i, 10.0)) == [(0, count)]
     assert asked.count((0, count)) == 1 < len(asked)
 
 
@@ -177,7 +177,7 @@ def test_what_did_not_fit_rules_out_only_what_was_not_planned():
             raise CapacityError("too much to store")
         return 100, [i]
 
-    known = fuse._Known(cost, rows, grows=True)
+    known = partition._Known(cost, rows, grows=True)
     assert known.ask(0, 3) and not known.ask(1, 2)
     assert known.bound(0, 3) == known.cost_of(0, 3) == 100
     assert [known.bound(*group) for group in ((0, 2), (0, 4), (1, 3))] == [np.inf] * 3

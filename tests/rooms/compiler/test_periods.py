@@ -9,7 +9,7 @@ import rdujax as rdu
 from rdujax.compiler import periods, planner
 from rdujax.compiler.alike import Alike
 from rdujax.compiler.driver import Choices
-from rdujax.compiler.fuse import WITHIN
+from rdujax.compiler.partition import WITHIN
 from rdujax.compiler.periods import LONG, SHORT, stretches
 from rdujax.compiler.planner import Planner
 from rdujax.graph.graph import Graph
