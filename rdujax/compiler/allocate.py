@@ -8,7 +8,7 @@ lowest at which they fit; a stage through which a load streams need not be faste
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from math import inf, prod
@@ -16,6 +16,7 @@ from math import inf, prod
 import numpy as np
 
 from rdujax.base.errors import CapacityError, describe
+from rdujax.compiler.feeds import Feeds
 from rdujax.estimate.pipeline import wanted_depths
 from rdujax.graph.graph import Graph
 from rdujax.graph.kernel import Kernel, Stage, Write
@@ -38,9 +39,16 @@ class Allocator:
         self.pcus = int(machine.pcu.count.value)
         self.pmus = int(machine.pmu.count.value)
         self.agcus = int(machine.agcu.count.value)
+        self._kept: tuple[Kernel, dict[int, int]] | None = None
         self._stairs: dict[tuple, Stairs] = {}
         self.choices: dict[tuple, np.ndarray] = {}
         self.rates: dict[tuple, dict[Share, tuple[list[int], int]]] = {}
+
+    def kept_turns(self, kernel: Kernel) -> dict[int, int]:
+        """See `kept_turns`; of the kernel that was asked for last, which is tried in many tilings, it is known."""
+        if self._kept is None or self._kept[0] is not kernel:
+            self._kept = kernel, kept_turns(kernel)
+        return self._kept[1]
 
     def stairs(self, stage: Stage, tiles: tuple[TensorType, ...]) -> Stairs:
         """The useful shares of a stage, the fastest first; raises CapacityError where it may not have enough PCUs."""
@@ -92,7 +100,7 @@ class _Tiled:
         self._check_capacity()
         self.staircases = [to.stairs(stage, turn(to.graph, tiling, stage)) for stage in kernel.stages]
         self.cycles = [self._turn_cycles(i) for i in range(len(self.staircases))]
-        self.flows = self._flows()
+        self.feeds = Feeds(to.graph, to.machine, to.tiers, kernel, tiling)
 
     def _check_capacity(self) -> None:
         """Refuses, before anything is asked of the stages, buffers that no number of PMUs below the limit holds."""
@@ -110,32 +118,29 @@ class _Tiled:
         """
         last = [len(stairs) - 1 for stairs in self.staircases]
         slowest = max((cycles[-1] for cycles in self.cycles), default=1)
-        floor = max(self._memory_cycles(), self._link_cycles())
+        floor = max(self.feeds.turn_cycles(), self._link_cycles())
         least = self._planned(last, max(slowest, floor))
         _check(least, self.machine)
         once = self.tiling.turns == 1
         limits = range(len(PRICES)) if once else self._times(floor)
         shares = self._at_price if once else self._at_time
-        first = bisect_left(limits, True, key=lambda limit: self._has_pcus(shares(limit)))
-        if first == len(limits):
-            return least
-        places = shares(limits[first])
-        assert places is not None
-        if self._least_cycles(places, floor if once else limits[first]) >= below:
-            return None
-        found = _first_that_fits(limits[first:], lambda at: self._fitting(shares(at), floor if once else at)) or least
-        return self._deepened(found) if self.tiling.in_turn else found
+        found = bisect_left(limits, True, key=lambda at: self._has_pcus(shares(at)))
+        if found < len(limits):
+            if self._least_cycles(shares(limits[found]), floor if once else limits[found]) >= below:
+                return None
+            found = bisect_left(limits, True, found, key=lambda at: self._fits(shares(at), floor if once else at))
+        if found < len(limits):
+            least = self._planned(shares(limits[found]), floor if once else limits[found])
+        return self._deepened(least) if self.tiling.in_turn else least
 
     def _times(self, floor: int) -> list[int]:
-        """Every turn time from `floor` on at which the shares of some stage change."""
-        return sorted({floor, *(time for cycles in self.cycles for time in cycles if time > floor)})
+        """Every turn time from `floor` on that some stage takes with one of its shares and all can keep."""
+        fastest = max([floor, *(cycles[0] for cycles in self.cycles)])
+        return sorted({fastest, *(time for cycles in self.cycles for time in cycles if time > fastest)})
 
-    def _has_pcus(self, places: Sequence[int] | None) -> bool:
+    def _has_pcus(self, places: Sequence[int]) -> bool:
         """Whether there are PCUs for these shares."""
-        return places is not None and self._pcus(places) <= self.to.pcus
-
-    def _pcus(self, places: Sequence[int]) -> int:
-        return sum(stairs[at][1].pcus for stairs, at in zip(self.staircases, places, strict=True))
+        return sum(stairs[at][1].pcus for stairs, at in zip(self.staircases, places, strict=True)) <= self.to.pcus
 
     def _least_cycles(self, places: Sequence[int], turn_cycles: int) -> int:
         """No more than the cycles of the kernel with these shares, or with slower ones and longer turns.
@@ -171,15 +176,9 @@ class _Tiled:
             return [-(-cycles // turns) for cycles, _ in stairs]
         return [cycles * self.slices[at] for cycles, _ in stairs]
 
-    def _at_time(self, turn_cycles: int) -> list[int] | None:
-        """The fewest PCUs with which every stage takes at most `turn_cycles`; None where one cannot."""
-        places = []
-        for cycles in self.cycles:
-            place = bisect_right(cycles, turn_cycles) - 1
-            if place < 0:
-                return None
-            places.append(place)
-        return places
+    def _at_time(self, turn_cycles: int) -> list[int]:
+        """The fewest PCUs with which every stage takes at most `turn_cycles`, or of one that cannot, its fastest."""
+        return [max(0, bisect_right(cycles, turn_cycles) - 1) for cycles in self.cycles]
 
     def _at_price(self, at: int) -> list[int]:
         """The shares at which no stage would gain by another unit for `PRICES[at]` cycles; of equal ones, the fewest.
@@ -221,75 +220,42 @@ class _Tiled:
     def _floors(self) -> list[int]:
         """For every stage the cycles that a slice of the load which streams through it takes at least."""
         floors = []
-        streams = {s.value: s for s in self.flows if not s.is_store}
+        streams = {s.value: s for s in self.feeds.flows if not s.is_store}
         for stage, slices in zip(self.kernel.stages, self.slices, strict=True):
             by = [streams[r.value] for r in stage.reads if r.value in streams and self.tiling.slices(r.value) > 1]
             floors.append(max((self.machine.transfer_cycles(s.tier, s.turn_bytes // slices) for s in by), default=0))
         return floors
-
-    def _flows(self) -> list[MemoryStream]:
-        graph, tiling, tiers = self.graph, self.tiling, self.to.tiers
-        flows = []
-        for value in self.kernel.loads:
-            label, tier = self.kernel.stream_label(graph, value, False), tiers[self.kernel.source(value)]
-            total = self._charged_bytes(value, graph.types[value].size_bytes) * tiling.sweeps(value)
-            streamed = tiling.is_streamed(value)
-            turn_bytes = -(-total // tiling.turns) if streamed else 0
-            first = self._first_bytes(value, total) if streamed else total
-            flows.append(MemoryStream(label, value, tier, False, total, turn_bytes, first, 1, label))
-        for write in self.kernel.writes:
-            label, moved = self.kernel.stream_label(graph, write.value, True), write.kind(graph).size_bytes
-            total = agcu.charged_bytes(self.machine.agcu, moved, write.slice_bytes)
-            each, tier = 0 if tiling.is_late(write) else -(-total // tiling.turns), tiers[write.value]
-            flows.append(MemoryStream(label, write.value, tier, True, total, each, each, 1, label))
-        return flows
-
-    def _first_bytes(self, value: int, total: int) -> int:
-        """What of a stream the first turn waits for: a whole tile; later ones wait for their share of the next.
-
-        Slices that have the tier to themselves are moved in equal parts.
-        """
-        kind, tiling = self.graph.types[value], self.tiling
-        if tiling.in_turn:
-            return -(-total // tiling.slices(value))
-        return min(total, self._charged_bytes(value, prod(tiling.tile(value, kind.shape)) * kind.fmt.width_bytes))
-
-    def _charged_bytes(self, value: int, asked_bytes: int) -> int:
-        """What a tier moves for bytes of a load."""
-        fetch = self.kernel.fetched.get(value)
-        return agcu.charged_bytes(self.machine.agcu, asked_bytes, 0 if fetch is None else fetch.slice_bytes)
-
-    def _memory_cycles(self) -> int:
-        slowest = 1
-        for tier in {f.tier for f in self.flows}:
-            read, written = (
-                sum(f.turn_bytes for f in self.flows if f.tier == tier and f.is_store is side) for side in (False, True)
-            )
-            slowest = max(slowest, self.machine.transfer_cycles(tier, read, written))
-        return slowest
 
     def _link_cycles(self) -> int:
         """Cycles of a turn for which exchanges keep the links to other sockets busy."""
         pairs = zip(self.cycles, self.staircases, strict=True)
         return sum(cycles[-1] for cycles, stairs in pairs if isinstance(stairs[-1][1], Links))
 
-    def _fitting(self, places: Sequence[int] | None, turn_cycles: int) -> PlannedKernel | None:
-        """The kernel with these shares, or None where it does not fit."""
-        if places is None or not self._has_pcus(places):
-            return None
-        planned = self._planned(places, turn_cycles)
-        fits = planned.pmus <= self.to.pmus and planned.agcus <= self.to.agcus
-        return planned if fits and self._segments_fit else None
+    def _fits(self, places: Sequence[int], turn_cycles: int) -> bool:
+        """Whether there are PCUs, PMUs and AGCUs for these shares. Later limits need less."""
+        if not self._segments_fit or not self._has_pcus(places):
+            return False
+        streams = self.feeds.with_agcus(turn_cycles)
+        linked = (share.agcus for share in self._shares(places) if isinstance(share, Links))
+        agcus = sum({s.units: s.agcus for s in streams}.values()) + max(linked, default=0)
+        return agcus <= self.to.agcus and sum(self._pmus(places, streams)) <= self.to.pmus
 
     @property
     def _segments_fit(self) -> bool:
-        return not self.tiling.in_turn or len(self.flows) <= int(self.machine.agcu.segments.value)
+        return not self.tiling.in_turn or len(self.feeds.flows) <= int(self.machine.agcu.segments.value)
 
     def _planned(self, places: Sequence[int], turn_cycles: int) -> PlannedKernel:
         """The kernel with these shares, and AGCUs for turns of `turn_cycles`; whether it fits is not asked."""
-        shares = tuple(stairs[at][1] for stairs, at in zip(self.staircases, places, strict=True))
-        streams = self._in_turn if self.tiling.in_turn else self._side_by_side(turn_cycles)
-        return PlannedKernel(self.kernel, self.tiling, shares, self._buffers(places, streams), streams, self.wide)
+        streams = self.feeds.with_agcus(turn_cycles)
+        units = zip(self._stored, self._pmus(places, streams), strict=True)
+        buffers = tuple(
+            BufferPlan(self.graph.labels[value], value, size, depth, self._buffered(value), pmus)
+            for (value, size, depth), pmus in units
+        )
+        return PlannedKernel(self.kernel, self.tiling, self._shares(places), buffers, streams, self.wide)
+
+    def _shares(self, places: Sequence[int]) -> tuple[Share, ...]:
+        return tuple(stairs[at][1] for stairs, at in zip(self.staircases, places, strict=True))
 
     def _deepened(self, planned: PlannedKernel) -> PlannedKernel:
         """The kernel with what PMUs are left given to loads that stream by, so that they run ahead of their stages."""
@@ -304,32 +270,6 @@ class _Tiled:
                 left -= pmus - buffer.pmus
                 buffers[value] = replace(buffer, depth=depth, pmus=pmus)
         return replace(planned, buffers=tuple(buffers.values()))
-
-    def _side_by_side(self, turn_cycles: int) -> tuple[MemoryStream, ...]:
-        """Every stream with AGCUs of its own: for its bytes of a turn, or for what is moved ahead of or behind all."""
-        once: dict[tuple[str, bool], int] = {}
-        for tier, is_store in {(f.tier, f.is_store) for f in self.flows}:
-            peers = (f for f in self.flows if (f.tier, f.is_store) == (tier, is_store) and not f.turn_bytes)
-            moved = sum(f.total_bytes if is_store else f.first_bytes for f in peers)
-            once[tier, is_store] = max(self.machine.transfer_cycles(tier, moved), 1)
-
-        def units(f: MemoryStream) -> int:
-            moved, cycles = f.total_bytes if f.is_store else f.first_bytes, once[f.tier, f.is_store]
-            moved, cycles = (f.turn_bytes, turn_cycles) if f.turn_bytes else (moved, cycles)
-            return agcu.units_for(self.machine.agcu, moved, cycles)
-
-        return tuple(replace(f, agcus=units(f)) for f in self.flows)
-
-    @cached_property
-    def _in_turn(self) -> tuple[MemoryStream, ...]:
-        """Streams of a tier one after the other, all through the same AGCUs: enough for the tier, if there are."""
-        tiers = {f.tier: max(g.total_bytes for g in self.flows if g.tier == f.tier) for f in self.flows}
-        most = max(1, self.to.agcus // max(1, len(tiers)))
-        units = {
-            tier: min(most, agcu.units_for(self.machine.agcu, moved, max(1, self.machine.transfer_cycles(tier, moved))))
-            for tier, moved in tiers.items()
-        }
-        return tuple(replace(f, agcus=units[f.tier], units=f"streams of {f.tier}") for f in self.flows)
 
     def _rates_of(self, i: int, step: int) -> tuple[list[int], int]:
         """Bytes per cycle that a running stage reads of each operand, and that it writes."""
@@ -353,34 +293,21 @@ class _Tiled:
 
     @cached_property
     def _stored(self) -> list[tuple[int, int, int]]:
-        """(value, bytes of a tile, depth) of every buffer.
-
-        A value that is read some stages later is kept for as long: otherwise its producer would wait for the reader.
-        """
-        kernel, tiling = self.kernel, self.tiling
-        level, last = levels(kernel), {}
-        for stage in kernel.stages:
-            for read in stage.reads:
-                last[read.value] = max(last.get(read.value, 0), level[stage.result])
-        for fetch in kernel.fetches:
-            for place in fetch.places:
-                last[place.value] = max(last.get(place.value, 0), level[fetch.value])
-        for write in kernel.writes:
-            end = 1 + max(level[read.value] for read in (write.read, *write.places))
-            for read in (write.read, *write.places):
-                last[read.value] = max(last.get(read.value, 0), end)
+        """(value, bytes of a tile, depth) of every buffer."""
+        kernel, tiling, kept = self.kernel, self.tiling, self.to.kept_turns(self.kernel)
         found, loads = [], set(kernel.loads)
         for value in [*kernel.loads, *(s.result for s in kernel.stages)]:
             shape = self.graph.types[value].shape
             streams_by = value in loads and tiling.slices(value) > 1
             tile = tiling.tile(value, shape) if streams_by else tiling.whole_tile(value, shape)
             tile = shape if value in tiling.whole else tile
-            depth = 1 if value in tiling.whole or tiling.turns == 1 else last[value] - level[value] + 1
+            depth = 1 if value in tiling.whole or tiling.turns == 1 else kept[value]
             depth = max(depth, SLICES_AHEAD) if streams_by else depth
             found.append((value, prod(tile) * self._buffered(value).width_bytes, depth))
         return found
 
-    def _buffers(self, places: Sequence[int], streams: tuple[MemoryStream, ...]) -> tuple[BufferPlan, ...]:
+    def _pmus(self, places: Sequence[int], streams: tuple[MemoryStream, ...]) -> list[int]:
+        """PMUs of every buffer: for its bytes, and for what is read and written of it in a cycle."""
         kernel, port = self.kernel, int(self.machine.agcu.port_bytes_per_cycle.value)
         tile_bytes = {value: size for value, size, _ in self._stored}  # no more than that is moved in a cycle
         written = {s.value: min(s.agcus * port, tile_bytes[s.value]) for s in streams if not s.is_store}
@@ -401,24 +328,10 @@ class _Tiled:
                 count = agcus[each.value, isinstance(each, Write)]
                 rate = min(count * INT32.width_bytes, tile_bytes[place.value])
                 reading[place.value] = reading.get(place.value, 0) + rate
-        plans = []
-        for value, size, depth in self._stored:
-            pmus = pmu.units_for(self.machine.pmu, pmu.Buffer(size, depth, reading[value], written[value]))
-            plans.append(BufferPlan(self.graph.labels[value], value, size, depth, self._buffered(value), pmus))
-        return tuple(plans)
-
-
-def _first_that_fits(limits: Sequence[int], at: Callable[[int], PlannedKernel | None]) -> PlannedKernel | None:
-    """The plan at the first limit where it fits, by bisection, for later ones need less; None where none fits."""
-    low, high, best = 0, len(limits), None
-    while low < high:
-        middle = (low + high) // 2
-        planned = at(limits[middle])
-        if planned is not None:
-            best, high = planned, middle
-        else:
-            low = middle + 1
-    return best
+        return [
+            pmu.units_for(self.machine.pmu, pmu.Buffer(size, depth, reading[value], written[value]))
+            for value, size, depth in self._stored
+        ]
 
 
 def levels(kernel: Kernel) -> dict[int, int]:
@@ -432,6 +345,25 @@ def levels(kernel: Kernel) -> dict[int, int]:
             places = kernel.fetched[step].places if step in kernel.fetched else ()
             level[step] = 1 + max((level[p.value] for p in places), default=-1)
     return level
+
+
+def kept_turns(kernel: Kernel) -> dict[int, int]:
+    """For how many turns every value is kept, that which makes it included.
+
+    As long as until its last reader, however many stages later: otherwise its producer would wait for that.
+    """
+    level, last = levels(kernel), {}
+    for stage in kernel.stages:
+        for read in stage.reads:
+            last[read.value] = max(last.get(read.value, 0), level[stage.result])
+    for fetch in kernel.fetches:
+        for place in fetch.places:
+            last[place.value] = max(last.get(place.value, 0), level[fetch.value])
+    for write in kernel.writes:
+        end = 1 + max(level[read.value] for read in (write.read, *write.places))
+        for read in (write.read, *write.places):
+            last[read.value] = max(last.get(read.value, 0), end)
+    return {value: end - level[value] + 1 for value, end in last.items()}
 
 
 def _check(planned: PlannedKernel, machine: Machine) -> None:

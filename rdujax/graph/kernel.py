@@ -42,7 +42,11 @@ class Stage:
 
     def operands(self, graph: Graph) -> tuple[TensorType, ...]:
         """The types of the operands as they are delivered."""
-        return tuple(TensorType(read.shape(graph), graph.types[read.value].fmt) for read in self.reads)
+        asked, types = self.__dict__.get("_asked", (None, ()))
+        if asked is not graph:  # a stage is asked time and again, of the graph that it belongs to
+            types = tuple(TensorType(read.shape(graph), graph.types[read.value].fmt) for read in self.reads)
+            self.__dict__["_asked"] = graph, types
+        return types
 
 
 @dataclass(frozen=True)
