@@ -244,6 +244,11 @@ def reasons(row: Gain) -> Iterator[str]:
         )
     elif row.value < least - NEAR:
         yield f"fused, {row.hbm_gb:,.0f} GB still pass HBM, {row.unfused_hbm_gb:,.0f} GB unfused."
+    if row.row in KERNEL_RATIO and row.kernel_ratio < KERNEL_RATIO[row.row]:
+        yield (
+            f"of the partitions tried none is faster than that into {row.fused_ho_launches} kernels: a launch by "
+            "hardware costs less than what larger ones keep waiting."
+        )
     if misses(row.over_software, OVER_SOFTWARE[row.phase]):
         asked = (
             "more launches" if row.over_software < OVER_SOFTWARE[row.phase][0] else f"no more than {over_most - 1:.0%}"

@@ -7,7 +7,9 @@ repeated until it finds one that is planned throughout; no other can be cheaper,
 Of more nodes the bounds, sums of bytes and of multiplications, are too far from the costs to end that search. There it
 begins with halves (`_halve`) and goes on by the move that promises most: one kernel becomes two, two become one, or a
 border moves. What a move promises is what the bounds say, as far from it as those of the kernels that it replaces were.
-Whatever was planned is remembered, so that the partition taken is always the best of all that is known.
+Where no move promises anything, several at once may: the partition is tried that is the shortest where all that is not
+planned is half as far from its bounds. Whatever was planned is remembered, so that the partition taken is always the
+best of all that is known.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,7 +22,7 @@ from rdujax.graph.graph import Graph
 
 EXHAUSTIVE = 12  # nodes of a program up to which the search is not cut short
 WITHIN = 0.01  # of a larger one, the search ends where the cheapest possibly costs no more than this share less
-PATIENCE = 2  # or where so many times its nodes were planned without anything cheaper
+PATIENCE = 4  # or where so many times its nodes were planned without anything cheaper
 
 Group = tuple[int, int]  # (first, end) of the nodes of a kernel
 Cost = Callable[[int, int], tuple[int, Iterable[int]]]
@@ -108,12 +110,19 @@ def _improved(known: "_Known", places: list[int], crossing: np.ndarray, patience
                 cost, since = total, known.plans
             if total <= least[1] * (1 + WITHIN) or known.plans - since > patience * count:
                 return path
-            todo = max(_moves(known, places, path), key=lambda move: move[0], default=(0.0, []))[1]
-            if not todo:
-                return path
+            todo = _next(known, places, path, least[0])
         for group in todo:
-            if not known.ask(*group) and best is not None:  # then this move is none
-                break
+            known.ask(*group)
+
+
+def _next(known: "_Known", places: Sequence[int], path: list[Group], least: list[Group]) -> list[Group]:
+    """Groups, not all planned, that may be of a cheaper partition than the path, where there is one; see above."""
+    saved, groups = max(_moves(known, places, path), key=lambda move: move[0], default=(0.0, least))
+    if saved <= 0:
+        several = _shortest(known.halfway(path))
+        if several is not None and not known.planned.issuperset(several[0]):
+            return several[0]
+    return groups
 
 
 def _moves(known: "_Known", places: Sequence[int], path: list[Group]) -> Iterator[tuple[float, list[Group]]]:
@@ -216,13 +225,29 @@ class _Known:
         least = sum(self.bound(*group) for group in new)
         return least < sum(self.cost_of(*group) for group in old) and not self.planned.issuperset(new)
 
+    def halfway(self, path: list[Group]) -> list[np.ndarray]:
+        """Costs: known ones, and others half as far from their bounds as those of the path, where they meet it."""
+        usual = np.ones(len(self.least))
+        for first, end in path:
+            usual[first:end] = self._usual([(first, end)])
+        total, found = np.concatenate([[0], np.cumsum(usual)]), []
+        for i, (costs, least) in enumerate(zip(self.costs, self.least, strict=True)):
+            lengths = np.arange(1, len(least) + 1)
+            mean = (total[i + 1 : i + 1 + len(least)] - total[i]) / lengths
+            found.append(np.where(costs < np.inf, costs, least * np.sqrt(mean)))
+        return found
+
     def promised(self, old: list[Group], new: list[Group]) -> float:
         """Cycles that groups cost less than others, if these are as far from their bounds as those of the others."""
-        cost = sum(self.cost_of(*group) for group in old)
-        usual = cost / max(1.0, sum(self.bounds[first][end - first - 1] for first, end in old))
+        cost, usual = sum(self.cost_of(*group) for group in old), self._usual(old)
         known = (self.cost_of(*group) for group in new)
         bounds = (self.bound(*group) for group in new)
         return cost - sum(own if own < np.inf else least * usual for own, least in zip(known, bounds, strict=True))
+
+    def _usual(self, groups: list[Group]) -> float:
+        """How far the costs of groups are from their bounds, as a factor. One that had no bound was like another."""
+        bound = sum(self.bounds[first][end - first - 1] for first, end in groups)
+        return sum(self.cost_of(*group) for group in groups) / bound if 0 < bound < np.inf else 1.0
 
     def ask(self, first: int, end: int) -> bool:
         """Whether nodes first..end fit; plans them, once."""

@@ -1,5 +1,6 @@
 """The search for the cheapest kernels: against every partition there is, and the bounds that it trusts."""
 
+from collections.abc import Callable
 from itertools import combinations, pairwise
 
 import jax
@@ -152,6 +153,52 @@ def test_a_long_search_begins_with_halves_and_ends_near_the_best():
     planned = []
     partition.cheapest(graph, lambda i, j: (planned.append(j - i), cost(i, j))[1], bounds, patience=0)
     assert planned, "the first halves are planned whatever is allowed"
+
+
+def test_a_long_search_betters_its_halves_where_costs_are_far_from_their_bounds():
+    """Of 40 nodes of random work, some of which get on badly, against the shortest path over all costs."""
+    graph, halves, found = long_graph(), [], []
+    for seed in range(12):
+        costs, bounds = strangers(len(graph.nodes), np.random.default_rng(seed))
+        asked: set[tuple[int, int]] = set()
+        best = shortest(costs, len(graph.nodes))
+        for patience, ratios in ((0, halves), (partition.PATIENCE, found)):
+            groups = partition.cheapest(graph, asking(costs, asked), bounds, patience=patience)
+            assert cover(groups, len(graph.nodes)) and len(asked) < len(costs) / 4
+            ratios.append(sum(costs[group] for group in groups) / best)
+    assert min(found) >= 1 and all(ratio <= half for ratio, half in zip(found, halves, strict=True))
+    assert np.mean(found) <= 1.08 < 1.1 <= np.mean(halves)
+
+
+def strangers(count: int, rng: np.random.Generator) -> tuple[dict[tuple[int, int], int], Callable[[int], np.ndarray]]:
+    """Costs of groups of up to 15 nodes: a launch, their work, and more of it the more kinds there are; and bounds."""
+    work, kind = rng.integers(20, 200, count), rng.integers(0, 4, count)
+    costs = {
+        (i, j): int(300 + work[i:j].sum() * (1 + 0.6 * (len(set(kind[i:j])) - 1)) * rng.uniform(1, 1.3))
+        for i, j in combinations(range(count + 1), 2)
+        if j - i <= 15
+    }
+    return costs, lambda i: 300.0 + np.cumsum(work[i:])
+
+
+def asking(costs: dict[tuple[int, int], int], asked: set[tuple[int, int]]) -> partition.Cost:
+    """These costs as the search asks for them, noting what it asks."""
+
+    def cost(i: int, j: int) -> tuple[int, list[int]]:
+        asked.add((i, j))
+        if (i, j) not in costs:
+            raise CapacityError("too long")
+        return costs[i, j], [i]
+
+    return cost
+
+
+def shortest(costs: dict[tuple[int, int], int], count: int) -> int:
+    """The cost of the best partition, all costs known."""
+    best = [0] * (count + 1)
+    for j in range(1, count + 1):
+        best[j] = min(best[i] + costs[i, j] for i in range(j) if (i, j) in costs)
+    return best[count]
 
 
 def test_a_group_that_fits_is_kept_though_a_part_of_it_does_not():
