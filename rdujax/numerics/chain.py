@@ -29,6 +29,9 @@ from rdujax.numerics.bits import canonicalize, from_bits, isolate
 # Fewer updates per turn make XLA fuse the slicing and widening of the operands into the kernel, which then reads them
 # one by one: a producer is copied for up to 15 readers. More do not fit the registers.
 _RANK = 16
+# The products of so many updates are one array, of which each sum takes its part: fewer operations for XLA to compile.
+# No array is made of them as long as they have at most 15 readers, see above.
+_TOGETHER = 8
 # Little work takes longer to compile than it ever runs: then a turn is short, and the turns are few enough. Not four
 # updates: XLA 0.10.2 for CPUs, where it shares rows out over devices, then reads the slices of one operand where those
 # of the other lie (`tests/oracles/test_chain.py` tells; without `xla_cpu_use_fusion_emitters` it does not).
@@ -52,7 +55,8 @@ _MODERATE_FROM = np.uint16((127 - 56) << 7)
 _MODERATE_TO = np.uint16((127 + 63) << 7)
 _NAN = np.uint16(0x7FC0)
 
-Step = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+Product = Callable[[jax.Array, jax.Array], jax.Array]
+Sum = Callable[[jax.Array, jax.Array], jax.Array]
 Place = int | jax.Array
 Loop = Callable[[jax.Array, jax.Array, jax.Array, Sequence[Place]], jax.Array]
 
@@ -143,42 +147,26 @@ def _outputs(a: jax.Array, b: jax.Array) -> tuple[int, int, int]:
 def _on_cpu(a: jax.Array, b: jax.Array, acc: jax.Array | None) -> jax.Array:
     """For hardware that flushes by itself, after rounding, as XLA sets up x86."""
     if compat.fast_math():
-        return _blocked(a, b, acc, partial(_loop, step=_licensed_step))
+        return _blocked(a, b, acc, partial(_loop, product=_isolated, total=_licensed_sum))
     _, rows, columns = _outputs(a, b)
     if {a.dtype, b.dtype} != {jnp.dtype(jnp.uint16)} or rows * columns < _WORK_TO_LOOK * (rows + columns):
-        return _blocked(a, b, acc, partial(_loop, step=_isolated_step))
+        return _blocked(a, b, acc, partial(_loop, product=_isolated))
     return _blocked(a, b, acc, partial(_free_loop, moderate=(_moderate(a), _moderate(b))))
 
 
 def _anywhere(a: jax.Array, b: jax.Array, acc: jax.Array | None) -> jax.Array:
     """For any hardware with correctly rounded products and sums: every step is explicit."""
     a, b = canonicalize(widen(a)), canonicalize(widen(b))
-    return _loop(a, b, _sums(acc, _outputs(a, b)), (0, 0, 0), _explicit_step)
+    return _loop(a, b, _sums(acc, _outputs(a, b)), (0, 0, 0), registers.mul, registers.add)
 
 
-# Traced once for each shape, and not once for each update; the text stays the same.
-_in_line = partial(jax.jit, inline=True)
+def _isolated(x: jax.Array, y: jax.Array) -> jax.Array:
+    return isolate(x * y)
 
 
-@_in_line
-def _isolated_step(acc, x, y):
-    return acc + isolate(x * y)
-
-
-@_in_line
-def _free_step(acc, x, y):
-    return acc + x * y
-
-
-@_in_line
-def _licensed_step(acc, x, y):
+def _licensed_sum(acc: jax.Array, product: jax.Array) -> jax.Array:
     # Under fast math LLVM re-orders a chain of sums, unless each is isolated as well.
-    return isolate(acc + isolate(x * y))
-
-
-@_in_line
-def _explicit_step(acc, x, y):
-    return registers.add(acc, registers.mul(x, y))
+    return isolate(acc + product)
 
 
 def _cut(shape: tuple[int, int, int]) -> tuple[tuple[int, int, int], tuple[int, ...]]:
@@ -226,25 +214,35 @@ def _blocked(a: jax.Array, b: jax.Array, acc: jax.Array | None, loop: Loop) -> j
     return jax.lax.fori_loop(0, prod(counts), block, jnp.zeros(shape, jnp.float32))
 
 
-def _loop(a: jax.Array, b: jax.Array, acc: jax.Array, at: Sequence[Place], step: Step) -> jax.Array:
+def _loop(
+    a: jax.Array,
+    b: jax.Array,
+    acc: jax.Array,
+    at: Sequence[Place],
+    product: Product = jnp.multiply,
+    total: Sum = jnp.add,
+) -> jax.Array:
     """A few updates a turn, in increasing k, of the outputs from `at` (batch, row, column) on."""
     rank = _rank(a, b)
     batch, row, column = at
-    batches, height, width = shape = acc.shape
+    batches, height, width = acc.shape
 
     def turn(i, acc):
         columns = widen(_sliced(a, (batch, i * rank, row), (batches, rank, height)))
         rows = widen(_sliced(b, (batch, i * rank, column), (batches, rank, width)))
-        for k in range(rank):
-            acc = step(acc, _spread(columns, k, 1, shape), _spread(rows, k, 2, shape))
+        for k in range(0, rank, _TOGETHER):
+            products = product(*_spread(columns[:, k : k + _TOGETHER], rows[:, k : k + _TOGETHER]))
+            for own in range(products.shape[1]):
+                acc = total(acc, jax.lax.index_in_dim(products, own, 1, keepdims=False))
         return acc
 
     return jax.lax.fori_loop(0, a.shape[1] // rank, turn, acc)
 
 
-def _spread(x: jax.Array, k: int, axis: int, shape: tuple[int, ...]) -> jax.Array:
-    """What update k reads of [B, K, length]: along `axis` of the outputs, and the same all along the other one."""
-    return jax.lax.broadcast_in_dim(jax.lax.index_in_dim(x, k, 1, keepdims=False), shape, (0, axis))
+def _spread(columns: jax.Array, rows: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """[B, K, M] and [B, K, N] as operands of the K rank-1 updates, [B, K, M, N]."""
+    shape = (*columns.shape, rows.shape[2])
+    return jax.lax.broadcast_in_dim(columns, shape, (0, 1, 2)), jax.lax.broadcast_in_dim(rows, shape, (0, 1, 3))
 
 
 def _moderate(words: jax.Array) -> jax.Array:
@@ -260,6 +258,6 @@ def _free_loop(
 
     Every row of `a` comes into the first column of the sums, and every column of `b` into the first row.
     """
-    done = _loop(*moderate, acc, at, _free_step)
+    done = _loop(*moderate, acc, at)
     edges = jnp.concatenate([done[:, :, 0].ravel(), done[:, 0, :].ravel()])
-    return jax.lax.cond(jnp.any(jnp.isnan(edges)), lambda: _loop(a, b, acc, at, _isolated_step), lambda: done)
+    return jax.lax.cond(jnp.any(jnp.isnan(edges)), lambda: _loop(a, b, acc, at, _isolated), lambda: done)

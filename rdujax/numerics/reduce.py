@@ -30,6 +30,8 @@ _UNROLLED_STEPS = 16
 # Parts that a tree is cut into at once. XLA fuses what makes a value into all that read it, and so computes it again
 # for each of them, unless there are 16 or more: then it is computed once and written down.
 _PARTS = 16
+# Levels of a sum until its parts are written down: each doubles what XLA makes of the one that reads it.
+_LEVELS = 4
 
 
 @partial(jax.jit, static_argnames="axis")
@@ -204,19 +206,25 @@ def _to_power_of_two(x: jax.Array, axis: int, combine: Callable[[jax.Array, jax.
     return jnp.concatenate([combine(low, high), alone], axis)
 
 
-def _once(x: jax.Array) -> jax.Array:
-    """`x` as an FP32 carrier, divided by a one that XLA does not see.
+def _made_once(x: jax.Array) -> jax.Array:
+    """`x` divided by a one that XLA does not see.
 
-    Additions and selections XLA makes again for every element that their result is spread to, the end of a tree with
-    them; what ends in a division it makes once.
+    Additions and selections XLA makes again for every element that their result is spread to, and for every reader;
+    what ends in a division it makes once, and writes it down.
     """
-    return canonicalize(x / jnp.where(x != x, x, np.float32(1)))
+    return x / jnp.where(x != x, x, np.float32(1))
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(1,))
 def _tree_sum(x, axis):
     # Flushing is all that the levels in between need: it is a wall to the compiler as well, and NaN stays NaN.
-    return _once(_halve(flush(x), axis, lambda low, high: flush(low + high)))
+    x = _to_power_of_two(flush(x), axis, lambda low, high: flush(low + high))
+    while x.shape[axis] > 1:
+        for _ in range(min(_LEVELS, x.shape[axis].bit_length() - 1)):
+            low, high = jnp.split(x, 2, axis)
+            x = flush(low + high)
+        x = _made_once(x)
+    return canonicalize(jnp.squeeze(x, axis))
 
 
 @_tree_sum.defjvp
@@ -253,7 +261,7 @@ def _shared_tangent(key, selected, tangent, axis):
 
 @partial(jax.custom_jvp, nondiff_argnums=(1,))
 def _tree_max(x, axis):
-    return _once(from_order_key(_halve(order_key(x), axis, jnp.maximum)))
+    return canonicalize(_made_once(from_order_key(_halve(order_key(x), axis, jnp.maximum))))
 
 
 @_tree_max.defjvp
@@ -264,7 +272,7 @@ def _tree_max_jvp(axis, primals, tangents):
 
 @partial(jax.custom_jvp, nondiff_argnums=(1,))
 def _tree_min(x, axis):
-    return _once(from_order_key(_halve(_nan_first_key(x), axis, jnp.minimum)))
+    return canonicalize(_made_once(from_order_key(_halve(_nan_first_key(x), axis, jnp.minimum))))
 
 
 @_tree_min.defjvp
