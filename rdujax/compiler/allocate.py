@@ -7,7 +7,7 @@ stages work one after the other and every cycle of each counts: all stages trade
 lowest at which they fit; a stage through which a load streams need not be faster than that load.
 """
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -17,6 +17,7 @@ import numpy as np
 
 from rdujax.base.errors import CapacityError, describe
 from rdujax.compiler.feeds import Feeds
+from rdujax.compiler.staircase import Staircase
 from rdujax.estimate.pipeline import wanted_depths
 from rdujax.graph.graph import Graph
 from rdujax.graph.kernel import Kernel, Stage, Write
@@ -25,7 +26,7 @@ from rdujax.graph.sources import short
 from rdujax.machines.machine import Machine
 from rdujax.numerics.formats import BF16, FP32, INT32, Format
 from rdujax.ops.exchange import Links
-from rdujax.ops.op import Share, Stairs, TensorType
+from rdujax.ops.op import Share, TensorType
 from rdujax.units import agcu, capacity, pcu, pmu
 
 SLICES_AHEAD = 2  # of a load that streams by: one that is read, one that arrives
@@ -40,7 +41,7 @@ class Allocator:
         self.pmus = int(machine.pmu.count.value)
         self.agcus = int(machine.agcu.count.value)
         self._kept: tuple[Kernel, dict[int, int]] | None = None
-        self._stairs: dict[tuple, Stairs] = {}
+        self._stairs: dict[tuple, Staircase] = {}
         self.choices: dict[tuple, np.ndarray] = {}
         self.rates: dict[tuple, dict[Share, tuple[list[int], int]]] = {}
 
@@ -50,16 +51,16 @@ class Allocator:
             self._kept = kernel, kept_turns(kernel)
         return self._kept[1]
 
-    def stairs(self, stage: Stage, tiles: tuple[TensorType, ...]) -> Stairs:
+    def stairs(self, stage: Stage, tiles: tuple[TensorType, ...]) -> Staircase:
         """The useful shares of a stage, the fastest first; raises CapacityError where it may not have enough PCUs."""
         fixed = stage.pins.pcus
         key = (stage.op, tiles, fixed)
         if key not in self._stairs:
             most = self.pcus if fixed is None else min(self.pcus, fixed)
             offered = stage.op.shares(self.machine, most, *tiles)
-            self._stairs[key] = offered if fixed is None else offered[:1]
+            self._stairs[key] = Staircase.of(offered if fixed is None else offered[:1])
         found = self._stairs[key]
-        if not found:
+        if not len(found):
             raise CapacityError(
                 describe("a stage needs more PCUs than it may have",
                          allowed=f"{self.pcus if fixed is None else min(self.pcus, fixed)} PCUs",
@@ -117,7 +118,7 @@ class _Tiled:
         below: see `Allocator.allocated_below`.
         """
         last = [len(stairs) - 1 for stairs in self.staircases]
-        slowest = max((cycles[-1] for cycles in self.cycles), default=1)
+        slowest = max((int(cycles[-1]) for cycles in self.cycles), default=1)
         floor = max(self.feeds.turn_cycles(), self._link_cycles())
         least = self._planned(last, max(slowest, floor))
         _check(least, self.machine)
@@ -126,7 +127,10 @@ class _Tiled:
         shares = self._at_price if once else self._at_time
         found = bisect_left(limits, True, key=lambda at: self._has_pcus(shares(at)))
         if found < len(limits):
-            if self._least_cycles(shares(limits[found]), floor if once else limits[found]) >= below:
+            if (
+                self._least_cycles(shares(limits[found]), self.feeds.one_way_cycles() if once else limits[found])
+                >= below
+            ):
                 return None
             found = bisect_left(limits, True, found, key=lambda at: self._fits(shares(at), floor if once else at))
         if found < len(limits):
@@ -135,12 +139,13 @@ class _Tiled:
 
     def _times(self, floor: int) -> list[int]:
         """Every turn time from `floor` on that some stage takes with one of its shares and all can keep."""
-        fastest = max([floor, *(cycles[0] for cycles in self.cycles)])
-        return sorted({fastest, *(time for cycles in self.cycles for time in cycles if time > fastest)})
+        fastest = max([floor, *(int(cycles[0]) for cycles in self.cycles)])
+        slower = [cycles[np.searchsorted(cycles, fastest, side="right") :] for cycles in self.cycles]
+        return np.unique(np.concatenate([[fastest], *slower])).tolist()
 
     def _has_pcus(self, places: Sequence[int]) -> bool:
         """Whether there are PCUs for these shares."""
-        return sum(stairs[at][1].pcus for stairs, at in zip(self.staircases, places, strict=True)) <= self.to.pcus
+        return sum(stairs.pcus[at] for stairs, at in zip(self.staircases, places, strict=True)) <= self.to.pcus
 
     def _least_cycles(self, places: Sequence[int], turn_cycles: int) -> int:
         """No more than the cycles of the kernel with these shares, or with slower ones and longer turns.
@@ -149,7 +154,7 @@ class _Tiled:
         """
         stages, turns = self.kernel.stages, self.tiling.turns
         once = self.tiling.resident | self.tiling.late
-        own = [0 if s.result in once else c[at] for s, c, at in zip(stages, self.cycles, places, strict=True)]
+        own = [0 if s.result in once else int(c[at]) for s, c, at in zip(stages, self.cycles, places, strict=True)]
         before: dict[int, int] = {}  # cycles until the first turn of a stage has ended, by its result
         for stage, cycles in zip(stages, own, strict=True):
             before[stage.result] = cycles + max((before.get(read.value, 0) for read in stage.reads), default=0)
@@ -162,7 +167,7 @@ class _Tiled:
                 behind[read.value] = max(behind.get(read.value, 0), cycles + rest)
         return least
 
-    def _turn_cycles(self, at: int) -> list[int]:
+    def _turn_cycles(self, at: int) -> np.ndarray:
         """Cycles of a turn of a stage with each of its shares, the fastest first.
 
         Of all slices; of what is made once, before or behind all turns, its share of every one.
@@ -171,14 +176,14 @@ class _Tiled:
         result = stage.result
         if result in self.tiling.sums:
             more = int(stage.op.resuming_cycles(self.machine, *turn(self.graph, self.tiling, stage)))
-            return [cycles + more for cycles, _ in stairs]
+            return stairs.cycles + more
         if result in self.tiling.resident or result in self.tiling.late:
-            return [-(-cycles // turns) for cycles, _ in stairs]
-        return [cycles * self.slices[at] for cycles, _ in stairs]
+            return -(-stairs.cycles // turns)
+        return stairs.cycles * self.slices[at]
 
     def _at_time(self, turn_cycles: int) -> list[int]:
         """The fewest PCUs with which every stage takes at most `turn_cycles`, or of one that cannot, its fastest."""
-        return [max(0, bisect_right(cycles, turn_cycles) - 1) for cycles in self.cycles]
+        return [max(0, int(np.searchsorted(cycles, turn_cycles, side="right")) - 1) for cycles in self.cycles]
 
     def _at_price(self, at: int) -> list[int]:
         """The shares at which no stage would gain by another unit for `PRICES[at]` cycles; of equal ones, the fewest.
@@ -195,17 +200,20 @@ class _Tiled:
             # The allocator keeps the staircase, so that nothing else has its id.
             key = (id(stairs), slices, floor, self._held(self.kernel.stages[i]))
             if key not in self.to.choices:
-                units = [self._units(i, at) for at in range(len(stairs))]
-                cycles = np.array([max(cycles, floor) * slices for cycles, _ in stairs], float)
-                dear = cycles[None, ::-1] + np.array(PRICES)[:, None] * np.array(units[::-1], float)[None, :]
-                self.to.choices[key] = len(stairs) - 1 - np.argmin(dear, axis=1)
+                # No share that is faster than the load which streams through the stage is worth more than the slowest.
+                enough = max(0, int(np.searchsorted(stairs.cycles, floor, side="right")) - 1)
+                steps = np.array([enough, *(step for step in stairs.corners if step > enough)])[::-1]
+                units = np.array([self._units(i, int(step)) for step in steps], float)
+                cycles = np.maximum(stairs.cycles[steps], floor) * float(slices)
+                dear = cycles[None, :] + np.array(PRICES)[:, None] * units[None, :]
+                self.to.choices[key] = steps[np.argmin(dear, axis=1)]
             found.append(self.to.choices[key])
         return found
 
     def _units(self, stage: int, step: int) -> int:
         port = int(self.machine.pmu.port_bytes_per_cycle.value)
         rates, written = self._rates_of(stage, step)
-        return self.staircases[stage][step][1].pcus + sum(-(-rate // port) for rate in (*rates, written))
+        return self.staircases[stage].pcus[step] + sum(-(-rate // port) for rate in (*rates, written))
 
     def _held(self, stage: Stage) -> tuple[Format, ...]:
         """The formats that the buffers of the operands and of the result hold."""
@@ -229,7 +237,7 @@ class _Tiled:
     def _link_cycles(self) -> int:
         """Cycles of a turn for which exchanges keep the links to other sockets busy."""
         pairs = zip(self.cycles, self.staircases, strict=True)
-        return sum(cycles[-1] for cycles, stairs in pairs if isinstance(stairs[-1][1], Links))
+        return sum(int(cycles[-1]) for cycles, stairs in pairs if isinstance(stairs.shares[-1], Links))
 
     def _fits(self, places: Sequence[int], turn_cycles: int) -> bool:
         """Whether there are PCUs, PMUs and AGCUs for these shares. Later limits need less."""
@@ -255,7 +263,7 @@ class _Tiled:
         return PlannedKernel(self.kernel, self.tiling, self._shares(places), buffers, streams, self.wide)
 
     def _shares(self, places: Sequence[int]) -> tuple[Share, ...]:
-        return tuple(stairs[at][1] for stairs, at in zip(self.staircases, places, strict=True))
+        return tuple(stairs.shares[at] for stairs, at in zip(self.staircases, places, strict=True))
 
     def _deepened(self, planned: PlannedKernel) -> PlannedKernel:
         """The kernel with what PMUs are left given to loads that stream by, so that they run ahead of their stages."""
@@ -273,7 +281,7 @@ class _Tiled:
 
     def _rates_of(self, i: int, step: int) -> tuple[list[int], int]:
         """Bytes per cycle that a running stage reads of each operand, and that it writes."""
-        stage, share = self.kernel.stages[i], self.staircases[i][step][1]
+        stage, share = self.kernel.stages[i], self.staircases[i].shares[step]
         known = self._known_rates[i]
         if share not in known:
             *kept, output = self._held(stage)

@@ -21,14 +21,22 @@ class Feeds:
         self.flows = [*self._loads(), *self._stores()]
 
     def turn_cycles(self) -> int:
-        """Cycles of a turn for which the slowest tier is busy."""
-        slowest = 1
-        for tier in {f.tier for f in self.flows}:
-            read, written = (
-                sum(f.turn_bytes for f in self.flows if f.tier == tier and f.is_store is side) for side in (False, True)
-            )
-            slowest = max(slowest, self.machine.transfer_cycles(tier, read, written))
-        return slowest
+        """Cycles of a turn for which the slowest tier is busy, with loads and stores side by side."""
+        return max([1, *(self.machine.transfer_cycles(tier, *moved) for tier, moved in self._turn_bytes().items())])
+
+    def one_way_cycles(self) -> int:
+        """Cycles of a turn for which the slowest tier is busy with its loads alone, or with its stores."""
+        moved = self._turn_bytes().items()
+        one_way = ((tier, *each) for tier, (read, written) in moved for each in ((read, 0), (0, written)))
+        return max([1, *(self.machine.transfer_cycles(*each) for each in one_way)])
+
+    def _turn_bytes(self) -> dict[str, tuple[int, int]]:
+        """By tier, the bytes that a turn loads and stores."""
+        found = {f.tier: (0, 0) for f in self.flows}
+        for f in self.flows:
+            read, written = found[f.tier]
+            found[f.tier] = (read, written + f.turn_bytes) if f.is_store else (read + f.turn_bytes, written)
+        return found
 
     def with_agcus(self, turn_cycles: int) -> tuple[MemoryStream, ...]:
         """The streams with enough AGCUs for turns of `turn_cycles`."""

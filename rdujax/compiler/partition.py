@@ -50,20 +50,16 @@ def cheapest(
     and infinity for one that cannot fit. A longer group may fit where a shorter does not, for it keeps more values to
     itself: each is asked by itself. within: the nodes to part, all by default.
 
-    Of more nodes, groups end at `narrows` only, where that is possible at all, and none is tried that contains one
-    which did not fit. patience: times the nodes that are planned without finding anything cheaper before the search
+    Of more nodes, groups end at `narrows` only, and none is tried that contains one which did not fit; where nothing
+    fits then, the better of two is taken: groups that end at `narrows` and may contain such ones, and groups that may
+    end everywhere. patience: times the nodes that are planned without finding anything cheaper before the search
     ends. Raises CapacityError where no partition fits.
     """
     first, end = within or (0, len(graph.nodes))
     rows = [np.asarray(bounds(i), float)[: end - i] for i in range(first, end)]
     own = _counted_from(first, end, cost)
-    if len(rows) <= EXHAUSTIVE:
-        path = _proved(_Known(own, rows))
-    else:
-        crossing = crossing_bytes(graph)[first : end + 1]
-        narrow = narrows(crossing)
-        path = _improved(_Known(own, _only_at(rows, narrow), grows=True), narrow, crossing, patience)
-        path = path or _improved(_Known(own, rows), list(range(len(rows) + 1)), crossing, patience)
+    few = len(rows) <= EXHAUSTIVE
+    path = _proved(_Known(own, rows)) if few else _sought(own, rows, crossing_bytes(graph)[first : end + 1], patience)
     if path is None:
         known = _Known(own, rows)
         known.greedy()
@@ -91,6 +87,20 @@ def _proved(known: "_Known") -> list[Group] | None:
             return best[0]
         for group in least[0]:
             known.ask(*group)
+
+
+def _sought(own: Cost, rows: list[np.ndarray], crossing: np.ndarray, patience: float) -> list[Group] | None:
+    """The partition of many nodes that `cheapest` takes; None where none fits."""
+    narrow, everywhere = narrows(crossing), list(range(len(crossing)))
+    path = _improved(_Known(own, _only_at(rows, narrow), grows=True), narrow, crossing, patience)
+    if path is not None:
+        return path
+    found: list[tuple[float, list[Group]]] = []
+    for known, places in ((_Known(own, _only_at(rows, narrow)), narrow), (_Known(own, rows), everywhere)):
+        path = _improved(known, places, crossing, patience)
+        if path is not None:
+            found.append((sum(known.cost_of(*group) for group in path), path))
+    return min(found)[1] if found else None
 
 
 def _improved(known: "_Known", places: list[int], crossing: np.ndarray, patience: float) -> list[Group] | None:

@@ -72,6 +72,8 @@ def whole(x: Number, *, what: str, where: str = "") -> Priced:
 
     Raises ArgumentError for a negative or fractional number; JAX values are not looked at.
     """
+    if type(x) is int and x >= 0:
+        return x
     if is_relaxed(x):
         return _relaxed(x, _float_type(x), where)
     number = exact(x, where=where or what)
@@ -92,7 +94,7 @@ def common(*xs: Number, where: str = "") -> tuple[Priced, ...]:
 
     After `a, b = common(a, b)` the operators `+ - *` act on them exactly or smoothly, as the kind says.
     """
-    if all(type(x) is int for x in xs):
+    if _are_ints(xs):
         return xs
     if is_exact(*xs):
         return tuple(exact(x, where=where) for x in xs)
@@ -128,12 +130,16 @@ def ceil_div(a: Number, b: Number, *, where: str = "") -> Priced:
 
 def maximum(*xs: Number) -> Priced:
     """The largest operand. On JAX values the gradient goes to it, shared evenly among equals."""
+    if _are_ints(xs):
+        return max(xs)
     kind = common(*_some(xs, "maximum"))
     return max(kind) if is_exact(*kind) else jnp.max(jnp.stack(jnp.broadcast_arrays(*kind)), axis=0)
 
 
 def minimum(*xs: Number) -> Priced:
     """The smallest operand. On JAX values the gradient goes to it, shared evenly among equals."""
+    if _are_ints(xs):
+        return min(xs)
     kind = common(*_some(xs, "minimum"))
     return min(kind) if is_exact(*kind) else jnp.min(jnp.stack(jnp.broadcast_arrays(*kind)), axis=0)
 
@@ -150,6 +156,14 @@ def _ceil_ratio(a: jax.Array, b: jax.Array) -> jax.Array:
 @_ceil_ratio.defjvp
 def _ceil_ratio_jvp(primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
     return _ceil_ratio(*primals), jax.jvp(jnp.divide, primals, tangents)[1]
+
+
+def _are_ints(xs: tuple) -> bool:
+    """Whether there are operands and all are plain ints, as most are where a compiler compares thousands of prices."""
+    for x in xs:
+        if type(x) is not int:
+            return False
+    return bool(xs)
 
 
 def _some(xs: tuple, name: str) -> tuple:

@@ -88,10 +88,10 @@ class Edge:
         for end in (self.producer, self.consumer):
             if not isinstance(end, str):
                 raise ArgumentError(describe("an edge joins stages by their names", given=repr(end), where=str(self)))
-        object.__setattr__(self, "depth", _positive(self.depth, "a stage buffer needs a slot", str(self)))
-        for name in ("produced", "every", "consumed", "reuse"):
-            value = _positive(getattr(self, name), f"{name} counts tiles or turns", str(self))
-            object.__setattr__(self, name, value)
+        for name in ("depth", "produced", "every", "consumed", "reuse"):
+            if type(value := getattr(self, name)) is not int or value < 1:
+                what = "a stage buffer needs a slot" if name == "depth" else f"{name} counts tiles or turns"
+                object.__setattr__(self, name, _positive(value, what, str(self)))
         if self.depth < (most := max(self.produced, self.consumed)):
             raise ArgumentError(
                 describe(

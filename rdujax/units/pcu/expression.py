@@ -12,6 +12,7 @@ Instructions and expressions that compute other bits are not equal: -0.0 is anot
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -138,7 +139,7 @@ class Expression:
         """Format of the value."""
         return self.instructions[-1].result
 
-    @property
+    @cached_property
     def work(self) -> tuple[Instruction, ...]:
         """The instructions that take a place in the pipeline: all but immediates."""
         return tuple(step for step in self.instructions if step.function != IMMEDIATE)

@@ -292,21 +292,26 @@ def feeds(rows: int, columns: int, fork: Fork, fmt: Format) -> tuple[int, int]:
 def forks(rows: int, columns: int, extent: Extent, splits: int, most: int) -> tuple[tuple[int, Fork], ...]:
     """The useful ways to share a contraction among at most `most` PCUs, as (cycles, fork).
 
-    Fewer PCUs later, no entry both slower and larger than another. Empty where `most` is less than `splits`.
+    Fewer PCUs later, no entry both slower and larger than another. Empty where `most` is less than `splits`. Cycles are
+    those of `cycles`, written out: there are hundreds of forks for each of thousands of shapes.
     """
-    found: list[tuple[int, int, Fork]] = []
+    found: list[tuple[int, int, int, bool, int, int]] = []  # cycles, PCUs, batches, transposed, rows, columns
+    segment = -(-extent.k // splits)
     for batches in _useful(extent.batch, most // splits):
+        passes = -(-extent.batch // batches)
         for transposed in (False, True):
             on_rows, on_columns = (extent.n, extent.m) if transposed else (extent.m, extent.n)
-            for r in _useful(-(-on_rows // rows), most // splits // batches):
-                for c in _useful(-(-on_columns // columns), most // splits // batches // r):
-                    fork = Fork(r, c, splits, transposed, batches)
-                    found.append((cycles(rows, columns, extent, fork), fork.pcus, fork))
+            in_rows, in_columns = -(-on_rows // rows), -(-on_columns // columns)
+            for r in _useful(in_rows, most // splits // batches):
+                for c in _useful(in_columns, most // splits // batches // r):
+                    turns = passes * -(-in_rows // r) * -(-in_columns // c)
+                    time = (turns - 1) * max(segment, columns) + segment + rows + columns - 2 + splits - 1
+                    found.append((time, r * c * splits * batches, batches, transposed, r, c))
     best: list[tuple[int, Fork]] = []
     fewest = most + 1
-    for time, pcus, fork in sorted(found, key=lambda f: (f[0], f[1], f[2].batches, f[2].transposed, f[2].rows)):
+    for time, pcus, batches, transposed, r, c in sorted(found):
         if pcus < fewest:
-            best.append((time, fork))
+            best.append((time, Fork(r, c, splits, transposed, batches)))
             fewest = pcus
     return tuple(best)
 
