@@ -246,8 +246,8 @@ def reasons(row: Gain) -> Iterator[str]:
         yield f"fused, {row.hbm_gb:,.0f} GB still pass HBM, {row.unfused_hbm_gb:,.0f} GB unfused."
     if row.row in KERNEL_RATIO and row.kernel_ratio < KERNEL_RATIO[row.row]:
         yield (
-            f"of the partitions tried none is faster than that into {row.fused_ho_launches} kernels: a launch by "
-            "hardware costs less than what larger ones keep waiting."
+            f"of the partitions that were tried, none takes less time than that into {row.fused_ho_launches} kernels, "
+            "launches included."
         )
     if misses(row.over_software, OVER_SOFTWARE[row.phase]):
         asked = (

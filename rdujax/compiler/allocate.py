@@ -127,10 +127,8 @@ class _Tiled:
         shares = self._at_price if once else self._at_time
         found = bisect_left(limits, True, key=lambda at: self._has_pcus(shares(at)))
         if found < len(limits):
-            if (
-                self._least_cycles(shares(limits[found]), self.feeds.one_way_cycles() if once else limits[found])
-                >= below
-            ):
+            turn_cycles = self.feeds.one_way_cycles() if once else limits[found]
+            if self._least_cycles(shares(limits[found]), turn_cycles) >= below:
                 return None
             found = bisect_left(limits, True, found, key=lambda at: self._fits(shares(at), floor if once else at))
         if found < len(limits):
@@ -200,13 +198,10 @@ class _Tiled:
             # The allocator keeps the staircase, so that nothing else has its id.
             key = (id(stairs), slices, floor, self._held(self.kernel.stages[i]))
             if key not in self.to.choices:
-                # No share that is faster than the load which streams through the stage is worth more than the slowest.
-                enough = max(0, int(np.searchsorted(stairs.cycles, floor, side="right")) - 1)
-                steps = np.array([enough, *(step for step in stairs.corners if step > enough)])[::-1]
-                units = np.array([self._units(i, int(step)) for step in steps], float)
-                cycles = np.maximum(stairs.cycles[steps], floor) * float(slices)
-                dear = cycles[None, :] + np.array(PRICES)[:, None] * units[None, :]
-                self.to.choices[key] = steps[np.argmin(dear, axis=1)]
+                units = np.array([self._units(i, step) for step in range(len(stairs))], float)
+                cycles = np.maximum(stairs.cycles, floor) * float(slices)
+                dear = cycles[None, ::-1] + np.array(PRICES)[:, None] * units[None, ::-1]
+                self.to.choices[key] = len(stairs) - 1 - np.argmin(dear, axis=1)
             found.append(self.to.choices[key])
         return found
 

@@ -277,8 +277,13 @@ def cycles(rows: Any, columns: Any, extent: Extent, fork: Fork) -> Any:
     on_rows, on_columns = (extent.n, extent.m) if fork.transposed else (extent.m, extent.n)
     shares = ceil_div(ceil_div(on_rows, rows), fork.rows) * ceil_div(ceil_div(on_columns, columns), fork.columns)
     passes, segment = shares * ceil_div(extent.batch, fork.batches), ceil_div(extent.k, fork.splits)
+    return _cycles(rows, columns, passes, segment, fork.splits)
+
+
+def _cycles(rows: Any, columns: Any, passes: Any, segment: Any, splits: int) -> Any:
+    """Cycles of so many passes over a segment of K, on the arrays of one PCU and those that its sums go on to."""
     last = segment + rows + columns - 2
-    return (passes - 1) * maximum(segment, columns) + last + fork.splits - 1
+    return (passes - 1) * maximum(segment, columns) + last + splits - 1
 
 
 def feeds(rows: int, columns: int, fork: Fork, fmt: Format) -> tuple[int, int]:
@@ -292,20 +297,18 @@ def feeds(rows: int, columns: int, fork: Fork, fmt: Format) -> tuple[int, int]:
 def forks(rows: int, columns: int, extent: Extent, splits: int, most: int) -> tuple[tuple[int, Fork], ...]:
     """The useful ways to share a contraction among at most `most` PCUs, as (cycles, fork).
 
-    Fewer PCUs later, no entry both slower and larger than another. Empty where `most` is less than `splits`. Cycles are
-    those of `cycles`, written out: there are hundreds of forks for each of thousands of shapes.
+    Fewer PCUs later, no entry both slower and larger than another. Empty where `most` is less than `splits`.
     """
     found: list[tuple[int, int, int, bool, int, int]] = []  # cycles, PCUs, batches, transposed, rows, columns
     segment = -(-extent.k // splits)
     for batches in _useful(extent.batch, most // splits):
-        passes = -(-extent.batch // batches)
+        products = -(-extent.batch // batches)
         for transposed in (False, True):
             on_rows, on_columns = (extent.n, extent.m) if transposed else (extent.m, extent.n)
             in_rows, in_columns = -(-on_rows // rows), -(-on_columns // columns)
             for r in _useful(in_rows, most // splits // batches):
                 for c in _useful(in_columns, most // splits // batches // r):
-                    turns = passes * -(-in_rows // r) * -(-in_columns // c)
-                    time = (turns - 1) * max(segment, columns) + segment + rows + columns - 2 + splits - 1
+                    time = _cycles(rows, columns, products * -(-in_rows // r) * -(-in_columns // c), segment, splits)
                     found.append((time, r * c * splits * batches, batches, transposed, r, c))
     best: list[tuple[int, Fork]] = []
     fewest = most + 1
