@@ -12,12 +12,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from math import inf, prod
+from typing import NoReturn
 
 import numpy as np
 
 from rdujax.base.errors import CapacityError, describe
 from rdujax.compiler.feeds import Feeds
-from rdujax.compiler.staircase import Staircase
+from rdujax.compiler.staircase import Rates, Staircase
 from rdujax.estimate.pipeline import wanted_depths
 from rdujax.graph.graph import Graph
 from rdujax.graph.kernel import Kernel, Stage, Write
@@ -43,7 +44,7 @@ class Allocator:
         self._kept: tuple[Kernel, dict[int, int]] | None = None
         self._stairs: dict[tuple, Staircase] = {}
         self.choices: dict[tuple, np.ndarray] = {}
-        self.rates: dict[tuple, dict[Share, tuple[list[int], int]]] = {}
+        self.rates: dict[tuple, Rates] = {}
 
     def kept_turns(self, kernel: Kernel) -> dict[int, int]:
         """See `kept_turns`; of the kernel that was asked for last, which is tried in many tilings, it is known."""
@@ -120,8 +121,8 @@ class _Tiled:
         last = [len(stairs) - 1 for stairs in self.staircases]
         slowest = max((int(cycles[-1]) for cycles in self.cycles), default=1)
         floor = max(self.feeds.turn_cycles(), self._link_cycles())
-        least = self._planned(last, max(slowest, floor))
-        _check(least, self.machine)
+        if not self._fits(last, max(slowest, floor)):
+            _refuse(self._planned(last, max(slowest, floor)), self.machine)
         once = self.tiling.turns == 1
         limits = range(len(PRICES)) if once else self._times(floor)
         shares = self._at_price if once else self._at_time
@@ -131,9 +132,9 @@ class _Tiled:
             if self._least_cycles(shares(limits[found]), turn_cycles) >= below:
                 return None
             found = bisect_left(limits, True, found, key=lambda at: self._fits(shares(at), floor if once else at))
-        if found < len(limits):
-            least = self._planned(shares(limits[found]), floor if once else limits[found])
-        return self._deepened(least) if self.tiling.in_turn else least
+        best = (shares(limits[found]), floor if once else limits[found]) if found < len(limits) else None
+        planned = self._planned(*(best or (last, max(slowest, floor))))
+        return self._deepened(planned) if self.tiling.in_turn else planned
 
     def _times(self, floor: int) -> list[int]:
         """Every turn time from `floor` on that some stage takes with one of its shares and all can keep."""
@@ -198,17 +199,17 @@ class _Tiled:
             # The allocator keeps the staircase, so that nothing else has its id.
             key = (id(stairs), slices, floor, self._held(self.kernel.stages[i]))
             if key not in self.to.choices:
-                units = np.array([self._units(i, step) for step in range(len(stairs))], float)
+                units = self._units(i).astype(float)
                 cycles = np.maximum(stairs.cycles, floor) * float(slices)
                 dear = cycles[None, ::-1] + np.array(PRICES)[:, None] * units[None, ::-1]
                 self.to.choices[key] = len(stairs) - 1 - np.argmin(dear, axis=1)
             found.append(self.to.choices[key])
         return found
 
-    def _units(self, stage: int, step: int) -> int:
+    def _units(self, stage: int) -> np.ndarray:
+        """Of a stage with each of its shares."""
         port = int(self.machine.pmu.port_bytes_per_cycle.value)
-        rates, written = self._rates_of(stage, step)
-        return self.staircases[stage].pcus[step] + sum(-(-rate // port) for rate in (*rates, written))
+        return np.array(self.staircases[stage].pcus) + np.sum(-(-self._rates[stage].every // port), axis=1)
 
     def _held(self, stage: Stage) -> tuple[Format, ...]:
         """The formats that the buffers of the operands and of the result hold."""
@@ -238,10 +239,10 @@ class _Tiled:
         """Whether there are PCUs, PMUs and AGCUs for these shares. Later limits need less."""
         if not self._segments_fit or not self._has_pcus(places):
             return False
-        streams = self.feeds.with_agcus(turn_cycles)
-        linked = (share.agcus for share in self._shares(places) if isinstance(share, Links))
-        agcus = sum({s.units: s.agcus for s in streams}.values()) + max(linked, default=0)
-        return agcus <= self.to.agcus and sum(self._pmus(places, streams)) <= self.to.pmus
+        agcus = self.feeds.agcus(turn_cycles)
+        linked = max((share.agcus for share in self._shares(places) if isinstance(share, Links)), default=0)
+        enough = self.feeds.agcus_together(agcus) + linked <= self.to.agcus
+        return enough and sum(self._pmus(places, agcus)) <= self.to.pmus
 
     @property
     def _segments_fit(self) -> bool:
@@ -249,12 +250,13 @@ class _Tiled:
 
     def _planned(self, places: Sequence[int], turn_cycles: int) -> PlannedKernel:
         """The kernel with these shares, and AGCUs for turns of `turn_cycles`; whether it fits is not asked."""
-        streams = self.feeds.with_agcus(turn_cycles)
-        units = zip(self._stored, self._pmus(places, streams), strict=True)
+        agcus = self.feeds.agcus(turn_cycles)
+        units = zip(self._stored, self._pmus(places, agcus), strict=True)
         buffers = tuple(
             BufferPlan(self.graph.labels[value], value, size, depth, self._buffered(value), pmus)
             for (value, size, depth), pmus in units
         )
+        streams = self.feeds.with_agcus(agcus)
         return PlannedKernel(self.kernel, self.tiling, self._shares(places), buffers, streams, self.wide)
 
     def _shares(self, places: Sequence[int]) -> tuple[Share, ...]:
@@ -274,25 +276,22 @@ class _Tiled:
                 buffers[value] = replace(buffer, depth=depth, pmus=pmus)
         return replace(planned, buffers=tuple(buffers.values()))
 
-    def _rates_of(self, i: int, step: int) -> tuple[list[int], int]:
-        """Bytes per cycle that a running stage reads of each operand, and that it writes."""
-        stage, share = self.kernel.stages[i], self.staircases[i].shares[step]
-        known = self._known_rates[i]
-        if share not in known:
-            *kept, output = self._held(stage)
-            known[share] = stage.op.feeds(self.machine, share, self._fed(stage), kept, output)
-        return known[share]
-
     def _fed(self, stage: Stage) -> tuple[TensorType, ...]:
         """What decides how fast a stage reads and writes: its operands, or of sums what a turn adds."""
         return turn(self.graph, self.tiling, stage) if stage.result in self.tiling.sums else stage.operands(self.graph)
 
     @cached_property
-    def _known_rates(self) -> list[dict[Share, tuple[list[int], int]]]:
-        """For every stage what is known of its rates, by share; all that are alike share it, whatever their tiles."""
-        rates = self.to.rates
-        alike = ((stage.op, self._fed(stage), self._held(stage)) for stage in self.kernel.stages)
-        return [rates.setdefault(key, {}) for key in alike]
+    def _rates(self) -> list[Rates]:
+        """For every stage how fast it reads and writes; all that are alike share it, whatever their tiles."""
+        found = []
+        for stage, stairs in zip(self.kernel.stages, self.staircases, strict=True):
+            fed, formats = self._fed(stage), self._held(stage)
+            # The allocator keeps the staircase, so that nothing else has its id.
+            key = (id(stairs), fed, formats)
+            if key not in self.to.rates:
+                self.to.rates[key] = Rates(stairs, stage.op, self.machine, fed, formats)
+            found.append(self.to.rates[key])
+        return found
 
     @cached_property
     def _stored(self) -> list[tuple[int, int, int]]:
@@ -309,26 +308,27 @@ class _Tiled:
             found.append((value, prod(tile) * self._buffered(value).width_bytes, depth))
         return found
 
-    def _pmus(self, places: Sequence[int], streams: tuple[MemoryStream, ...]) -> list[int]:
+    def _pmus(self, places: Sequence[int], agcus: Sequence[int]) -> list[int]:
         """PMUs of every buffer: for its bytes, and for what is read and written of it in a cycle."""
         kernel, port = self.kernel, int(self.machine.agcu.port_bytes_per_cycle.value)
         tile_bytes = {value: size for value, size, _ in self._stored}  # no more than that is moved in a cycle
-        written = {s.value: min(s.agcus * port, tile_bytes[s.value]) for s in streams if not s.is_store}
+        streams = list(zip(self.feeds.flows, agcus, strict=True))
+        written = {f.value: min(each * port, tile_bytes[f.value]) for f, each in streams if not f.is_store}
         reading: dict[int, int] = {}
         for i, stage in enumerate(kernel.stages):
-            rates, rate = self._rates_of(i, places[i])
+            *rates, rate = self._rates[i].at(places[i])
             written[stage.result] = min(rate, tile_bytes[stage.result])
             if stage.result in self.tiling.sums:  # as fast as they leave the arrays, sums come back to them
                 reading[stage.result] = written[stage.result]
             for read, rate in zip(stage.reads, rates, strict=True):
                 reading[read.value] = reading.get(read.value, 0) + rate
-        for write, stream in zip(kernel.writes, (s for s in streams if s.is_store), strict=True):
-            rate = min(stream.agcus * port, tile_bytes[write.read.value])
+        for write, each in zip(kernel.writes, (each for f, each in streams if f.is_store), strict=True):
+            rate = min(each * port, tile_bytes[write.read.value])
             reading[write.read.value] = reading.get(write.read.value, 0) + rate
-        agcus = {(s.value, s.is_store): s.agcus for s in streams}
-        for each in (*kernel.fetches, *kernel.writes):
-            for place in each.places:  # each AGCU takes a place per cycle
-                count = agcus[each.value, isinstance(each, Write)]
+        counts = {(f.value, f.is_store): each for f, each in streams}
+        for moved in (*kernel.fetches, *kernel.writes):
+            for place in moved.places:  # each AGCU takes a place per cycle
+                count = counts[moved.value, isinstance(moved, Write)]
                 rate = min(count * INT32.width_bytes, tile_bytes[place.value])
                 reading[place.value] = reading.get(place.value, 0) + rate
         return [
@@ -369,7 +369,8 @@ def kept_turns(kernel: Kernel) -> dict[int, int]:
     return {value: end - level[value] + 1 for value, end in last.items()}
 
 
-def _check(planned: PlannedKernel, machine: Machine) -> None:
+def _refuse(planned: PlannedKernel, machine: Machine) -> NoReturn:
+    """Raises CapacityError for the first unit of which there are too few."""
     where = planned.kernel.where
     shares: Sequence[Share] = planned.shares
     pcu.check(machine.pcu, {s.label: n.pcus for s, n in zip(planned.kernel.stages, shares, strict=True)}, where)
@@ -379,3 +380,4 @@ def _check(planned: PlannedKernel, machine: Machine) -> None:
         needs = {s.label: 1 for s in planned.streams}
         segments = int(machine.agcu.segments.value)
         capacity.check("segment", needs, segments, where=where, do="cut the kernel into several")
+    raise AssertionError("it fits")

@@ -1,8 +1,9 @@
 """What a kernel costs at least, from sums alone: how the fusion knows which kernels need no planning.
 
 A kernel of nodes i..j moves every value that it reads from outside and every value that others need, once or more, and
-makes every multiply-accumulate of its contractions. So it takes no less than each tier's bytes over its bandwidth, and
-no less than its contractions over all PCUs; whatever its tiling, for a pipeline turns no faster than its slowest stage.
+makes every multiply-accumulate of its contractions. So it takes no less than each tier's bytes over its bandwidth, no
+less than its contractions over all PCUs, and no less than what its exchanges keep the links of a socket busy; whatever
+its tiling, for a pipeline turns no faster than its slowest stage.
 A value of which parts may be loaded by themselves counts as no byte, but these do where no kernel can need the whole of
 it. An update in place writes its part; who reads its result loads all of it.
 Each of these values takes an AGCU, or a segment of those that all share, so that a kernel of too many does not fit.
@@ -14,12 +15,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from rdujax.compiler.stages import VIEWS
-from rdujax.graph.graph import Graph, Node
+from rdujax.graph.graph import Graph, Node, Region
 from rdujax.ledger.numbers import exact
 from rdujax.machines.machine import Machine
+from rdujax.ops.contract import Contract
+from rdujax.ops.exchange import Exchange
 from rdujax.ops.move import Move
 from rdujax.ops.on_buffers import OnBuffers
-from rdujax.ops.op import Work
+from rdujax.ops.op import Op, TensorType
 from rdujax.streams.access import Slice
 from rdujax.units import pcu
 
@@ -40,8 +43,9 @@ class Bounds:
     ):
         self.launch_cycles, self.count = launch_cycles, len(graph.nodes)
         self.most = max(int(machine.agcu.count.value), int(machine.agcu.segments.value))
-        macs = [_pcu_cycles(graph, i, machine) for i in range(self.count)]
+        macs = [pcu_cycles(node.op, graph.types_of(node.operands), machine) for node in graph.nodes]
         self.work = np.concatenate([[0], np.cumsum(macs)]) / int(machine.pcu.count.value)
+        self.links = np.concatenate([[0], np.cumsum([_link_cycles(node, graph, machine) for node in graph.nodes])])
         parts = _Parts(graph)
         self.reads = _reads(graph, in_place, parts)
         self.results = _results(graph, in_place)
@@ -89,7 +93,8 @@ class Bounds:
                 own = at[values] == tier
                 amount += sign * np.bincount(nodes[own] - first, size[values[own]], window)
             count += sign * np.bincount(nodes - first, minlength=window)
-        cycles = self.work[first + 1 : first + window + 1] - self.work[first]
+        ends = slice(first + 1, first + window + 1)
+        cycles = np.maximum(self.work[ends] - self.work[first], self.links[ends] - self.links[first])
         for amount, rate in zip(moved, self.bytes_per_cycle, strict=True):
             cycles = np.maximum(cycles, np.cumsum(amount) / rate)  # not emulated: sizes
         bounds = self.launch_cycles + np.floor(cycles * ROUNDING)
@@ -175,14 +180,18 @@ def _results(graph: Graph, in_place: frozenset[int]) -> tuple[np.ndarray, np.nda
     return np.array(made, int).reshape(-1, 4), np.array(dies, int).reshape(-1, 4)
 
 
-def _pcu_cycles(graph: Graph, i: int, machine: Machine) -> int:
-    """Cycles of one PCU that the contraction of a node takes with every cell busy; 0 for other nodes."""
-    node = graph.nodes[i]
-    if not isinstance(node.op, Work):
-        return 0
-    operands: Sequence = graph.types_of(node.operands)
-    macs = node.op.work(*operands)["pcu.macs"]
-    if not macs:
+def pcu_cycles(op: Op | Region, operands: Sequence[TensorType], machine: Machine) -> int:
+    """Cycles of one PCU that a contraction takes with every cell busy; 0 for whatever else."""
+    if not isinstance(op, Contract):
         return 0
     rows, columns = pcu.array(machine.pcu, operands[0].fmt)
-    return int(macs // (rows * columns))
+    return int(op.work(*operands)["pcu.macs"] // (rows * columns))
+
+
+def _link_cycles(node: Node, graph: Graph, machine: Machine) -> int:
+    """Cycles for which an exchange of a whole value keeps the links of a socket busy; 0 for other nodes."""
+    if not isinstance(node.op, Exchange):
+        return 0
+    operands = graph.types_of(node.operands)
+    every = int(machine.pcu.count.value)
+    return min((cycles for cycles, _ in node.op.shares(machine, every, *operands)), default=0)

@@ -156,7 +156,7 @@ def placed(
     if isinstance(choices.fusion, fuse.Cuts):
         choices = replace(choices, fusion=_cuts_of_nodes(graph, choices.fusion))
 
-    over, known = overwritten(graph, given_away), {} if seen is None else seen
+    over, known = overwritten(graph, given_away), Seen() if seen is None else seen
 
     def made(tiers: Mapping[int, str], cuts: Plan | None) -> Plan:
         result = _Planning(machine, choices, tiers, frozenset(over), known).planned(graph, cuts, 1)

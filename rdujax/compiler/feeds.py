@@ -1,6 +1,6 @@
 """The streams between the memory tiers and a kernel in one tiling: bytes, their share of a turn, AGCUs."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from math import prod
@@ -38,9 +38,22 @@ class Feeds:
             found[f.tier] = (read, written + f.turn_bytes) if f.is_store else (read + f.turn_bytes, written)
         return found
 
-    def with_agcus(self, turn_cycles: int) -> tuple[MemoryStream, ...]:
-        """The streams with enough AGCUs for turns of `turn_cycles`."""
+    def agcus(self, turn_cycles: int) -> list[int]:
+        """Enough AGCUs for turns of `turn_cycles`, for every stream; those of a tier share theirs where they take turns."""
         return self._in_turn if self.tiling.in_turn else self._side_by_side(turn_cycles)
+
+    def agcus_together(self, agcus: Sequence[int]) -> int:
+        """How many AGCUs these are."""
+        if not self.tiling.in_turn:
+            return sum(agcus)
+        return sum({f.tier: each for f, each in zip(self.flows, agcus, strict=True)}.values())
+
+    def with_agcus(self, agcus: Sequence[int]) -> tuple[MemoryStream, ...]:
+        """The streams with these AGCUs."""
+        pairs = zip(self.flows, agcus, strict=True)
+        if self.tiling.in_turn:
+            return tuple(replace(f, agcus=each, units=f"streams of {f.tier}") for f, each in pairs)
+        return tuple(replace(f, agcus=each) for f, each in pairs)
 
     def _loads(self) -> Iterator[MemoryStream]:
         graph, tiling, tiers = self.graph, self.tiling, self.tiers
@@ -75,23 +88,27 @@ class Feeds:
         fetch = self.kernel.fetched.get(value)
         return agcu.charged_bytes(self.machine.agcu, asked_bytes, 0 if fetch is None else fetch.slice_bytes)
 
-    def _side_by_side(self, turn_cycles: int) -> tuple[MemoryStream, ...]:
-        """Every stream with AGCUs of its own: for its bytes of a turn, or for what is moved ahead of or behind all."""
+    def _side_by_side(self, turn_cycles: int) -> list[int]:
+        """For every stream AGCUs of its own: for its bytes of a turn, or for what is moved ahead of or behind all."""
+        config = self.machine.agcu
+        return [agcu.units_for(config, moved, cycles or turn_cycles) for moved, cycles in self._moved]
+
+    @cached_property
+    def _moved(self) -> list[tuple[int, int]]:
+        """For every stream its bytes and the cycles that they may take; 0 where these are those of a turn."""
         once: dict[tuple[str, bool], int] = {}
         for tier, is_store in {(f.tier, f.is_store) for f in self.flows}:
             peers = (f for f in self.flows if (f.tier, f.is_store) == (tier, is_store) and not f.turn_bytes)
             moved = sum(f.total_bytes if is_store else f.first_bytes for f in peers)
             once[tier, is_store] = max(self.machine.transfer_cycles(tier, moved), 1)
-
-        def units(f: MemoryStream) -> int:
-            moved, cycles = f.total_bytes if f.is_store else f.first_bytes, once[f.tier, f.is_store]
-            moved, cycles = (f.turn_bytes, turn_cycles) if f.turn_bytes else (moved, cycles)
-            return agcu.units_for(self.machine.agcu, moved, cycles)
-
-        return tuple(replace(f, agcus=units(f)) for f in self.flows)
+        return [
+            (f.turn_bytes, 0) if f.turn_bytes
+            else (f.total_bytes if f.is_store else f.first_bytes, once[f.tier, f.is_store])
+            for f in self.flows
+        ]  # fmt: skip
 
     @cached_property
-    def _in_turn(self) -> tuple[MemoryStream, ...]:
+    def _in_turn(self) -> list[int]:
         """Streams of a tier one after the other, all through the same AGCUs: enough for the tier, if there are."""
         tiers = {f.tier: max(g.total_bytes for g in self.flows if g.tier == f.tier) for f in self.flows}
         most = max(1, int(self.machine.agcu.count.value) // max(1, len(tiers)))
@@ -99,4 +116,4 @@ class Feeds:
             tier: min(most, agcu.units_for(self.machine.agcu, moved, max(1, self.machine.transfer_cycles(tier, moved))))
             for tier, moved in tiers.items()
         }
-        return tuple(replace(f, agcus=units[f.tier], units=f"streams of {f.tier}") for f in self.flows)
+        return [units[f.tier] for f in self.flows]

@@ -6,6 +6,7 @@ large ones first is tried, then long-lived ones, then what reached the highest a
 places, all orders are searched. What is always alive lies below everything else, where it costs nothing.
 """
 
+from bisect import insort
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -54,6 +55,11 @@ class _Places:
             near = np.flatnonzero(there & (first <= last[i]) & (last >= first[i]))
             found.append([int(j) for j in near if j != i and self.alive[j] & own] if there[i] else [])
         return found
+
+    @cached_property
+    def meets(self) -> list[frozenset[int]]:
+        """The same, to be asked."""
+        return [frozenset(near) for near in self.neighbours]
 
 
 def moments_of(alive: int, length: int) -> np.ndarray:
@@ -127,8 +133,17 @@ def _first_orders(places: _Places, rest: list[int]) -> list[list[int]]:
 def _put_down(places: _Places, order: Sequence[int], base: int) -> dict[int, int]:
     """Each at the lowest address from `base` on where it meets none that is there and alive when it is."""
     found: dict[int, int] = {}
+    there: list[tuple[int, int, int]] = []  # (first address, end, place) of what is there, in order
     for i in order:
-        found[i] = _lowest(places, found, i, base)
+        at, size, meets = base, places.sizes[i], places.meets[i]
+        for begin, end, j in there:
+            if j in meets:
+                if begin - at >= size:
+                    break
+                if end > at:
+                    at = end
+        found[i] = at
+        insort(there, (at, at + size, i))
     return found
 
 

@@ -4,12 +4,13 @@ Up to `EXHAUSTIVE` nodes it is exact: a shortest path over best[j] = min over i 
 with bounds in the place of costs that are not known yet. The groups of the path found are planned, and the search is
 repeated until it finds one that is planned throughout; no other can be cheaper, for none costs less than its bounds.
 
-Of more nodes the bounds, sums of bytes and of multiplications, are too far from the costs to end that search. There it
-begins with halves (`_halve`) and goes on by the move that promises most: one kernel becomes two, two become one, or a
-border moves. What a move promises is what the bounds say, as far from it as those of the kernels that it replaces were.
-Where no move promises anything, several at once may: the partition is tried that is the shortest where all that is not
-planned is half as far from its bounds. Whatever was planned is remembered, so that the partition taken is always the
-best of all that is known.
+Of more nodes the bounds, sums of bytes, of multiplications and of what links carry, are too far from the costs to end
+that search. There it begins with halves (`_halve`), and goes on by parting anew every kernel, and every two that follow
+one another, by a shortest path over what is promised: what is known, and where nothing is, bounds as far from the costs
+as those of the kernels that they replace were. Where that promises nothing, bounds are trusted more; then several moves
+at once are tried. Whatever was planned is remembered, so that the partition taken is the best of all that is known.
+
+Groups end where few bytes cross, and everywhere within what does not fit or costs much more than its bound.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,6 +24,9 @@ from rdujax.graph.graph import Graph
 EXHAUSTIVE = 12  # nodes of a program up to which the search is not cut short
 WITHIN = 0.01  # of a larger one, the search ends where the cheapest possibly costs no more than this share less
 PATIENCE = 4  # or where so many times its nodes were planned without anything cheaper
+# Powers of how far costs are from bounds: of unknown groups as far as of those that they replace, or half as far.
+TRUST = (1.0, 0.5)
+DEAR = 1.5  # a kernel that costs so many times its bound may be cut everywhere
 
 Group = tuple[int, int]  # (first, end) of the nodes of a kernel
 Cost = Callable[[int, int], tuple[int, Iterable[int]]]
@@ -50,18 +54,17 @@ def cheapest(
     and infinity for one that cannot fit. A longer group may fit where a shorter does not, for it keeps more values to
     itself: each is asked by itself. within: the nodes to part, all by default.
 
-    Of more nodes, groups end at `narrows` only, and none is tried that contains one which did not fit; where nothing
-    fits then, the better of two is taken: groups that end at `narrows` and may contain such ones, and groups that may
-    end everywhere. patience: times the nodes that are planned without finding anything cheaper before the search
-    ends. Raises CapacityError where no partition fits.
+    patience: of more nodes, how many times these are planned without finding anything cheaper before the search ends.
+    Raises CapacityError where no partition fits.
     """
     first, end = within or (0, len(graph.nodes))
     rows = [np.asarray(bounds(i), float)[: end - i] for i in range(first, end)]
     own = _counted_from(first, end, cost)
     few = len(rows) <= EXHAUSTIVE
-    path = _proved(_Known(own, rows)) if few else _sought(own, rows, crossing_bytes(graph)[first : end + 1], patience)
+    known = _Known(own, rows)
+    crossing = crossing_bytes(graph)[first : end + 1]
+    path = _proved(known) if few else _Search(known, crossing, patience).found()
     if path is None:
-        known = _Known(own, rows)
         known.greedy()
         raise known.refused()
     return [(first + i, first + j) for i, j in path]
@@ -79,94 +82,103 @@ def _counted_from(first: int, end: int, cost: Cost) -> Cost:
 
 def _proved(known: "_Known") -> list[Group] | None:
     """The cheapest partition, proved by the bounds of all others; None where none fits."""
+    every = np.arange(len(known.least) + 1)
     while True:
-        least, best = _shortest(known.least), _shortest(known.costs)
+        least, best = _shortest(known.least.__getitem__, every), _shortest(known.costs.__getitem__, every)
         if least is None:
             return None
         if best is not None and best[1] <= least[1]:
             return best[0]
-        for group in least[0]:
-            known.ask(*group)
+        known.ask_all(least[0])
 
 
-def _sought(own: Cost, rows: list[np.ndarray], crossing: np.ndarray, patience: float) -> list[Group] | None:
-    """The partition of many nodes that `cheapest` takes; None where none fits."""
-    narrow, everywhere = narrows(crossing), list(range(len(crossing)))
-    path = _improved(_Known(own, _only_at(rows, narrow), grows=True), narrow, crossing, patience)
-    if path is not None:
-        return path
-    found: list[tuple[float, list[Group]]] = []
-    for known, places in ((_Known(own, _only_at(rows, narrow)), narrow), (_Known(own, rows), everywhere)):
-        path = _improved(known, places, crossing, patience)
-        if path is not None:
-            found.append((sum(known.cost_of(*group) for group in path), path))
-    return min(found)[1] if found else None
+class _Search:
+    """Looks for the cheapest partition of many nodes.
 
+    places: where groups may begin and end, in order: `narrows`, and what was opened.
+    """
 
-def _improved(known: "_Known", places: list[int], crossing: np.ndarray, patience: float) -> list[Group] | None:
-    """A partition at `places` that no move promises to better, or none did for long; None where none fits."""
-    count = len(known.least)
-    _halve(known, places, crossing, 0, count)
-    cost, since = np.inf, known.plans
-    while True:
-        least, best = _shortest(known.least), _shortest(known.costs)
-        if least is None:
-            return None
-        if best is None:
-            todo = least[0]
-        else:
+    def __init__(self, known: "_Known", crossing: np.ndarray, patience: float):
+        self.known, self.crossing, self.patience = known, crossing, patience * len(known.least)
+        self.places = np.array(narrows(crossing))
+
+    def found(self) -> list[Group] | None:
+        """The best partition that is found; None where none fits."""
+        known = self.known
+        self._halve(0, len(known.least))
+        cost, since = np.inf, known.plans
+        while True:
+            least = _shortest(known.least.__getitem__, self.places)
+            if least is None:
+                if not self._opened(0, len(known.least)):
+                    return None
+                continue
+            best = _shortest(known.costs.__getitem__, self.places)
+            if best is None:
+                known.ask_all(least[0])
+                continue
             path, total = best
             if total < cost:
                 cost, since = total, known.plans
-            if total <= least[1] * (1 + WITHIN) or known.plans - since > patience * count:
+            if total > least[1] * (1 + WITHIN) and known.plans - since <= self.patience:
+                known.ask_all(self._next(path) or least[0])
+            elif self._open_dear(path):
+                since = known.plans
+            else:
                 return path
-            todo = _next(known, places, path, least[0])
-        for group in todo:
-            known.ask(*group)
 
+    def _halve(self, first: int, end: int) -> None:
+        """Plans nodes first..end, and where two kernels may be cheaper, both sides of a narrow place near the middle.
 
-def _next(known: "_Known", places: Sequence[int], path: list[Group], least: list[Group]) -> list[Group]:
-    """Groups, not all planned, that may be of a cheaper partition than the path, where there is one; see above."""
-    saved, groups = max(_moves(known, places, path), key=lambda move: move[0], default=(0.0, least))
-    if saved <= 0:
-        several = _shortest(known.halfway(path))
-        if several is not None and not known.planned.issuperset(several[0]):
-            return several[0]
-    return groups
+        So that the search begins with a partition that is not far from the best: all its bounds are near one another.
+        """
+        known = self.known
+        cut = self._middle(first, end, fits=known.ask(first, end))
+        if cut is not None and known.bound(first, cut) + known.bound(cut, end) < known.cost_of(first, end):
+            self._halve(first, cut)
+            self._halve(cut, end)
 
+    def _middle(self, first: int, end: int, fits: bool) -> int | None:
+        """The narrowest place near the middle of nodes first..end; of what does not fit, of all, if there is no other."""
+        third = (end - first) // 3
+        inner = self._within(first, end)[1:-1]
+        near = inner[(inner >= first + third) & (inner <= end - third)]
+        if not len(near) and not fits:
+            if not len(inner) and self._opened(first, end):
+                inner = self._within(first, end)[1:-1]
+            near = inner
+        return min(near.tolist(), key=lambda at: (self.crossing[at], abs(first + end - 2 * at)), default=None)
 
-def _moves(known: "_Known", places: Sequence[int], path: list[Group]) -> Iterator[tuple[float, list[Group]]]:
-    """(cycles that it promises to save, groups in the place of others of the path) of every move that may save any."""
-    for old, new in _neighbours(places, path):
-        if known.may_save(old, new):
-            yield known.promised(old, new), new
+    def _within(self, first: int, end: int) -> np.ndarray:
+        """The places from `first` to `end`, both included."""
+        return self.places[np.searchsorted(self.places, first) : np.searchsorted(self.places, end) + 1]
 
+    def _opened(self, first: int, end: int) -> bool:
+        """Opens all places from `first` to `end`; whether any was not."""
+        before = len(self.places)
+        self.places = np.union1d(self.places, np.arange(first, end + 1))
+        return len(self.places) > before
 
-def _neighbours(places: Sequence[int], path: list[Group]) -> Iterator[tuple[list[Group], list[Group]]]:
-    """(groups of the path, others of the same nodes): one as two, two as one, two with another border."""
-    for first, end in path:
-        yield from (([(first, end)], [(first, at), (at, end)]) for at in places if first < at < end)
-    for before, after in pairwise(path):
-        first, border, end = *before, after[1]
-        yield [before, after], [(first, end)]
-        others = (at for at in places if first < at < end and at != border)
-        yield from (([before, after], [(first, at), (at, end)]) for at in others)
+    def _open_dear(self, path: list[Group]) -> bool:
+        """Opens all places within the groups that cost much more than their bounds; whether any was not."""
+        return any([self._opened(*group) for group in path if self.known.usual([group]) > DEAR])
 
+    def _next(self, path: list[Group]) -> list[Group]:
+        """Groups, not all planned, that may be of a cheaper partition than the path; none where nothing promises one."""
+        planned = self.known.planned
+        for trust in TRUST:
+            saved, groups = max(self._moves(path, trust), key=lambda move: move[0], default=(0.0, path))
+            if saved > 0:
+                return [min((g for g in groups if g not in planned), key=lambda group: self.known.bound(*group))]
+        several = _shortest(self.known.halfway(path), self.places)
+        return several[0] if several is not None and not planned.issuperset(several[0]) else []
 
-def _halve(known: "_Known", places: list[int], crossing: np.ndarray, first: int, end: int) -> None:
-    """Plans nodes first..end, and where two kernels may be cheaper, both sides of the narrowest place near the middle.
-
-    So that the search begins with a partition that is not far from the best: all its bounds are near one another.
-    """
-    known.ask(first, end)
-    third = (end - first) // 3
-    middle = [place for place in places if first + third <= place <= end - third and first < place < end]
-    if not middle:
-        return
-    cut = min(middle, key=lambda place: (crossing[place], abs(first + end - 2 * place)))
-    if known.bound(first, cut) + known.bound(cut, end) < known.cost_of(first, end):
-        _halve(known, places, crossing, first, cut)
-        _halve(known, places, crossing, cut, end)
+    def _moves(self, path: list[Group], trust: float) -> Iterator[tuple[float, list[Group]]]:
+        """(cycles that are promised to be saved, groups in the place of others) of every kernel, and of every two."""
+        for old in [*([group] for group in path), *map(list, pairwise(path))]:
+            found = self.known.promised(old, trust, self._within(old[0][0], old[-1][1]))
+            if found is not None and not self.known.planned.issuperset(found[1]):
+                yield found
 
 
 def crossing_bytes(graph: Graph) -> np.ndarray:
@@ -198,22 +210,11 @@ def narrows(crossing: np.ndarray) -> list[int]:
     return [0, *inner, end]
 
 
-def _only_at(rows: list[np.ndarray], places: list[int]) -> list[np.ndarray]:
-    """The bounds of the groups that begin and end at these places; infinity for all others."""
-    allowed = np.zeros(len(rows) + 1, bool)
-    allowed[places] = True
-    return [np.where(allowed[i] & allowed[i + 1 : i + 1 + len(row)], row, np.inf) for i, row in enumerate(rows)]
-
-
 class _Known:
-    """What is known of the costs of groups: costs (infinity: nothing, or it does not fit), and no more than these.
+    """What is known of the costs of groups: costs (infinity: nothing, or it does not fit), and no more than these."""
 
-    grows: what contains a group that does not fit is taken not to fit either, though it may keep a value to itself that
-    the smaller one had to store; but for what is known to fit.
-    """
-
-    def __init__(self, cost: Cost, least: list[np.ndarray], grows: bool = False):
-        self.cost, self.grows = cost, grows
+    def __init__(self, cost: Cost, least: list[np.ndarray]):
+        self.cost = cost
         self.bounds, self.least = [row.copy() for row in least], least  # [first][length - 1]
         self.costs = [np.full(len(row), np.inf) for row in least]
         self.planned: set[Group] = set()
@@ -230,34 +231,38 @@ class _Known:
         row = self.costs[first]
         return float(row[end - first - 1]) if end - first <= len(row) else np.inf
 
-    def may_save(self, old: list[Group], new: list[Group]) -> bool:
-        """Whether groups that are not all planned may cost less than others, which are."""
-        least = sum(self.bound(*group) for group in new)
-        return least < sum(self.cost_of(*group) for group in old) and not self.planned.issuperset(new)
-
-    def halfway(self, path: list[Group]) -> list[np.ndarray]:
+    def halfway(self, path: list[Group]) -> Callable[[int], np.ndarray]:
         """Costs: known ones, and others half as far from their bounds as those of the path, where they meet it."""
         usual = np.ones(len(self.least))
         for first, end in path:
-            usual[first:end] = self._usual([(first, end)])
-        total, found = np.concatenate([[0], np.cumsum(usual)]), []
-        for i, (costs, least) in enumerate(zip(self.costs, self.least, strict=True)):
-            lengths = np.arange(1, len(least) + 1)
-            mean = (total[i + 1 : i + 1 + len(least)] - total[i]) / lengths
-            found.append(np.where(costs < np.inf, costs, least * np.sqrt(mean)))
-        return found
+            usual[first:end] = self.usual([(first, end)])
+        total = np.concatenate([[0], np.cumsum(usual)])
 
-    def promised(self, old: list[Group], new: list[Group]) -> float:
-        """Cycles that groups cost less than others, if these are as far from their bounds as those of the others."""
-        cost, usual = sum(self.cost_of(*group) for group in old), self._usual(old)
-        known = (self.cost_of(*group) for group in new)
-        bounds = (self.bound(*group) for group in new)
-        return cost - sum(own if own < np.inf else least * usual for own, least in zip(known, bounds, strict=True))
+        def row(i: int) -> np.ndarray:
+            costs, least = self.costs[i], self.least[i]
+            mean = (total[i + 1 : i + 1 + len(least)] - total[i]) / np.arange(1, len(least) + 1)
+            return np.where(costs < np.inf, costs, least * np.sqrt(mean))
 
-    def _usual(self, groups: list[Group]) -> float:
+        return row
+
+    def promised(self, old: list[Group], trust: float, places: np.ndarray) -> tuple[float, list[Group]] | None:
+        """(cycles that they promise to save, groups in the place of others of the path); None where none are known.
+
+        trust: how far what is not known is from its bounds, as a power of how far the others are.
+        """
+        usual = self.usual(old) ** trust
+        found = _shortest(lambda i: np.where(self.costs[i] < np.inf, self.costs[i], self.least[i] * usual), places)
+        return found and (sum(self.cost_of(*group) for group in old) - found[1], found[0])
+
+    def usual(self, groups: list[Group]) -> float:
         """How far the costs of groups are from their bounds, as a factor. One that had no bound was like another."""
         bound = sum(self.bounds[first][end - first - 1] for first, end in groups)
         return sum(self.cost_of(*group) for group in groups) / bound if 0 < bound < np.inf else 1.0
+
+    def ask_all(self, groups: Iterable[Group]) -> None:
+        """Plans all of these."""
+        for group in groups:
+            self.ask(*group)
 
     def ask(self, first: int, end: int) -> bool:
         """Whether nodes first..end fit; plans them, once."""
@@ -269,9 +274,6 @@ class _Known:
             cycles, starts = self.cost(first, end)
         except CapacityError as error:
             self.refusal, cycles, starts = self.refusal or error, np.inf, [first]
-            for i in range(first + 1 if self.grows else 0):
-                longer = slice(end - i - 1, None)
-                self.least[i][longer][self.costs[i][longer] == np.inf] = np.inf
         for start in starts:
             self.planned.add((start, start + length))
             self.costs[start][length - 1] = cycles
@@ -305,25 +307,26 @@ class _Known:
         return self.refusal
 
 
-def _shortest(costs: Sequence[np.ndarray]) -> tuple[list[Group], float] | None:
-    """The cheapest way from node 0 past the last, as (first, end) of every group, and its cost; None if there is none.
+def _shortest(costs: Callable[[int], np.ndarray], places: np.ndarray) -> tuple[list[Group], float] | None:
+    """The cheapest way from the first place to the last, as (first, end) of every group, and its cost; or None.
 
-    Of equally cheap ones, that with the longer groups at the end.
+    costs: by the first node of groups, those of one node, of two ... Of equally cheap ways, that with the longer groups
+    at the end.
     """
-    count = len(costs)
-    best, begin = np.full(count + 1, np.inf), np.zeros(count + 1, int)
+    best, begin = np.full(len(places), np.inf), np.zeros(len(places), int)
     best[0] = 0
-    for i, own in enumerate(costs):
-        if best[i] == np.inf or not len(own):
+    for at, i in enumerate(places[:-1].tolist()):
+        if best[at] == np.inf:
             continue
-        there, new = best[i + 1 : i + 1 + len(own)], best[i] + own
-        better = new < there
-        begin[i + 1 : i + 1 + len(own)][better] = i
-        np.minimum(there, new, out=there)
-    if best[count] == np.inf:
+        row, lengths = costs(i), places[at + 1 :] - i
+        lengths = lengths[: np.searchsorted(lengths, len(row), side="right")]
+        there, new = slice(at + 1, at + 1 + len(lengths)), best[at] + row[lengths - 1]
+        begin[there][new < best[there]] = at
+        np.minimum(best[there], new, out=best[there])
+    if best[-1] == np.inf:
         return None
-    path, end = [], count
+    path, end = [], len(places) - 1
     while end:
-        path.append((int(begin[end]), end))
-        end = int(begin[end])
-    return path[::-1], float(best[count])
+        path.append((int(places[begin[end]]), int(places[end])))
+        end = begin[end]
+    return path[::-1], float(best[-1])

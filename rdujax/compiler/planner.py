@@ -5,6 +5,7 @@ The order of the passes, with the reasons, stands in `driver.py`.
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby
 from typing import Protocol
@@ -47,9 +48,18 @@ class Choices(Protocol):
         ...
 
 
-# What is known of kernels, by their nodes, what they load and store, and the tiers of that: the plan, or why there is
-# none. It depends neither on who launches nor on which other kernels there are.
-Seen = dict[tuple[tuple[int, ...], tuple[int, ...], tuple[str, ...]], PlannedKernel | CapacityError]
+@dataclass
+class Seen:
+    """What is known of kernels, whoever launches them and whatever others there are.
+
+    formed: by their nodes and what they must leave in memory. tiled: by their nodes, what they load and store, and the
+    tiers of that: the plan and its cycles, or why there is none.
+    """
+
+    formed: dict[tuple[tuple[int, ...], frozenset[int]], Kernel] = field(default_factory=dict)
+    tiled: dict[tuple[tuple[int, ...], tuple[int, ...], tuple[str, ...]], tuple[PlannedKernel, int] | CapacityError] = (
+        field(default_factory=dict)
+    )
 
 
 class Planner:
@@ -63,12 +73,12 @@ class Planner:
         self, graph: Graph, machine: Machine, choices: Choices, tiers: Mapping[int, str],
         in_place: frozenset[int] = frozenset(), trips: int = 1, seen: Seen | None = None,
     ):  # fmt: skip
-        self._seen: Seen = {} if seen is None else seen
+        self._seen = Seen() if seen is None else seen
         self.in_place = in_place
         self.graph, self.machine, self.choices = graph, machine, choices
         self.tiers = {value: tiers[value] for value in graph.types}
         self.allocator = Allocator(graph, machine, self.tiers)
-        self._known: dict[tuple[int, ...], PlannedKernel] = {}
+        self._known: dict[tuple[int, ...], tuple[PlannedKernel, int]] = {}  # plans, and their cycles
         self._refused: dict[tuple[int, ...], CapacityError] = {}
         self._place = {node.result: i for i, node in enumerate(graph.nodes)}
         self._readers: dict[int, list[int]] = defaultdict(list)
@@ -139,6 +149,10 @@ class Planner:
 
     def planned(self, group: Sequence[Node]) -> PlannedKernel:
         """The group as a kernel; raises CapacityError where it does not fit."""
+        return self._priced(group)[0]
+
+    def _priced(self, group: Sequence[Node]) -> tuple[PlannedKernel, int]:
+        """The group as a kernel, and its cycles; raises CapacityError where it does not fit."""
         key = tuple(node.result for node in group)
         if key in self._refused:
             raise self._refused[key]
@@ -155,9 +169,9 @@ class Planner:
 
     def _cycles(self, group: Sequence[Node]) -> int:
         """Cycles of nodes as one kernel, its launch included: in a row of runs that are launched once, its share."""
-        planned, first = self.planned(group), self._place[group[0].result]
+        (planned, cycles), first = self._priced(group), self._place[group[0].result]
         row = self._in_a_row.get((first, first + len(group)))
-        return kernel_cycles(self.graph, planned, self.machine) + self._launch_cycles(len(planned.streams), row)
+        return cycles + self._launch_cycles(len(planned.streams), row)
 
     @property
     def launch_cycles(self) -> int:
@@ -211,24 +225,31 @@ class Planner:
     def _alike(self) -> Alike:
         return Alike(self.graph, self.tiers, self.in_place)
 
-    def _new(self, group: Sequence[Node], key: tuple[int, ...]) -> PlannedKernel:
-        kernel = form(
-            self.graph, group, _kernel_name(group), self._materialised(group), self.machine.agcu, self.in_place
-        )
+    def _new(self, group: Sequence[Node], key: tuple[int, ...]) -> tuple[PlannedKernel, int]:
+        kernel = self._formed(group, key)
         moved = (*kernel.sources, *(write.value for write in kernel.writes))
         known = key, moved, tuple(self.tiers[value] for value in moved)
-        if known not in self._seen:
+        if known not in self._seen.tiled:
             try:
-                self._seen[known] = tile(self.allocator, kernel, self._wide(kernel))
+                planned = tile(self.allocator, kernel, self._wide(kernel))
+                self._seen.tiled[known] = planned, kernel_cycles(self.graph, planned, self.machine)
             except CapacityError as error:
-                self._seen[known] = error
-        found = self._seen[known]
+                self._seen.tiled[known] = error
+        found = self._seen.tiled[known]
         if isinstance(found, CapacityError):
             self._refused[key] = found
             raise found
         return found
 
-    def _moved(self, group: Sequence[Node]) -> PlannedKernel | None:
+    def _formed(self, group: Sequence[Node], key: tuple[int, ...]) -> Kernel:
+        """The group as a kernel of stages."""
+        left = self._materialised(group)
+        if (key, left) not in self._seen.formed:
+            config = self.machine.agcu
+            self._seen.formed[key, left] = form(self.graph, group, _kernel_name(group), left, config, self.in_place)
+        return self._seen.formed[key, left]
+
+    def _moved(self, group: Sequence[Node]) -> tuple[PlannedKernel, int] | None:
         """What is known of a stretch of nodes like these, said of them; None where nothing is known of any."""
         first, end = self._place[group[0].result], self._place[group[-1].result] + 1
         if end - first != len(group):
@@ -236,7 +257,8 @@ class Planner:
         for start in self._alike.starts(first, end):
             like = tuple(node.result for node in self.graph.nodes[start : start + len(group)])
             if like in self._known:
-                return moved(self._known[like], self.graph, group, _kernel_name(group))
+                planned, cycles = self._known[like]
+                return moved(planned, self.graph, group, _kernel_name(group)), cycles
         return None
 
     def _materialised(self, group: Sequence[Node]) -> frozenset[int]:

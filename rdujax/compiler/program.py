@@ -52,7 +52,7 @@ class Program:
     machine: Machine
     choices: Choices
     name: str
-    seen: Seen = field(default_factory=dict, repr=False)  # what its planners know
+    seen: Seen = field(default_factory=Seen, repr=False)  # what its planners know
 
     def __call__(self, *args: Any, **others: Never) -> Any:
         """The function's value, through the units; results have the dtypes that the function has under plain JAX.
@@ -176,7 +176,7 @@ class Program:
         for given in choices:
             if given not in CHOICES:
                 raise unknown("choice", given, (*CHOICES, "machine"))
-        seen = self.seen if machine == self.machine and choices.keys() <= {"orchestration"} else {}
+        seen = self.seen if machine == self.machine and choices.keys() <= {"orchestration"} else Seen()
         return _planned(self.traced, machine, replace(self.choices, **choices), self.name, seen)
 
     def relaunched(self, orchestration: str) -> "Program":
@@ -303,7 +303,7 @@ def compile(  # noqa: A001  (the name that the field uses)
             describe("a program to be compiled again", given=fn.name, do="program.replace(...) compiles it otherwise")
         )
     fn, args = as_function(fn, args)
-    return _planned(trace(fn, args), machine, choices, _name(fn), {})
+    return _planned(trace(fn, args), machine, choices, _name(fn), Seen())
 
 
 def _planned(traced: Traced, machine: Machine, choices: Choices, name: str, seen: Seen) -> Program:

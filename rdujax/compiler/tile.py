@@ -4,17 +4,20 @@ Candidates are priced, not guessed: tiles of powers of two along every streamabl
 one is not enough to fit; one that is summed only where it is longer than all others), loads that would be moved again
 kept resident where they fit. Where all is made in one turn, as in decoding one token, and where what should stay does
 not fit, large loads stream through their stages slice by slice. The cheapest legal candidate is taken, but for those
-that cannot be more than a hundredth cheaper than one before; of equals, the one with the larger tiles.
+that cannot be more than a hundredth cheaper than one before, and none is looked for where the one found is so close to
+what bytes and multiplications alone take; of equals, the one with the larger tiles.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from itertools import permutations
+from itertools import permutations, product
 from math import inf
 
 from rdujax.base.errors import CapacityError, ShapeError, describe
 from rdujax.compiler.allocate import Allocator
 from rdujax.compiler.axes import Axis, Way, streamable, walk_alike
+from rdujax.compiler.bounds import pcu_cycles
+from rdujax.compiler.feeds import Feeds
 from rdujax.estimate.price import kernel_cycles
 from rdujax.graph.graph import Graph
 from rdujax.graph.kernel import Kernel, Stage
@@ -31,83 +34,135 @@ SMALL_LOAD = 256  # a load streams by if it is more than one part in so many of 
 
 def tile(to: Allocator, kernel: Kernel, wide: frozenset[int]) -> PlannedKernel:
     """The kernel in the cheapest legal tiling, allocated; raises CapacityError where no tiling fits."""
+    return _Search(to, kernel, wide).found()
+
+
+class _Search:
+    """The tilings of one kernel, and the best of those that were asked for."""
+
+    def __init__(self, to: Allocator, kernel: Kernel, wide: frozenset[int]):
+        self.to, self.kernel, self.wide = to, kernel, wide
+        self.graph, self.machine = to.graph, to.machine
+        self.enough = _least_cycles(to, kernel) * (1 + WORTH)
+        self.best: tuple[tuple[float, int, int], PlannedKernel] | None = None
+        self.refusal: CapacityError | None = None
+
+    def found(self) -> PlannedKernel:
+        """The kernel in the best tiling; raises the first refusal where none fits."""
+        ways = streamable(self.graph, self.kernel)
+        pinned = _pinned(self.graph, self.kernel, ways)
+        if pinned is not None:
+            self._nest(pinned)
+        else:
+            for climb in _single(self.kernel, ways, self.machine):
+                if not self._is_enough:
+                    self._climb(self._nest, climb)
+        if self.best is None and pinned is None:
+            for nest in _double(self.kernel, ways, self.machine):
+                self._nest(nest)
+        if self.best is not None:
+            return self.best[1]
+        assert self.refusal is not None
+        raise self.refusal
+
+    def _climb(self, ask: Callable[[Tiling], float], tilings: Iterable[Tiling]) -> float:
+        """Asks for one after the other until one costs more than that before it; the least that one of them costs."""
+        least = before = inf
+        for tiling in tilings:
+            cycles = ask(tiling)
+            least = min(least, cycles)
+            if self._is_enough or cycles > before:
+                break
+            before = cycles
+        return least
+
+    def _nest(self, bare: Tiling) -> float:
+        """Cycles of the best that may be tried with a nest; infinity where none fits or is worth to be known.
+
+        Everything that would be moved again is kept on chip; where that does not fit, nothing more than must be. Large
+        loads stream by where all is made in one turn or turns add up, and where nothing else fits.
+        """
+        must = must_stay(self.kernel, bare)
+        again = frozenset(v for v in self.kernel.loads if bare.sweeps(v) > 1)
+        cycles = self._ask(replace(bare, resident=must | again))
+        if cycles is None and again:
+            cycles = self._ask(replace(bare, resident=must))
+        least = inf if cycles is None else cycles
+        if cycles is None or bare.turns == 1 or bare.sums:
+            lengths = SLICES_OF_SUMS if bare.sums else SLICES
+            rows = int(self.machine.pcu.systolic_rows.value)
+            inner = dict.fromkeys(streaming_by(self.graph, self.kernel, bare.loops, n * rows) for n in lengths)
+            sliced = (replace(bare, resident=(must | again) - _sliced(loops), inner=loops) for loops in inner if loops)
+            least = min(least, self._climb(self._cycles, sliced))
+        return least
+
+    def _cycles(self, tiling: Tiling) -> float:
+        """Cycles in a tiling; infinity where it does not fit or they are not worth to be known."""
+        cycles = self._ask(tiling)
+        return inf if cycles is None else cycles
+
+    def _ask(self, tiling: Tiling) -> float | None:
+        """Cycles in a tiling, infinity where they are not worth to be known; None where it does not fit."""
+        worth = inf if self.best is None else self.best[0][0] * (1 - WORTH)
+        try:
+            planned = self.to.allocated_below(worth, self.kernel, tiling, self.wide)
+        except CapacityError as error:
+            self.refusal = self.refusal or error
+            return None
+        if planned is None:
+            return inf
+        cycles = kernel_cycles(self.graph, planned, self.machine)
+        rank = cycles, tiling.turns, sum(loop.trips for loop in tiling.inner)
+        if self.best is None or rank < self.best[0]:
+            self.best = rank, planned
+        return cycles
+
+    @property
+    def _is_enough(self) -> bool:
+        return self.best is not None and self.best[0][0] <= self.enough
+
+
+def _sliced(loops: tuple[Loop, ...]) -> set[int]:
+    """The values that such inner loops cut."""
+    return {v for loop in loops for v, _ in loop.members}
+
+
+def _least_cycles(to: Allocator, kernel: Kernel) -> int:
+    """No more than the cycles of any tiling: what is loaded and stored, once, and what is contracted, on all PCUs."""
     graph, machine = to.graph, to.machine
-    ways = streamable(graph, kernel)
-    pinned = _pinned(graph, kernel, ways)
-    best: tuple[float, PlannedKernel] | None = None
-    refusal: CapacityError | None = None
-    nests = [[pinned]] if pinned is not None else [_nests(kernel, ways, depth, machine) for depth in (1, 2)]
-    for candidates in nests:
-        for tiling_set in (_tilings(graph, kernel, nest, machine) for nest in candidates):
-            for several, tiling in tiling_set:
-                worth = inf if best is None else best[0] * (1 - WORTH)
-                try:
-                    planned = to.allocated_below(worth, kernel, tiling, wide)
-                except CapacityError as error:
-                    refusal = refusal or error
-                    continue
-                cycles = inf if planned is None else kernel_cycles(graph, planned, machine)
-                if planned is not None and (best is None or cycles < best[0]):
-                    best = (cycles, planned)
-                if not several:
-                    break
-        if best is not None:
-            return best[1]
-    assert refusal is not None
-    raise refusal
+    work = sum(pcu_cycles(stage.op, stage.operands(graph), machine) for stage in kernel.stages)
+    return max(Feeds(graph, machine, to.tiers, kernel, Tiling((), frozenset())).turn_cycles(), work // to.pcus)
 
 
-def _nests(kernel: Kernel, ways: tuple[Way, ...], depth: int, machine: Machine) -> Iterator[Tiling]:
-    """Loop nests of `depth` loops, larger tiles first; the nest without any cut comes with depth 1."""
+def _single(kernel: Kernel, ways: tuple[Way, ...], machine: Machine) -> Iterator[list[Tiling]]:
+    """Nests of one loop by its axis, smaller tiles first; before them, the nest without any."""
+    yield [Tiling((), frozenset())]
     plain = [way for way in ways if not way.sums]
-    if depth == 1:
-        yield Tiling((), frozenset())
-        longest = max((way.length for way in plain), default=0)
-        plain += [way for way in ways if way.sums and way.length > longest]
-    for chosen in permutations(plain, depth):
-        if walk_alike(kernel, chosen):
-            for loops in _cuts(chosen, machine):
-                yield Tiling(loops, frozenset(), sums=chosen[0].sums, late=chosen[0].late)
+    longest = max((way.length for way in plain), default=0)
+    for way in [*plain, *(way for way in ways if way.sums and way.length > longest)]:
+        if walk_alike(kernel, (way,)):
+            loops = (Loop(way.length, size, way.members) for size in _sizes(way.length, machine))
+            yield [Tiling((loop,), frozenset(), sums=way.sums, late=way.late) for loop in loops]
 
 
-def _cuts(chosen: tuple[Way, ...], machine: Machine) -> Iterator[tuple[Loop, ...]]:
-    if not chosen:
-        yield ()
-        return
-    way = chosen[0]
-    for size in _sizes(way.length, machine):
-        for inner in _cuts(chosen[1:], machine):
-            yield (Loop(way.length, size, way.members), *inner)
+def _double(kernel: Kernel, ways: tuple[Way, ...], machine: Machine) -> Iterator[Tiling]:
+    """Nests of two loops."""
+    for outer, inner in permutations([way for way in ways if not way.sums], 2):
+        if walk_alike(kernel, (outer, inner)):
+            for sizes in product(*(_sizes(way.length, machine)[::-1] for way in (outer, inner))):
+                pairs = zip((outer, inner), sizes, strict=True)
+                yield Tiling(tuple(Loop(way.length, size, way.members) for way, size in pairs), frozenset())
 
 
 def _sizes(length: int, machine: Machine) -> list[int]:
-    """Powers of two below the axis, largest first; of a long axis no less than the rows of one array."""
+    """Powers of two below the axis, smallest first; of a long axis no less than the rows of one array."""
     rows = int(machine.pcu.systolic_rows.value)
     size = rows if length > 2 * rows else 1
     sizes = []
     while size < length:
         sizes.append(size)
         size *= 2
-    return sizes[::-1]
-
-
-def _tilings(graph: Graph, kernel: Kernel, bare: Tiling, machine: Machine) -> Iterator[tuple[bool, Tiling]]:
-    """What may be tried with a nest, as (whether the next one is worth a try even if this one fits, tiling).
-
-    Everything that would be moved again is kept on chip, or nothing more than must be, or large loads stream by.
-    """
-    must = must_stay(kernel, bare)
-    again = frozenset(v for v in kernel.loads if bare.sweeps(v) > 1)
-    yield bare.turns == 1 or bool(bare.sums), replace(bare, resident=must | again)
-    if again:
-        yield False, replace(bare, resident=must)
-    tried = set()
-    for slices in SLICES_OF_SUMS if bare.sums else SLICES:
-        inner = streaming_by(graph, kernel, bare.loops, slices * int(machine.pcu.systolic_rows.value))
-        if inner and inner not in tried:
-            tried.add(inner)
-            by = {v for loop in inner for v, _ in loop.members}
-            yield True, replace(bare, resident=(must | again) - by, inner=inner)
+    return sizes
 
 
 def must_stay(kernel: Kernel, bare: Tiling) -> frozenset[int]:

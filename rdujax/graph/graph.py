@@ -5,9 +5,10 @@ a branch, whose bodies are graphs of their own (see `regions.py`). A graph knows
 compiler (see `plan.py`).
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -36,41 +37,48 @@ Seen = Callable[[int, Trip, np.ndarray], None]
 T = TypeVar("T")
 
 
-@runtime_checkable
-class Region(Protocol):
+class Region(ABC):
     """A loop or a branch: graphs of its own say what it computes. It answers as an `Op` does, for all results."""
 
     @property
+    @abstractmethod
     def name(self) -> str:
         """See `Op`."""
         ...
 
     @property
+    @abstractmethod
     def bodies(self) -> "tuple[Graph, ...]":
         """The graphs inside, in the order of their text."""
         ...
 
     @property
+    @abstractmethod
     def body_names(self) -> tuple[str, ...]:
         """What each of the bodies is: "body", "condition", "branch 0" ..."""
         ...
 
+    @abstractmethod
     def with_bodies(self, bodies: "Sequence[Graph]") -> "Region":
         """The same region around other graphs of the same types."""
         ...
 
+    @abstractmethod
     def given(self, operands: Sequence[T]) -> "tuple[Sequence[T], ...]":
         """For each body, the operand that each of its inputs is, is a slice of, or is at first."""
         ...
 
+    @abstractmethod
     def infer(self, *operands: TensorType) -> tuple[TensorType, ...]:
         """The types of the results; raises ArgumentError where operands or bodies do not fit together."""
         ...
 
+    @abstractmethod
     def reference(self, *operands: np.ndarray, trip: Trip = (), seen: "Seen | None" = None) -> tuple[np.ndarray, ...]:
         """The values in float64 (int64 for integers), by a Python loop; trip, seen: see `evaluate`."""
         ...
 
+    @abstractmethod
     def flops(self, *operands: TensorType) -> int:
         """Floating operations; raises ArgumentError where they depend on values."""
         ...

@@ -13,13 +13,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from rdujax.base.errors import ArgumentError, describe
-from rdujax.graph.graph import Graph, Seen, T, Trip, evaluate
+from rdujax.graph.graph import Graph, Region, Seen, T, Trip, evaluate
 from rdujax.numerics.formats import BOOL, INT32
 from rdujax.ops.op import TensorType
 
 
 @dataclass(frozen=True)
-class Loop:
+class Loop(Region):
     """A loop. Operands: constants of the condition, constants of the body, the first carry, the xs.
 
     Results: the last carry, the ys. trips: how often it turns; None where a condition says so, which has no xs and no
@@ -126,7 +126,7 @@ class Loop:
 
 
 @dataclass(frozen=True)
-class Branch:
+class Branch(Region):
     """One of several graphs. Operands: an INT32 index within their number, then the inputs that all graphs take."""
 
     branches: tuple[Graph, ...]

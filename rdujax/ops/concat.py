@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from rdujax.base.errors import FormatError, ShapeError, describe
-from rdujax.ledger.numbers import ceil_div
 from rdujax.machines.machine import Machine
 from rdujax.numerics.formats import Format
 from rdujax.ops.on_buffers import OnBuffers
@@ -61,7 +60,7 @@ class Concat(OnBuffers):
         """See `Work`: all of them at once, each as fast as it takes to end with the others."""
         _, width = super().feeds(machine, share, operands, held, output)
         total_bytes = sum(o.size_bytes for o in operands)
-        return [ceil_div(width * o.size_bytes, total_bytes) for o in operands], width
+        return [-(-width * o.size_bytes // total_bytes) for o in operands], width
 
     def __str__(self) -> str:
         return f"concatenate[{self.axis}]"

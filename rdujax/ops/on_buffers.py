@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from rdujax.ledger.counts import Counts
 from rdujax.ledger.numbers import ceil_div
 from rdujax.machines.machine import Machine
@@ -121,7 +123,7 @@ class OnBuffers(Work, TileWork):
         """See `Work`."""
         ports, places = ports_of(share), self.places_of(len(operands))
         width, words = int(pcu.vector_bytes(machine.pcu)) * ports, INT32.width_bytes * ports
-        rates = [min(words, o.size_bytes) if i in places else width for i, o in enumerate(operands)]
+        rates = [np.minimum(words, o.size_bytes) if i in places else width for i, o in enumerate(operands)]
         return rates, width
 
 

@@ -170,7 +170,10 @@ class Work(Op, Protocol):
     def feeds(
         self, machine: Machine, share: Any, operands: Sequence[TensorType], held: Sequence[Format], output: Format
     ) -> tuple[list[int], int]:
-        """Bytes per cycle that it reads of each operand's buffer while it runs, and that it writes."""
+        """Bytes per cycle that it reads of each operand's buffer while it runs, and that it writes.
+
+        A share that holds int64 arrays in place of numbers gives arrays, or numbers that are the same for all.
+        """
         ...
 
 
