@@ -22,7 +22,7 @@ from rdujax.compiler.staircase import Rates, Staircase
 from rdujax.estimate.pipeline import wanted_depths
 from rdujax.graph.graph import Graph
 from rdujax.graph.kernel import Kernel, Stage, Write
-from rdujax.graph.plan import BufferPlan, MemoryStream, PlannedKernel, Tiling, held, turn
+from rdujax.graph.plan import BufferPlan, PlannedKernel, Tiling, held, turn
 from rdujax.graph.sources import short
 from rdujax.machines.machine import Machine
 from rdujax.numerics.formats import BF16, FP32, INT32, Format

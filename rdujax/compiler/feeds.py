@@ -39,7 +39,7 @@ class Feeds:
         return found
 
     def agcus(self, turn_cycles: int) -> list[int]:
-        """Enough AGCUs for turns of `turn_cycles`, for every stream; those of a tier share theirs where they take turns."""
+        """Enough AGCUs for turns of `turn_cycles`, by stream; those of a tier share theirs where they take turns."""
         return self._in_turn if self.tiling.in_turn else self._side_by_side(turn_cycles)
 
     def agcus_together(self, agcus: Sequence[int]) -> int:

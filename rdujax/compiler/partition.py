@@ -10,7 +10,8 @@ one another, by a shortest path over what is promised: what is known, and where 
 as those of the kernels that they replace were. Where that promises nothing, bounds are trusted more; then several moves
 at once are tried. Whatever was planned is remembered, so that the partition taken is the best of all that is known.
 
-Groups end where few bytes cross, and everywhere within what does not fit or costs much more than its bound.
+Groups end where few bytes cross, everywhere within what does not fit or costs much more than its bound, and in the end
+beside the borders that were found.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,7 +24,7 @@ from rdujax.graph.graph import Graph
 
 EXHAUSTIVE = 12  # nodes of a program up to which the search is not cut short
 WITHIN = 0.01  # of a larger one, the search ends where the cheapest possibly costs no more than this share less
-PATIENCE = 4  # or where so many times its nodes were planned without anything cheaper
+PATIENCE = 30  # or where so many groups were planned without anything cheaper
 # Powers of how far costs are from bounds: of unknown groups as far as of those that they replace, or half as far.
 TRUST = (1.0, 0.5)
 DEAR = 1.5  # a kernel that costs so many times its bound may be cut everywhere
@@ -45,7 +46,8 @@ def cheapest(
     cost: Cost,
     bounds: Callable[[int], np.ndarray],
     within: Group | None = None,
-    patience: float = PATIENCE,
+    begin: Sequence[Group] = (),
+    patience: int = PATIENCE,
 ) -> list[Group]:
     """The cheapest partition into consecutive groups; of more than `EXHAUSTIVE` nodes, one that is hard to better.
 
@@ -54,8 +56,8 @@ def cheapest(
     and infinity for one that cannot fit. A longer group may fit where a shorter does not, for it keeps more values to
     itself: each is asked by itself. within: the nodes to part, all by default.
 
-    patience: of more nodes, how many times these are planned without finding anything cheaper before the search ends.
-    Raises CapacityError where no partition fits.
+    Of more nodes: begin, a partition to begin with, in the place of halves; patience, how many groups are planned
+    without finding anything cheaper before the search ends. Raises CapacityError where no partition fits.
     """
     first, end = within or (0, len(graph.nodes))
     rows = [np.asarray(bounds(i), float)[: end - i] for i in range(first, end)]
@@ -63,7 +65,8 @@ def cheapest(
     few = len(rows) <= EXHAUSTIVE
     known = _Known(own, rows)
     crossing = crossing_bytes(graph)[first : end + 1]
-    path = _proved(known) if few else _Search(known, crossing, patience).found()
+    began = [(i - first, j - first) for i, j in begin]
+    path = _proved(known) if few else _Search(known, crossing, patience).found(began)
     if path is None:
         known.greedy()
         raise known.refused()
@@ -98,14 +101,19 @@ class _Search:
     places: where groups may begin and end, in order: `narrows`, and what was opened.
     """
 
-    def __init__(self, known: "_Known", crossing: np.ndarray, patience: float):
-        self.known, self.crossing, self.patience = known, crossing, patience * len(known.least)
+    def __init__(self, known: "_Known", crossing: np.ndarray, patience: int):
+        self.known, self.crossing, self.patience = known, crossing, patience
         self.places = np.array(narrows(crossing))
+        # What was promised in the place of groups at some trust, and how many groups had been planned by then.
+        self.promises: dict[tuple[tuple[Group, ...], float], tuple[int, tuple[float, list[Group]] | None]] = {}
 
-    def found(self) -> list[Group] | None:
-        """The best partition that is found; None where none fits."""
+    def found(self, begin: Sequence[Group]) -> list[Group] | None:
+        """The best partition that is found; None where none fits. begin: one to begin with, or nothing."""
         known = self.known
-        self._halve(0, len(known.least))
+        self.places = np.union1d(self.places, [place for group in begin for place in group]).astype(int)
+        known.ask_all(begin)
+        if not begin:
+            self._halve(0, len(known.least))
         cost, since = np.inf, known.plans
         while True:
             least = _shortest(known.least.__getitem__, self.places)
@@ -122,7 +130,7 @@ class _Search:
                 cost, since = total, known.plans
             if total > least[1] * (1 + WITHIN) and known.plans - since <= self.patience:
                 known.ask_all(self._next(path) or least[0])
-            elif self._open_dear(path):
+            elif self._open_dear(path) or self._open_borders(path):
                 since = known.plans
             else:
                 return path
@@ -133,20 +141,22 @@ class _Search:
         So that the search begins with a partition that is not far from the best: all its bounds are near one another.
         """
         known = self.known
-        cut = self._middle(first, end, fits=known.ask(first, end))
-        if cut is not None and known.bound(first, cut) + known.bound(cut, end) < known.cost_of(first, end):
+        fits = known.ask(first, end)
+        cut = self._middle(first, end, fits)
+        if cut is None and not fits and self._opened(first, end):
+            cut = self._middle(first, end, fits)
+        if cut is None:
+            return
+        if not fits or known.bound(first, cut) + known.bound(cut, end) < known.cost_of(first, end):
             self._halve(first, cut)
             self._halve(cut, end)
 
     def _middle(self, first: int, end: int, fits: bool) -> int | None:
-        """The narrowest place near the middle of nodes first..end; of what does not fit, of all, if there is no other."""
+        """The narrowest place in the middle third of nodes first..end; of what does not fit, of all if none is."""
         third = (end - first) // 3
         inner = self._within(first, end)[1:-1]
         near = inner[(inner >= first + third) & (inner <= end - third)]
-        if not len(near) and not fits:
-            if not len(inner) and self._opened(first, end):
-                inner = self._within(first, end)[1:-1]
-            near = inner
+        near = near if len(near) or fits else inner
         return min(near.tolist(), key=lambda at: (self.crossing[at], abs(first + end - 2 * at)), default=None)
 
     def _within(self, first: int, end: int) -> np.ndarray:
@@ -157,11 +167,18 @@ class _Search:
         """Opens all places from `first` to `end`; whether any was not."""
         before = len(self.places)
         self.places = np.union1d(self.places, np.arange(first, end + 1))
-        return len(self.places) > before
+        if len(self.places) == before:
+            return False
+        self.promises.clear()
+        return True
 
     def _open_dear(self, path: list[Group]) -> bool:
         """Opens all places within the groups that cost much more than their bounds; whether any was not."""
         return any([self._opened(*group) for group in path if self.known.usual([group]) > DEAR])
+
+    def _open_borders(self, path: list[Group]) -> bool:
+        """Opens the places just before and just behind all borders; whether any was not."""
+        return any([self._opened(at - 1, at + 1) for at, _ in path[1:]])
 
     def _next(self, path: list[Group]) -> list[Group]:
         """Groups, not all planned, that may be of a cheaper partition than the path; none where nothing promises one."""
@@ -169,16 +186,26 @@ class _Search:
         for trust in TRUST:
             saved, groups = max(self._moves(path, trust), key=lambda move: move[0], default=(0.0, path))
             if saved > 0:
-                return [min((g for g in groups if g not in planned), key=lambda group: self.known.bound(*group))]
+                return [max((g for g in groups if g not in planned), key=lambda group: group[1] - group[0])]
         several = _shortest(self.known.halfway(path), self.places)
         return several[0] if several is not None and not planned.issuperset(several[0]) else []
 
     def _moves(self, path: list[Group], trust: float) -> Iterator[tuple[float, list[Group]]]:
         """(cycles that are promised to be saved, groups in the place of others) of every kernel, and of every two."""
         for old in [*([group] for group in path), *map(list, pairwise(path))]:
-            found = self.known.promised(old, trust, self._within(old[0][0], old[-1][1]))
+            found = self._promised(old, trust)
             if found is not None and not self.known.planned.issuperset(found[1]):
                 yield found
+
+    def _promised(self, old: list[Group], trust: float) -> tuple[float, list[Group]] | None:
+        """See `_Known.promised`; asked again where one of the nodes was planned in another group since."""
+        first, end = old[0][0], old[-1][1]
+        key = (tuple(old), trust)
+        since, found = self.promises.get(key, (0, None))
+        if key not in self.promises or any(first <= i and j <= end for i, j in self.known.asked[since:]):
+            found = self.known.promised(old, trust, self._within(first, end))
+            self.promises[key] = len(self.known.asked), found
+        return found
 
 
 def crossing_bytes(graph: Graph) -> np.ndarray:
@@ -218,7 +245,8 @@ class _Known:
         self.bounds, self.least = [row.copy() for row in least], least  # [first][length - 1]
         self.costs = [np.full(len(row), np.inf) for row in least]
         self.planned: set[Group] = set()
-        self.plans = 0  # nodes of all groups that were planned
+        self.asked: list[Group] = []  # these, in order
+        self.plans = 0  # groups that were planned
         self.refusal: CapacityError | None = None
 
     def bound(self, first: int, end: int) -> float:
@@ -269,13 +297,14 @@ class _Known:
         length = end - first
         if (first, end) in self.planned or self.bound(first, end) == np.inf:
             return self.cost_of(first, end) < np.inf
-        self.plans += length
+        self.plans += 1
         try:
             cycles, starts = self.cost(first, end)
         except CapacityError as error:
             self.refusal, cycles, starts = self.refusal or error, np.inf, [first]
         for start in starts:
             self.planned.add((start, start + length))
+            self.asked.append((start, start + length))
             self.costs[start][length - 1] = cycles
             self.least[start][length - 1] = cycles
         return cycles < np.inf

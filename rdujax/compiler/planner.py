@@ -5,7 +5,7 @@ The order of the passes, with the reasons, stands in `driver.py`.
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import groupby
 from typing import Protocol
@@ -53,13 +53,15 @@ class Seen:
     """What is known of kernels, whoever launches them and whatever others there are.
 
     formed: by their nodes and what they must leave in memory. tiled: by their nodes, what they load and store, and the
-    tiers of that: the plan and its cycles, or why there is none.
+    tiers of that: the plan and its cycles, or why there is none. parts: into which stretches of nodes were cut, by who
+    launches, the nodes, and the tiers of all values.
     """
 
     formed: dict[tuple[tuple[int, ...], frozenset[int]], Kernel] = field(default_factory=dict)
     tiled: dict[tuple[tuple[int, ...], tuple[int, ...], tuple[str, ...]], tuple[PlannedKernel, int] | CapacityError] = (
         field(default_factory=dict)
     )
+    parts: dict[tuple[str, tuple[int, ...], tuple[str, ...]], list[partition.Group]] = field(default_factory=dict)
 
 
 class Planner:
@@ -119,7 +121,7 @@ class Planner:
             like = ((start, start + end - first) for start in self._alike.starts(first, end))
             known = next((stretch for stretch in like if stretch in found), None)
             if known is None:
-                found[first, end] = partition.cheapest(self.graph, self.cost, self._bounds(bounds), (first, end))
+                found[first, end] = self._parts(bounds, first, end)
             else:
                 found[first, end] = [(i + first - known[0], j + first - known[0]) for i, j in found[known]]
         joined: list[tuple[int, int]] = []
@@ -135,6 +137,23 @@ class Planner:
                     cheaper[key] = self._is_one(bounds, before, first, end)
                 joined[-1:] = [(before, end)] if cheaper[key] else [joined[-1], (first, end)]
         return joined
+
+    def _parts(self, bounds: Bounds, first: int, end: int) -> list[partition.Group]:
+        """The cheapest parts of a stretch. Where the host launches, the search begins with those for hardware."""
+        nodes = self.graph.nodes[first:end]
+        key = self.choices.orchestration, tuple(node.result for node in nodes), tuple(self.tiers.values())
+        if key not in self._seen.parts:
+            begin = self._by_hardware(first, end) if self.choices.orchestration == "software" else []
+            own = self._bounds(bounds)
+            self._seen.parts[key] = partition.cheapest(self.graph, self.cost, own, (first, end), begin)
+        return self._seen.parts[key]
+
+    def _by_hardware(self, first: int, end: int) -> list[partition.Group]:
+        """The cheapest parts of a stretch, were its kernels launched by hardware."""
+        choices = replace(self.choices, orchestration="hardware")  # type: ignore[type-var]
+        other = Planner(self.graph, self.machine, choices, self.tiers, self.in_place, seen=self._seen)
+        bounds = Bounds(self.graph, self.machine, self.tiers, other.launch_cycles, self.in_place)
+        return other._parts(bounds, first, end)
 
     def _is_one(self, bounds: Bounds, first: int, border: int, end: int) -> bool:
         """Whether the nodes on both sides of a border are cheaper as one kernel than as two."""

@@ -42,11 +42,16 @@ class Staircase:
 class Rates:
     """Bytes per cycle that a stage reads of the buffers of its operands, and at last writes, with each of its shares.
 
-    operands: what decides about it, see `Work.feeds`. held, output: what the buffers hold.
+    operands: what decides about it, see `Work.feeds`. formats: what the buffers of the operands and of the result hold.
     """
 
     def __init__(
-        self, stairs: Staircase, op: Work, machine: Machine, operands: tuple[TensorType, ...], formats: tuple[Format, ...]
+        self,
+        stairs: Staircase,
+        op: Work,
+        machine: Machine,
+        operands: tuple[TensorType, ...],
+        formats: tuple[Format, ...],
     ):
         *self.held, self.output = formats
         self.stairs, self.op, self.machine, self.operands = stairs, op, machine, operands

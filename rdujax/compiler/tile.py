@@ -54,11 +54,11 @@ class _Search:
         if pinned is not None:
             self._nest(pinned)
         else:
-            for climb in _single(self.kernel, ways, self.machine):
+            for climb in single_loops(self.kernel, ways, self.machine):
                 if not self._is_enough:
                     self._climb(self._nest, climb)
         if self.best is None and pinned is None:
-            for nest in _double(self.kernel, ways, self.machine):
+            for nest in double_loops(self.kernel, ways, self.machine):
                 self._nest(nest)
         if self.best is not None:
             return self.best[1]
@@ -79,21 +79,14 @@ class _Search:
     def _nest(self, bare: Tiling) -> float:
         """Cycles of the best that may be tried with a nest; infinity where none fits or is worth to be known.
 
-        Everything that would be moved again is kept on chip; where that does not fit, nothing more than must be. Large
-        loads stream by where all is made in one turn or turns add up, and where nothing else fits.
+        Large loads stream by where all is made in one turn or turns add up, and where nothing else fits.
         """
-        must = must_stay(self.kernel, bare)
-        again = frozenset(v for v in self.kernel.loads if bare.sweeps(v) > 1)
-        cycles = self._ask(replace(bare, resident=must | again))
-        if cycles is None and again:
-            cycles = self._ask(replace(bare, resident=must))
+        graph, kernel = self.graph, self.kernel
+        whole = (cycles for cycles in map(self._ask, staying(kernel, bare)) if cycles is not None)
+        cycles = next(whole, None)
         least = inf if cycles is None else cycles
         if cycles is None or bare.turns == 1 or bare.sums:
-            lengths = SLICES_OF_SUMS if bare.sums else SLICES
-            rows = int(self.machine.pcu.systolic_rows.value)
-            inner = dict.fromkeys(streaming_by(self.graph, self.kernel, bare.loops, n * rows) for n in lengths)
-            sliced = (replace(bare, resident=(must | again) - _sliced(loops), inner=loops) for loops in inner if loops)
-            least = min(least, self._climb(self._cycles, sliced))
+            least = min(least, self._climb(self._cycles, streaming(graph, kernel, bare, self.machine)))
         return least
 
     def _cycles(self, tiling: Tiling) -> float:
@@ -122,11 +115,6 @@ class _Search:
         return self.best is not None and self.best[0][0] <= self.enough
 
 
-def _sliced(loops: tuple[Loop, ...]) -> set[int]:
-    """The values that such inner loops cut."""
-    return {v for loop in loops for v, _ in loop.members}
-
-
 def _least_cycles(to: Allocator, kernel: Kernel) -> int:
     """No more than the cycles of any tiling: what is loaded and stored, once, and what is contracted, on all PCUs."""
     graph, machine = to.graph, to.machine
@@ -134,7 +122,7 @@ def _least_cycles(to: Allocator, kernel: Kernel) -> int:
     return max(Feeds(graph, machine, to.tiers, kernel, Tiling((), frozenset())).turn_cycles(), work // to.pcus)
 
 
-def _single(kernel: Kernel, ways: tuple[Way, ...], machine: Machine) -> Iterator[list[Tiling]]:
+def single_loops(kernel: Kernel, ways: tuple[Way, ...], machine: Machine) -> Iterator[list[Tiling]]:
     """Nests of one loop by its axis, smaller tiles first; before them, the nest without any."""
     yield [Tiling((), frozenset())]
     plain = [way for way in ways if not way.sums]
@@ -145,7 +133,7 @@ def _single(kernel: Kernel, ways: tuple[Way, ...], machine: Machine) -> Iterator
             yield [Tiling((loop,), frozenset(), sums=way.sums, late=way.late) for loop in loops]
 
 
-def _double(kernel: Kernel, ways: tuple[Way, ...], machine: Machine) -> Iterator[Tiling]:
+def double_loops(kernel: Kernel, ways: tuple[Way, ...], machine: Machine) -> Iterator[Tiling]:
     """Nests of two loops."""
     for outer, inner in permutations([way for way in ways if not way.sums], 2):
         if walk_alike(kernel, (outer, inner)):
@@ -165,10 +153,31 @@ def _sizes(length: int, machine: Machine) -> list[int]:
     return sizes
 
 
+def staying(kernel: Kernel, bare: Tiling) -> list[Tiling]:
+    """A nest in which everything that would be moved again is kept on chip, and one with nothing more than must be."""
+    must, again = must_stay(kernel, bare), _moved_again(kernel, bare)
+    return [replace(bare, resident=kept) for kept in dict.fromkeys((must | again, must))]
+
+
+def streaming(graph: Graph, kernel: Kernel, bare: Tiling, machine: Machine) -> Iterator[Tiling]:
+    """A nest through whose stages large loads stream by, in finer and coarser slices; everything else is kept."""
+    kept = must_stay(kernel, bare) | _moved_again(kernel, bare)
+    rows = int(machine.pcu.systolic_rows.value)
+    lengths = SLICES_OF_SUMS if bare.sums else SLICES
+    for inner in dict.fromkeys(streaming_by(graph, kernel, bare.loops, n * rows) for n in lengths):
+        if inner:
+            yield replace(bare, resident=kept - {v for loop in inner for v, _ in loop.members}, inner=inner)
+
+
 def must_stay(kernel: Kernel, bare: Tiling) -> frozenset[int]:
     """Loads that every turn of the loops needs whole, and results that are the same in all: they stay on chip."""
     every = {*kernel.loads, *(stage.result for stage in kernel.stages)} - bare.sums - bare.late
     return frozenset(v for v in every if bare.turns > 1 and not any(bare.walks(v)))
+
+
+def _moved_again(kernel: Kernel, bare: Tiling) -> frozenset[int]:
+    """Loads that would be moved more than once, if they did not stay on chip."""
+    return frozenset(v for v in kernel.loads if bare.sweeps(v) > 1)
 
 
 def streaming_by(graph: Graph, kernel: Kernel, loops: tuple[Loop, ...], length: int) -> tuple[Loop, ...]:

@@ -8,7 +8,7 @@ import rdujax as rdu
 from rdujax.base.errors import CapacityError
 from rdujax.compiler import tile
 from rdujax.compiler.allocate import Allocator
-from rdujax.compiler.axes import streamable
+from rdujax.compiler.axes import Way, streamable
 from rdujax.compiler.stages import form
 from rdujax.estimate.price import kernel_cycles
 from rdujax.graph.graph import Graph
@@ -24,14 +24,13 @@ def without_sums(program: rdu.Program, at: int = 0) -> rdu.Program:
     plan, planned = list(program.plan.placed())[at]
     to, priced = Allocator(plan.graph, program.machine, plan.tiers), []
     ways = tuple(way for way in streamable(plan.graph, planned.kernel) if not way.sums)
-    for depth in (1, 2):
-        for bare in tile._nests(planned.kernel, ways, depth, program.machine):
-            for _, tiling in tile._tilings(plan.graph, planned.kernel, bare, program.machine):
-                try:
-                    kernel = to.allocate(planned.kernel, tiling, planned.wide)
-                except CapacityError:
-                    continue
-                priced.append((kernel_cycles(plan.graph, kernel, program.machine), len(priced), kernel))
+    for bare in nests(planned.kernel, ways, program.machine):
+        for tiling in tilings(plan.graph, planned.kernel, bare, program.machine):
+            try:
+                kernel = to.allocate(planned.kernel, tiling, planned.wide)
+            except CapacityError:
+                continue
+            priced.append((kernel_cycles(plan.graph, kernel, program.machine), len(priced), kernel))
     return replace(program, plan=replace(plan, steps=(min(priced)[2],)))
 
 
@@ -58,7 +57,7 @@ def planned_kernels(seed: int, machine: Machine) -> Iterator[tuple[Graph, Planne
         end = rng.randrange(first + 1, len(graph.nodes) + 1)
         tiers = {value: rng.choice(("hbm", "ddr")) if i % 2 else "hbm" for value in graph.types}
         kernel, allocator = _kernel(graph, first, end, machine), Allocator(graph, machine, tiers)
-        for tiling in _tilings(graph, kernel, machine):
+        for tiling in _every(graph, kernel, machine):
             try:
                 yield graph, allocator.allocate(kernel, tiling, frozenset())
             except CapacityError:
@@ -72,11 +71,17 @@ def _kernel(graph: Graph, first: int, end: int, machine: Machine) -> Kernel:
     return form(graph, nodes, "kernel", frozenset(inside & needed), machine.agcu)
 
 
-def _tilings(graph: Graph, kernel: Kernel, machine: Machine) -> list[Tiling]:
-    axes = streamable(graph, kernel)
-    return [
-        tiling
-        for depth in (1, 2)
-        for loops in tile._nests(kernel, axes, depth, machine)
-        for _, tiling in tile._tilings(graph, kernel, loops, machine)
-    ]
+def nests(kernel: Kernel, ways: tuple[Way, ...], machine: Machine) -> list[Tiling]:
+    """Every loop nest that the compiler knows, and not only those that it tries."""
+    single = [bare for climb in tile.single_loops(kernel, ways, machine) for bare in climb]
+    return [*single, *tile.double_loops(kernel, ways, machine)]
+
+
+def tilings(graph: Graph, kernel: Kernel, bare: Tiling, machine: Machine) -> list[Tiling]:
+    """Every tiling of a nest, likewise."""
+    return [*tile.staying(kernel, bare), *tile.streaming(graph, kernel, bare, machine)]
+
+
+def _every(graph: Graph, kernel: Kernel, machine: Machine) -> list[Tiling]:
+    every = nests(kernel, streamable(graph, kernel), machine)
+    return [tiling for bare in every for tiling in tilings(graph, kernel, bare, machine)]

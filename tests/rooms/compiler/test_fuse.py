@@ -164,10 +164,10 @@ def test_a_long_search_betters_its_halves_where_costs_are_far_from_their_bounds(
         best = shortest(costs, len(graph.nodes))
         for patience, ratios in ((0, halves), (partition.PATIENCE, found)):
             groups = partition.cheapest(graph, asking(costs, asked), bounds, patience=patience)
-            assert cover(groups, len(graph.nodes)) and len(asked) < len(costs) / 4
+            assert cover(groups, len(graph.nodes)) and len(asked) < len(costs) / 2
             ratios.append(sum(costs[group] for group in groups) / best)
     assert min(found) >= 1 and all(ratio <= half for ratio, half in zip(found, halves, strict=True))
-    assert np.mean(found) <= 1.08 < 1.1 <= np.mean(halves)
+    assert np.mean(found) <= 1.05 < 1.1 <= np.mean(halves)
 
 
 def strangers(count: int, rng: np.random.Generator) -> tuple[dict[tuple[int, int], int], Callable[[int], np.ndarray]]:
@@ -193,12 +193,17 @@ def asking(costs: dict[tuple[int, int], int], asked: set[tuple[int, int]]) -> pa
     return cost
 
 
-def shortest(costs: dict[tuple[int, int], int], count: int) -> int:
-    """The cost of the best partition, all costs known."""
-    best = [0] * (count + 1)
+def cheapest_groups(costs: dict[tuple[int, int], int], count: int) -> list[tuple[int, int]]:
+    """The best partition, all costs known."""
+    best: list[tuple[int, list[tuple[int, int]]]] = [(0, [])]
     for j in range(1, count + 1):
-        best[j] = min(best[i] + costs[i, j] for i in range(j) if (i, j) in costs)
-    return best[count]
+        best.append(min((best[i][0] + costs[i, j], [*best[i][1], (i, j)]) for i in range(j) if (i, j) in costs))
+    return best[count][1]
+
+
+def shortest(costs: dict[tuple[int, int], int], count: int) -> int:
+    """The cost of the best partition."""
+    return sum(costs[group] for group in cheapest_groups(costs, count))
 
 
 def test_a_group_that_fits_is_kept_though_a_part_of_it_does_not():
@@ -216,16 +221,37 @@ def test_a_group_that_fits_is_kept_though_a_part_of_it_does_not():
     assert asked.count((0, count)) == 1 < len(asked)
 
 
-def test_what_did_not_fit_rules_out_only_what_was_not_planned():
-    rows = [np.full(4 - i, 10.0) for i in range(4)]
+def test_what_begins_well_is_never_given_up_for_worse():
+    """With the best partition to begin with it stays, and no half of the whole is planned."""
+    graph = long_graph()
+    for seed in range(6):
+        costs, bounds = strangers(len(graph.nodes), np.random.default_rng(seed))
+        best, groups, asked = shortest(costs, len(graph.nodes)), cheapest_groups(costs, len(graph.nodes)), set()
+        assert sum(costs[group] for group in groups) == best
+        found = partition.cheapest(graph, asking(costs, asked), bounds, begin=groups, patience=0)
+        assert sum(costs[group] for group in found) == best and (0, len(graph.nodes)) not in asked
+        assert len(asked) < len(costs) / 10
 
-    def cost(i, j):
-        if (i, j) == (1, 2):
-            raise CapacityError("too much to store")
-        return 100, [i]
 
-    known = partition._Known(cost, rows, grows=True)
-    assert known.ask(0, 3) and not known.ask(1, 2)
-    assert known.bound(0, 3) == known.cost_of(0, 3) == 100
-    assert [known.bound(*group) for group in ((0, 2), (0, 4), (1, 3))] == [np.inf] * 3
-    assert [known.bound(*group) for group in ((0, 1), (2, 4))] == [10, 10]
+def test_what_does_not_fit_between_narrow_places_is_cut_in_between():
+    """Of six rows of four nodes, between which little crosses, the third fits only in parts."""
+
+    def fn(x, wide, narrow):
+        for _ in range(6):
+            x = jnp.tanh(jnp.tanh(x @ wide)) @ narrow
+        return x
+
+    shapes = [jax.ShapeDtypeStruct(s, jnp.bfloat16) for s in ((4, 1), (1, 64), (64, 1))]
+    graph = rdu.compile(fn, *shapes, machine=small(), fusion="primitives").graph
+    count, asked = len(graph.nodes), set()
+
+    def cost(i: int, j: int) -> tuple[int, list[int]]:
+        asked.add((i, j))
+        if j - i > 8 or (i <= 8 and j >= 12):
+            raise CapacityError("too long")
+        return 1_000 + (j - i), [i]
+
+    groups = partition.cheapest(graph, cost, lambda i: np.full(count - i, 1_000.0))
+    assert count == 24 and partition.narrows(partition.crossing_bytes(graph)) == [0, *range(4, 24, 4), 24]
+    assert cover(groups, count) and len(asked) < count * (count + 1) / 4
+    assert sum(cost(*group)[0] for group in groups) == 4_024  # no three kernels fit

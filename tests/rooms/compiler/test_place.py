@@ -165,17 +165,23 @@ def prefill():
         return placement.layer(*placement.MODELS["Llama2-7B"], "prefill")
 
 
+@cache
+def apart():
+    """The same, cut by hand before and behind its attention and its MLP."""
+    ends = ("rotary/convert#6", "bhgts,bshd->bthgd/gemm", "rms_norm/convert#6", "gemm#7")
+    return prefill().replace(fusion=rdu.cut_after(*ends))
+
+
 def test_multicasts_to_rows_of_a_fork_share_no_columns():
     """The MLP: two rows of 167 PCUs in each of two forks, every row fed 0.8 packets per cycle."""
-    ends = [kernel.kernel.nodes[-1].label for kernel in prefill().plan.kernels[:4]]
-    [kernel] = without_sums(prefill().replace(fusion=rdu.cut_after(*ends)), 4).plan.kernels
+    [kernel] = without_sums(apart(), 3).plan.kernels
     assert [str(share) for share in kernel.shares].count("fork 2x167x1") == 2
-    assert quality(prefill(), kernel, "counted")[2] > 1.5 and quality(prefill(), kernel, "near")[2] == 1
+    assert quality(prefill(), kernel, "counted")[2] > 1.5 and quality(prefill(), kernel, "near")[2] < 1.01
 
 
 def test_what_was_hot_once_is_kept_away_from(monkeypatch):
     """Attention, in which no placement fits: the second time, PMUs would go back to where the first time was hot."""
-    kernel = prefill().plan.kernels[2]
+    kernel = apart().plan.kernels[1]
     twice = quality(prefill(), kernel, "near")[2]
     monkeypatch.setattr(place_, "COOLED", 1)
     assert 1 < twice < 0.9 * quality(prefill(), kernel, "near")[2]

@@ -9,6 +9,7 @@ import pytest
 import rdujax as rdu
 from rdujax.compiler import driver
 from rdujax.compiler.memory import ROUNDS, planned
+from rdujax.compiler.planner import Seen
 
 QUARTER = jax.ShapeDtypeStruct((512, 256), jnp.bfloat16)  # 262,144 bytes
 
@@ -81,7 +82,7 @@ def test_cuts_that_flee_from_ddr_come_to_an_end(length: int):
     def make(tiers, cuts):
         near = [node for node in chain if tiers[node.result] == "hbm"] or chain[-1:]
         choices = driver.Choices(fusion=rdu.cut_after(near[0].label))
-        made.append(driver._Planning(machine, choices, tiers, frozenset(), {}).planned(graph, cuts, 1))
+        made.append(driver._Planning(machine, choices, tiers, frozenset(), Seen()).planned(graph, cuts, 1))
         return made[-1]
 
     machine = program.machine.replace({"hbm.capacity_bytes": 262_144 + 100})
@@ -103,7 +104,7 @@ def test_a_plan_that_nothing_holds_gives_way_to_one_with_less_in_memory():
     def make(tiers, cuts):
         at = large if tiers[large.result] == "hbm" else small
         choices = driver.Choices(fusion=rdu.cut_after(at.label))
-        return driver._Planning(machine, choices, tiers, frozenset(), {}).planned(graph, cuts, 1)
+        return driver._Planning(machine, choices, tiers, frozenset(), Seen()).planned(graph, cuts, 1)
 
     machine = program.machine.replace({"hbm.capacity_bytes": 262_144 + 4, "ddr.capacity_bytes": 2 * 512 * 8 + 4})
     plan = planned(graph, machine, "auto", {}, make)

@@ -12,7 +12,7 @@ from jax import lax
 
 import rdujax as rdu
 from rdujax.base.errors import ArgumentError, CapacityError
-from rdujax.compiler import tile, timeline
+from rdujax.compiler import timeline
 from rdujax.compiler.allocate import Allocator
 from rdujax.compiler.axes import streamable
 from rdujax.compiler.program import Program
@@ -21,6 +21,7 @@ from rdujax.graph.legality import check
 from rdujax.graph.plan import PlannedKernel, Tiling
 from tests.oracles.harness import in_full
 from tests.oracles.test_kernels_simpy import agree
+from tests.rooms.compiler.kernels import nests, tilings
 from tests.rooms.compiler.samples import assert_same, small
 
 ROWS = 36  # no multiple of a power of two above four: last tiles are ragged
@@ -85,9 +86,9 @@ def adding_of(program: Program, rows: int) -> list[PlannedKernel]:
     (planned,), graph = program.plan.kernels, program.graph
     to = Allocator(graph, program.machine, program.plan.tiers)
     found = []
-    for bare in tile._nests(planned.kernel, streamable(graph, planned.kernel), 1, program.machine):
+    for bare in nests(planned.kernel, streamable(graph, planned.kernel), program.machine):
         wanted = bare.sums and bare.loops[0].length == rows
-        for _, tiling in tile._tilings(graph, planned.kernel, bare, program.machine) if wanted else ():
+        for tiling in tilings(graph, planned.kernel, bare, program.machine) if wanted else ():
             try:
                 found.append(to.allocate(planned.kernel, tiling, planned.wide))
             except CapacityError:
