@@ -181,7 +181,7 @@ class _Search:
         return any([self._opened(at - 1, at + 1) for at, _ in path[1:]])
 
     def _next(self, path: list[Group]) -> list[Group]:
-        """Groups, not all planned, that may be of a cheaper partition than the path; none where nothing promises one."""
+        """Groups, not all planned, that may be of a cheaper partition than the path; none where nothing promises it."""
         planned = self.known.planned
         for trust in TRUST:
             saved, groups = max(self._moves(path, trust), key=lambda move: move[0], default=(0.0, path))
