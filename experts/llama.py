@@ -193,13 +193,17 @@ class Llama(nnx.Module):
         for layer, kept in zip(self.layers, cache, strict=True):
             x, kept = layer(x, (cos, sin), kept, start)
             caches.append(kept)
-        return self._logits(x[:, -1]), caches
+        return self._head(self.norm(x[:, -1])), caches
 
     def every(self, tokens: jax.Array, positions: jax.Array, segments: jax.Array) -> jax.Array:
         """Logits [batch, length, vocab] of all positions. tokens, positions, segments: int32 [batch, length].
 
         A token sees those before it, itself included, of its own segment: rows may hold several texts.
         """
+        return self._head(self.hidden(tokens, positions, segments))
+
+    def hidden(self, tokens: jax.Array, positions: jax.Array, segments: jax.Array) -> jax.Array:
+        """What the head is given for that: [batch, length, d_model], normed."""
         length = tokens.shape[1]
         angles = self.cos[...][positions], self.sin[...][positions]
         seen = segments[:, :, None] == segments[:, None, :]
@@ -207,10 +211,9 @@ class Llama(nnx.Module):
         x = self.embed(tokens)
         for layer in self.layers:
             x = layer.every(x, angles, seen)
-        return self._logits(x)
+        return self.norm(x)
 
-    def _logits(self, x: jax.Array) -> jax.Array:
-        x = self.norm(x)
+    def _head(self, x: jax.Array) -> jax.Array:
         return self.embed.attend(x) if self.head is None else self.head(x)
 
 

@@ -199,7 +199,7 @@ class _Tiled:
             # The allocator keeps the staircase, so that nothing else has its id.
             key = (id(stairs), slices, floor, self._held(self.kernel.stages[i]))
             if key not in self.to.choices:
-                units = self._units(i).astype(float)
+                units = self._units(i).astype(float)  # not emulated: sizes
                 cycles = np.maximum(stairs.cycles, floor) * float(slices)
                 dear = cycles[None, ::-1] + np.array(PRICES)[:, None] * units[None, ::-1]
                 self.to.choices[key] = len(stairs) - 1 - np.argmin(dear, axis=1)

@@ -68,7 +68,7 @@ def test_a_relaxed_time_is_never_more_than_the_exact_one(sample: Sample):
 
 def test_the_gap_is_where_stages_wait():
     """A product planned for other bandwidths: at some, a stage waits for a free slot, which relaxed times leave out."""
-    program = rdu.compile(lambda a, b: a @ b, struct(16384, 16384), struct(16384, 16384))
+    program = rdu.compile(lambda a, b: a @ b, struct(16384, 16384), struct(16384, 32768))
     found = rdu.sweep(program, around(program, 64, ("clock_hz", BW)))
     exact = np.array([float(found.exact(i).total_s) for i in range(64)])
     assert np.all(found.total_s <= exact * (1 + LAST_BITS))
