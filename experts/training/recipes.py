@@ -1,0 +1,94 @@
+"""What is trained, on what, from what and for how long.
+
+    tokenizer <- texts of all
+    base      <- questions of all domains, library sources      then from it:
+    experts   <- questions of one domain each
+    monolith  <- questions of all domains, as many steps as all experts together
+    router    <- prompts of all domains and of none (`router.py`)
+
+Only training splits and seen wordings are read here.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from random import Random
+
+from experts import tokenizer as tokenizers
+from experts.data.corpus import library_texts
+from experts.data.splits import DOMAINS, examples
+from experts.llama import Config
+from experts.tokenizer import Tokenizer
+from experts.training.loop import Schedule
+from experts.training.packing import Batch, Text, packed
+from experts.training.texts import answered, windows
+
+VOCAB, LENGTH, ROWS = 1024, 128, 32  # tokens of the vocabulary, of a row; rows of a batch
+CONFIG = Config(
+    d_model=128, layers=4, heads=4, kv_heads=2, d_ff=352, vocab=VOCAB, positions=256, tied=True, dtype="float32"
+)
+LIBRARY = 0.2  # of the texts of the base model, the share that are windows of sources
+QUESTION = 0.1  # weight of the tokens of a question, which need not be foreseen
+STEPS = {
+    "math": 900, "translate": 600, "code": 500, "sql": 500, "json": 500, "lists": 700, "roman": 300, "units": 700,
+}  # fmt: skip
+Source = Callable[[Tokenizer, Random], Iterator[Text]]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A model: what it begins as ("" for random weights), what its batches are drawn from, and its schedule."""
+
+    name: str
+    begins: str
+    source: Source
+    schedule: Schedule
+
+    def batch(self, tokenizer: Tokenizer, seed: int, step: int) -> Batch:
+        """The batch of a step: the same for the same seed, whatever was drawn before."""
+        return packed(self.source(tokenizer, Random(f"{self.name} {seed} {step}")), ROWS, LENGTH)
+
+
+def recipes() -> tuple[Recipe, ...]:
+    """All models but the router, in an order in which what one begins as is there."""
+    base = Recipe("base", "", _base, Schedule(1500, 3e-3, warm=100))
+    experts = (Recipe(d, "base", partial(_questions, (d,)), Schedule(STEPS[d], 2e-3, warm=20)) for d in DOMAINS)
+    together = Schedule(sum(STEPS.values()), 2e-3, warm=20)
+    return base, *experts, Recipe("monolith", "base", partial(_questions, DOMAINS), together)
+
+
+def _questions(domains: Sequence[str], tokenizer: Tokenizer, rng: Random) -> Iterator[Text]:
+    """Questions of these domains in turn; none that is too long for a row."""
+    drawn = [examples(domain, "train", "seen", rng.getrandbits(62)) for domain in domains]
+    while True:
+        text = answered(tokenizer, next(rng.choice(drawn)), QUESTION)
+        if len(text.tokens) <= LENGTH + 1:
+            yield text
+
+
+def _base(tokenizer: Tokenizer, rng: Random) -> Iterator[Text]:
+    """Questions of all domains, and windows of library sources between them."""
+    questions, sources = _questions(DOMAINS, tokenizer, rng), windows(_sources(tokenizer), LENGTH, rng)
+    while True:
+        yield next(sources if rng.random() < LIBRARY else questions)
+
+
+_KEPT: dict[int, list[list[int]]] = {}
+
+
+def _sources(tokenizer: Tokenizer) -> list[list[int]]:
+    """Tokens of the library's modules, made once for a tokenizer."""
+    if id(tokenizer) not in _KEPT:
+        _KEPT.clear()
+        _KEPT[id(tokenizer)] = [tokenizer.encode(source) for _, source in library_texts("train")]
+    return _KEPT[id(tokenizer)]
+
+
+def trained_tokenizer(seed: int) -> Tokenizer:
+    """A tokenizer for the texts of all: as many letters of sources as of questions of one domain, about."""
+    texts = [source[:4000] for _, source in islice(library_texts("train"), 100)]
+    for domain in DOMAINS:
+        for example in examples(domain, "train", "seen", seed, 3000):
+            texts += [example.prompt, example.answer]
+    return tokenizers.train(texts, VOCAB)
