@@ -4,7 +4,6 @@
     base      <- questions of all domains, library sources      then from it:
     experts   <- questions of one domain each
     monolith  <- questions of all domains, as many steps as all experts together
-    router    <- prompts of all domains and of none (`router.py`)
 
 Only training splits and seen wordings are read here.
 """
@@ -51,7 +50,7 @@ class Recipe:
 
 
 def recipes() -> tuple[Recipe, ...]:
-    """All models but the router, in an order in which what one begins as is there."""
+    """All models, in an order in which what one begins as is there."""
     base = Recipe("base", "", _base, Schedule(1500, 3e-3, warm=100))
     experts = (Recipe(d, "base", partial(_questions, (d,)), Schedule(STEPS[d], 2e-3, warm=20)) for d in DOMAINS)
     together = Schedule(sum(STEPS.values()), 2e-3, warm=20)

@@ -1,6 +1,6 @@
-"""What is trained on, as texts: questions with answers, and windows of program sources.
+r"""What is trained on, as texts: questions with answers, and windows of program sources.
 
-    <s> question \\n answer </s>
+    <s> question \n answer </s>
 
 The answer begins behind the line break, where a prompt ends when the model is asked.
 """

@@ -39,7 +39,7 @@ STOREYS = {
     "cli": 12,
 }
 LIBRARY = [path for path in python_files("rdujax") if path != ROOT / "rdujax" / "__init__.py"]
-IMPORTED_AS = {"scikit-learn": "sklearn", "pytest-xdist": "xdist"}
+IMPORTED_AS = {"scikit-learn": "sklearn", "pytest-xdist": "xdist", "orbax-checkpoint": "orbax"}
 
 
 def upward(room: str, each: Import) -> str:
@@ -173,11 +173,17 @@ def test_second_tier_jax_has_two_homes(where: str):
 
 @pytest.mark.parametrize(
     ("folder", "extras"),
-    [("rdujax", ["plot"]), ("experts", []), ("benchmarks", ["plot"]), ("tests", ["test", "plot"])],
+    [
+        ("rdujax", ["plot"]),
+        ("experts", ["experts"]),
+        ("benchmarks", ["plot"]),
+        ("tests", ["test", "plot", "experts", "oracle"]),
+    ],
 )
 def test_every_package_that_is_imported_is_declared(folder: str, extras: list[str]):
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    lists = [project["dependencies"], *(project["optional-dependencies"][extra] for extra in extras)]
+    text = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    project, optional = text["project"], text["project"]["optional-dependencies"] | text["dependency-groups"]
+    lists = [project["dependencies"], *(optional[extra] for extra in extras)]
     packages = [Requirement(line).name for each in lists for line in each]
     # packaging and ml_dtypes are promised by pytest and by JAX themselves.
     known = {IMPORTED_AS.get(name, name.replace("-", "_")) for name in packages} | {"packaging", "ml_dtypes"}

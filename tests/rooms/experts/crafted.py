@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
 from experts import checkpoints
-from experts.llama import Config, Llama, random_model
+from experts.llama import Config, Llama, abstract_model
 
 TINY = Config(d_model=16, layers=2, heads=4, kv_heads=2, d_ff=10, vocab=17, positions=16, head_dim=6)
 
@@ -19,7 +20,23 @@ TINY = Config(d_model=16, layers=2, heads=4, kv_heads=2, d_ff=10, vocab=17, posi
 @cache
 def tiny_model(**changes: Any) -> Llama:
     """A small random model; `changes` of its sizes."""
-    return random_model(Config(**{**vars(TINY), **changes}), 5)
+    return drawn_model(Config(**{**vars(TINY), **changes}))
+
+
+def drawn_model(config: Config) -> Llama:
+    """A model of random weights and true angles, drawn by NumPy, which compiles nothing."""
+    rng = np.random.default_rng(5)
+    definition, state = nnx.split(abstract_model(config))
+    filled = []
+    for path, variable in nnx.to_flat_state(state):
+        shape, dtype = variable.get_value().shape, variable.get_value().dtype
+        values = rng.normal(size=shape)
+        if path in (("cos",), ("sin",)):
+            rates = config.theta ** (-np.arange(0, config.d_head, 2) / config.d_head)
+            angles = np.arange(config.positions)[:, None] * rates[None, :]
+            values = np.cos(angles) if path == ("cos",) else np.sin(angles)
+        filled.append((path, variable.replace(jnp.asarray(values.astype(dtype)))))
+    return nnx.merge(definition, nnx.from_flat_state(filled))
 
 
 def saved(folder: Path, *, shard_bytes: int = 2**30, **changes: Any) -> Path:

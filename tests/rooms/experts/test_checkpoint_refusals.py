@@ -231,9 +231,9 @@ def test_an_index_names_no_absolute_path(shards: Path, monkeypatch: pytest.Monke
     assert "files lie in the checkpoint's directory" in refusal(shards, monkeypatch)
 
 
-@pytest.mark.parametrize("file", ["config.json", INDEX, "model-00002-of-00003.safetensors"])
+@pytest.mark.parametrize("file", ["config.json", INDEX, "a shard"])
 def test_links_that_lead_out_are_refused_and_others_followed(file: str, shards: Path, monkeypatch: pytest.MonkeyPatch):
-    assert (shards / file).exists()
+    file = min(shards.glob("model-*.safetensors")).name if file == "a shard" else file
     (shards / file).rename(shards / "moved")
     (shards / file).symlink_to("moved")
     assert checkpoints.load(shards).config.layers == 2

@@ -1,4 +1,4 @@
-"""What is saved is loaded bit by bit; a part is a slice of the whole; little memory; files as other readers want them."""
+"""What is saved is loaded bit by bit, in little memory; a part is a slice of the whole; files are as others want."""
 
 import hashlib
 import json
@@ -69,13 +69,13 @@ def test_files_are_named_and_turned_as_other_readers_expect(tmp_path: Path):
 
 
 def test_shards_are_no_larger_than_asked_and_the_index_names_them(tmp_path: Path):
-    folder = saved(tmp_path / "model", shard_bytes=600)
+    folder = saved(tmp_path / "model", shard_bytes=800)
     index = json.loads((folder / "model.safetensors.index.json").read_text())
     files = sorted(path.name for path in folder.glob("*.safetensors"))
     assert files == [f"model-{at:05}-of-{len(files):05}.safetensors" for at in range(1, len(files) + 1)]
     assert set(index["weight_map"].values()) == set(files) and len(files) > 3
     data = [header_of(folder / name)[1] for name in files]
-    assert max(map(len, data)) <= 600
+    assert max(map(len, data)) <= 800
     assert index["metadata"]["total_size"] == sum(map(len, data))
 
 
@@ -145,6 +145,21 @@ def test_views_are_read_only_and_parts_are_slices(tmp_path: Path):
         np.testing.assert_array_equal(np.concatenate(parts, axis), whole)
 
 
+def test_a_view_reads_again_what_was_released(tmp_path: Path):
+    folder, name = saved(tmp_path / "model", shard_bytes=800), "model.layers.1.mlp.up_proj.weight"
+    weights, expected = checkpoints.open_weights(folder), tensors_of(folder)[name]
+    weights.release(name)  # nothing was read yet
+    view = weights.tensor(name)
+    for _ in range(2):
+        np.testing.assert_array_equal(view, expected)
+        weights.release(name)
+
+
+def test_matrices_larger_than_a_tile_are_turned(tmp_path: Path):
+    sizes = {"d_model": 130, "d_ff": 257, "vocab": 300, "layers": 1}
+    assert_same_model(checkpoints.load(saved(tmp_path / "model", **sizes)), tiny_model(**sizes))
+
+
 @pytest.mark.parametrize(("axis", "index", "of"), [(0, 0, 5), (2, 0, 2), (-1, 0, 2), (0, 2, 2), (0, -1, 2), (0, 0, 0)])
 def test_parts_that_are_none_are_refused(axis: int, index: int, of: int, tmp_path: Path):
     weights = checkpoints.open_weights(saved(tmp_path / "model"))
@@ -187,7 +202,7 @@ def test_uneven_and_unknown_ranks_are_refused(shard: tuple[int, int], tmp_path: 
 
 
 def test_loading_takes_one_copy_and_one_tensor(tmp_path: Path):
-    """tracemalloc counts NumPy's arrays, in which every weight is made; the mapped file is not memory of the process."""
+    """tracemalloc counts NumPy's arrays, in which every weight is made; a mapped file is no memory of the process."""
     config = {"d_model": 64, "d_ff": 512, "vocab": 3000, "layers": 4, "dtype": "float32"}
     folder = saved(tmp_path / "model", **config)
     checkpoints.load(folder)

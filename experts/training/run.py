@@ -1,0 +1,75 @@
+"""Builds every model of the recipes, one after the other, and publishes each: BF16, with tokenizer and record.
+
+What is published already with the same recipe and seed is left as it is; what was begun goes on where it was.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from experts.checkpoints import load, save
+from experts.llama import DTYPES, Llama, abstract_model, random_model
+from experts.tokenizer import Tokenizer
+from experts.training.loop import train
+from experts.training.recipes import CONFIG, Recipe, recipes, trained_tokenizer
+
+RECORD = "training.json"  # beside a published model: what it was made of
+Told = Callable[[str, int, int, float], None]  # after a step: the model, steps so far and in all, the loss
+
+
+def build(published: Path, states: Path, seed: int, told: Told | None = None) -> None:
+    """All models under `published`, by name. states: where trainings keep their states, to go on after a kill."""
+    tokenizer = trained_tokenizer(seed)
+    for recipe in recipes():
+        folder = published / recipe.name
+        if _record(folder) == _made_of(recipe, seed):
+            continue
+        begins = load(published / recipe.begins, dtype="float32") if recipe.begins else random_model(CONFIG, seed)
+        steps, name = recipe.schedule.steps, recipe.name
+        own = None if told is None else partial(_tell, told, name, steps)
+        kept = states / f"{name}-{_digest(_made_of(recipe, seed))}"  # never those of another recipe or seed
+        model = train(begins, partial(recipe.batch, tokenizer, seed), recipe.schedule, kept, own)
+        publish(model, tokenizer, folder, recipe, seed)
+
+
+def publish(model: Llama, tokenizer: Tokenizer, folder: Path, recipe: Recipe, seed: int) -> None:
+    """Writes a model in BF16 with its tokenizer, and last its record: what has one is complete."""
+    (folder / RECORD).unlink(missing_ok=True)
+    save(in_dtype(model, "bfloat16"), folder)
+    tokenizer.save(folder)
+    (folder / RECORD).write_text(json.dumps(_made_of(recipe, seed), indent=2) + "\n")
+
+
+def in_dtype(model: Llama, dtype: str) -> Llama:
+    """The same model with weights of another dtype, rounded to the nearest, ties to even."""
+    form = nnx.graphdef(abstract_model(replace(model.config, dtype=dtype)))  # type: ignore[arg-type]
+    cast = partial(jax.tree.map, lambda x: jnp.asarray(x, DTYPES[dtype]))
+    _, weights, rest = nnx.split(model, nnx.Param, ...)
+    return nnx.merge(form, cast(weights), rest)
+
+
+def _tell(told: Told, name: str, steps: int, at: int, loss: float) -> None:
+    told(name, at, steps, loss)
+
+
+def _made_of(recipe: Recipe, seed: int) -> dict:
+    """What decides about a model: its recipe, sizes and seed."""
+    own = {"name": recipe.name, "begins": recipe.begins, "seed": seed, "schedule": asdict(recipe.schedule)}
+    return own | {"config": asdict(CONFIG)}
+
+
+def _digest(made_of: dict) -> str:
+    return sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _record(folder: Path) -> dict | None:
+    """The record of a published model; None where there is none."""
+    path = folder / RECORD
+    return json.loads(path.read_text()) if path.is_file() else None
