@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,8 @@ from experts.llama import Llama
 from experts.training.packing import Batch
 
 AHEAD = 4  # batches that are made while the ones before are trained on
-Batches = Callable[[int], Batch]  # a batch by the number of its step
+Batches = Callable[[int], Any]  # a batch by the number of its step: arrays, in a tuple
+Trained = TypeVar("Trained", bound=nnx.Module)
 Told = Callable[[int, float], None]  # after a step: how many there were, and its loss
 
 
@@ -49,10 +50,25 @@ class Schedule:
         )
 
 
-def train(model: Llama, batches: Batches, schedule: Schedule, folder: Path, told: Told | None = None) -> Llama:
+def foreseen(model: Llama, batch: Batch) -> jax.Array:
+    """The loss of a language model: the mean cross-entropy of what follows, by the weights of a batch."""
+    tokens, targets, weights, positions, segments = map(jnp.asarray, batch)
+    logits = model.every(tokens, positions, segments)
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits.astype(jnp.float32), targets)
+    return (losses * weights).sum() / jnp.maximum(weights.sum(), 1e-9)
+
+
+def train(
+    model: Trained,
+    batches: Batches,
+    schedule: Schedule,
+    folder: Path,
+    told: Told | None = None,
+    loss: Callable[[Trained, Any], jax.Array] = foreseen,
+) -> Trained:
     """The model after all steps; folder: where states are saved, and from where it goes on, if there is one.
 
-    Raises FloatingPointError where the loss is no number: the state before that is kept.
+    loss: of a model and a batch. Raises FloatingPointError where the loss is no number: the state before that is kept.
     """
     form, weights, rest = nnx.split(model, nnx.Param, ...)
     optimiser = schedule.optimiser()
@@ -60,40 +76,41 @@ def train(model: Llama, batches: Batches, schedule: Schedule, folder: Path, told
     with ocp.StandardCheckpointer() as saver:
         state = _restored(saver, folder, state)
         first = int(state["step"])
-        step = _stepper(form, weights, rest, optimiser)
+        step = _stepper(form, weights, rest, optimiser, loss)
         for at, batch in _ahead(batches, first, schedule.steps):
-            state["weights"], state["optimiser"], loss = step(state["weights"], state["optimiser"], batch)
+            state["weights"], state["optimiser"], found = step(state["weights"], state["optimiser"], batch)
             state["step"] = at + 1
-            if not jnp.isfinite(loss):
-                raise FloatingPointError(f"the loss of step {at} is {loss}: try a smaller rate than {schedule.rate}")
+            if not jnp.isfinite(found):
+                raise FloatingPointError(f"the loss of step {at} is {found}: try a smaller rate than {schedule.rate}")
             if told is not None:
-                told(at + 1, float(loss))
+                told(at + 1, float(found))
             if (at + 1) % schedule.every == 0 or at + 1 == schedule.steps:
                 _save(saver, folder, state)
     nnx.replace_by_pure_dict(weights, state["weights"])
     return nnx.merge(form, weights, rest)
 
 
-def _stepper(form: nnx.GraphDef, weights: nnx.State, rest: nnx.State, optimiser: optax.GradientTransformation):
+def _stepper(
+    form: nnx.GraphDef, weights: nnx.State, rest: nnx.State, optimiser: optax.GradientTransformation,
+    loss: Callable[[Any, Any], jax.Array],
+) -> Callable[[Any, optax.OptState, Any], tuple[Any, optax.OptState, jax.Array]]:  # fmt: skip
     """A jitted step: weights, state of the optimiser and a batch to both of them and the loss."""
 
-    def loss_of(pure: dict, batch: Batch) -> jax.Array:
+    def loss_of(pure: Any, batch: Any) -> jax.Array:
         own = jax.tree.map(lambda x: x, weights)
         nnx.replace_by_pure_dict(own, pure)
-        logits = nnx.merge(form, own, rest).every(batch.tokens, batch.positions, batch.segments)
-        losses = optax.softmax_cross_entropy_with_integer_labels(logits.astype(jnp.float32), batch.targets)
-        return (losses * batch.weights).sum() / jnp.maximum(batch.weights.sum(), 1e-9)
+        return loss(nnx.merge(form, own, rest), batch)
 
     @partial(jax.jit, donate_argnums=(0, 1))
-    def step(pure: Any, kept: optax.OptState, batch: Batch) -> tuple[Any, optax.OptState, jax.Array]:
-        loss, slopes = jax.value_and_grad(loss_of)(pure, batch)
+    def step(pure: Any, kept: optax.OptState, batch: Any) -> tuple[Any, optax.OptState, jax.Array]:
+        found, slopes = jax.value_and_grad(loss_of)(pure, batch)
         updates, kept = optimiser.update(slopes, kept, pure)
-        return optax.apply_updates(pure, updates), kept, loss
+        return optax.apply_updates(pure, updates), kept, found
 
     return step
 
 
-def _ahead(batches: Batches, first: int, steps: int) -> Iterator[tuple[int, Batch]]:
+def _ahead(batches: Batches, first: int, steps: int) -> Iterator[tuple[int, Any]]:
     """The batches of all steps from `first` on, made by another thread a few steps before they are needed."""
     with ThreadPoolExecutor(1) as maker:
         waiting = {at: maker.submit(batches, at) for at in range(first, min(first + AHEAD, steps))}

@@ -3,7 +3,8 @@
 Candidates are priced, not guessed: tiles of powers of two along every streamable class of axes (two classes only where
 one is not enough to fit; one that is summed only where it is longer than all others), loads that would be moved again
 kept resident where they fit. Where all is made in one turn, as in decoding one token, and where what should stay does
-not fit, large loads stream through their stages slice by slice. The cheapest legal candidate is taken, but for those
+not fit, large loads stream through their stages slice by slice. Tiles and slices are tried from the smallest on until
+one costs more than the one before, for most have one best size. The cheapest legal candidate is taken, but for those
 that cannot be more than a hundredth cheaper than one before, and none is looked for where the one found is so close to
 what bytes and multiplications alone take; of equals, the one with the larger tiles.
 """
