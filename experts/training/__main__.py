@@ -1,4 +1,4 @@
-"""Trains the tokenizer, the base model, the experts and the monolith from a seed.
+"""Trains the tokenizer, the base model, the experts, the monolith and the router from a seed.
 
 It may be killed at any moment: started again, it goes on and ends in the same models.
 """

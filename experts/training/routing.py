@@ -21,12 +21,15 @@ from experts.data.others import OTHER
 from experts.data.splits import DOMAINS, examples, others
 from experts.data.tasks import Example
 from experts.llama import DTYPES, Llama
-from experts.router import Router
+from experts.router import Router, fitted_temperature, padded
 from experts.tokenizer import Tokenizer
+from experts.training.loop import Schedule
 from experts.training.texts import prompt_ids
 
 LABELS = (*DOMAINS, OTHER)
 ROWS, LENGTH = 128, 96  # prompts of a batch, tokens of one
+CALIBRATED = 1024  # prompts to which the temperature is fitted
+SCHEDULE = Schedule(400, 1e-3, warm=20)
 SCORE, LABELLED = "score.safetensors", "router.json"  # beside the body's checkpoint
 
 
@@ -62,6 +65,20 @@ def mistaken(router: Router, batch: Prompts) -> jax.Array:
     """The mean cross-entropy of the labels."""
     tokens, last, labels = map(jnp.asarray, batch)
     return optax.softmax_cross_entropy_with_integer_labels(router(tokens, last), labels).mean()
+
+
+def temperature_of(router: Router, tokenizer: Tokenizer, seed: int) -> float:
+    """The temperature at which confidence is right, on contents and wordings that were not trained on.
+
+    Of wordings that were, a router is always sure, and always right: they tell nothing.
+    """
+    asked = drawn("validation", "held", seed, CALIBRATED)
+    prompts = [prompt_ids(tokenizer, example.prompt)[-LENGTH:] for example, _ in asked]
+    logits = np.concatenate([
+        np.asarray(router(*map(jnp.asarray, padded(prompts[at : at + ROWS], LENGTH))))
+        for at in range(0, CALIBRATED, ROWS)
+    ])  # fmt: skip
+    return router.temperature * fitted_temperature(logits, np.array([LABELS.index(label) for _, label in asked]))
 
 
 def beginning(base: Llama, seed: int) -> Router:

@@ -1,4 +1,4 @@
-"""Builds every model of the recipes, one after the other, and publishes each: BF16, with tokenizer and record.
+"""Builds every model of the recipes and the router, one after the other, and publishes each: BF16, with its tokenizer.
 
 What is published already with the same recipe and seed is left as it is; what was begun goes on where it was.
 """
@@ -17,6 +17,7 @@ from flax import nnx
 from experts.checkpoints import load, save
 from experts.llama import DTYPES, Llama, abstract_model, random_model
 from experts.tokenizer import Tokenizer
+from experts.training import routing
 from experts.training.loop import train
 from experts.training.recipes import CONFIG, Recipe, recipes, trained_tokenizer
 
@@ -36,15 +37,32 @@ def build(published: Path, states: Path, seed: int, told: Told | None = None) ->
         own = None if told is None else partial(_tell, told, name, steps)
         kept = states / f"{name}-{_digest(_made_of(recipe, seed))}"  # never those of another recipe or seed
         model = train(begins, partial(recipe.batch, tokenizer, seed), recipe.schedule, kept, own)
-        publish(model, tokenizer, folder, recipe, seed)
+        _publish(partial(save, in_dtype(model, "bfloat16")), tokenizer, folder, _made_of(recipe, seed))
+    build_router(published, states, seed, tokenizer, told)
 
 
-def publish(model: Llama, tokenizer: Tokenizer, folder: Path, recipe: Recipe, seed: int) -> None:
-    """Writes a model in BF16 with its tokenizer, and last its record: what has one is complete."""
+def build_router(published: Path, states: Path, seed: int, tokenizer: Tokenizer, told: Told | None = None) -> None:
+    """The router, which begins as the base model, likewise."""
+    folder, steps = published / "router", routing.SCHEDULE.steps
+    made_of = {"name": "router", "begins": "base", "seed": seed, "schedule": asdict(routing.SCHEDULE)}
+    made_of |= {"config": asdict(CONFIG), "labels": list(routing.LABELS)}
+    if _record(folder) == made_of:
+        return
+    begins = routing.beginning(load(published / "base", dtype="float32"), seed)
+    own = None if told is None else partial(_tell, told, "router", steps)
+    kept, batches = states / f"router-{_digest(made_of)}", partial(routing.batch, tokenizer, seed)
+    router = train(begins, batches, routing.SCHEDULE, kept, own, routing.mistaken)
+    router.temperature = routing.temperature_of(router, tokenizer, seed)
+    router.body = in_dtype(router.body, "bfloat16")
+    _publish(partial(routing.save_router, router), tokenizer, folder, made_of)
+
+
+def _publish(saved: Callable[[Path], None], tokenizer: Tokenizer, folder: Path, made_of: dict) -> None:
+    """Writes a model with its tokenizer, and last its record: what has one is complete."""
     (folder / RECORD).unlink(missing_ok=True)
-    save(in_dtype(model, "bfloat16"), folder)
+    saved(folder)
     tokenizer.save(folder)
-    (folder / RECORD).write_text(json.dumps(_made_of(recipe, seed), indent=2) + "\n")
+    (folder / RECORD).write_text(json.dumps(made_of, indent=2) + "\n")
 
 
 def in_dtype(model: Llama, dtype: str) -> Llama:

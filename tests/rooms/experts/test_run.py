@@ -12,11 +12,14 @@ from experts import tokenizer as tokenizers
 from experts.checkpoints import digest, load
 from experts.data.corpus import library_texts
 from experts.llama import Config
+from experts.router import route
 from experts.tokenizer import Tokenizer
 from experts.training import recipes as all_recipes
 from experts.training import run
 from experts.training.loop import Schedule
 from experts.training.recipes import VOCAB, recipes
+from experts.training.routing import LABELS, load_router
+from experts.training.texts import prompt_ids
 
 SMALL = Config(d_model=16, layers=1, heads=2, kv_heads=1, d_ff=24, vocab=VOCAB, positions=256, tied=True,
                dtype="float32")  # fmt: skip
@@ -35,6 +38,12 @@ def _small_recipes(monkeypatch, tokenizer):
     monkeypatch.setattr(run, "CONFIG", SMALL)
     few = tuple(replace(recipe, schedule=Schedule(6, 3e-3, warm=2, every=2)) for recipe in recipes()[:2])
     monkeypatch.setattr(run, "recipes", lambda: few)
+    monkeypatch.setattr(run.routing, "SCHEDULE", Schedule(4, 3e-3, warm=2, every=2))
+    monkeypatch.setattr(run.routing, "ROWS", 16)
+    monkeypatch.setattr(run.routing, "CALIBRATED", 32)
+
+
+ROUTER = [("router", at) for at in range(1, 5)]
 
 
 def built(folder: Path, kill: tuple[str, int] | None = None) -> list[tuple[str, int]]:
@@ -52,12 +61,12 @@ def built(folder: Path, kill: tuple[str, int] | None = None) -> list[tuple[str, 
 
 def test_a_killed_build_ends_in_the_same_files(tmp_path):
     names = [recipe.name for recipe in run.recipes()]
-    assert built(tmp_path / "whole") == [(name, at) for name in names for at in range(1, 7)]
+    assert built(tmp_path / "whole") == [(name, at) for name in names for at in range(1, 7)] + ROUTER
     assert built(tmp_path / "whole") == []
     with pytest.raises(KeyboardInterrupt):
         built(tmp_path / "killed", kill=(names[1], 5))
-    assert built(tmp_path / "killed") == [(names[1], 5), (names[1], 6)]
-    for name in names:
+    assert built(tmp_path / "killed") == [(names[1], 5), (names[1], 6), *ROUTER]
+    for name in (*names, "router"):
         assert digest(tmp_path / "killed/models" / name) == digest(tmp_path / "whole/models" / name)
 
 
@@ -79,3 +88,11 @@ def test_a_model_of_another_recipe_is_trained_anew(tmp_path, monkeypatch):
     longer = replace(second, schedule=replace(second.schedule, steps=8))
     monkeypatch.setattr(run, "recipes", lambda: (base, longer))
     assert built(tmp_path) == [(second.name, at) for at in range(1, 9)]
+
+
+def test_a_published_router_routes_as_it_says(tmp_path, tokenizer):
+    built(tmp_path)
+    router = load_router(tmp_path / "models" / "router")
+    assert router.body.config.dtype == "bfloat16" and router.temperature > 0
+    [found] = route(router, [prompt_ids(tokenizer, "What is 17 times 23?")])
+    assert set(dict(found.shares)) == set(LABELS) and sum(dict(found.shares).values()) == pytest.approx(1, abs=1e-5)
