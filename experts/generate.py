@@ -72,7 +72,7 @@ def generate(
         row[: len(prompt)] = prompt
     read = max(1, min(lengths) // READ * READ)
     stops = np.array(sorted(stop), np.int32)
-    ends = np.minimum(np.array(lengths) + most, total)  # of each row, the position behind its last token
+    ends = np.array(lengths) + most  # of each row, the position behind its last token
     form, weights = nnx.split(model)
     room = min(model.config.positions, -(-total // CHUNK) * CHUNK)
     logits, cache = _read(form, weights, tokens[:, :read], empty_cache(model.config, len(prompts), room))

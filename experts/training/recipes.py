@@ -10,7 +10,7 @@ Only training splits and seen wordings are read here.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from itertools import islice
 from random import Random
 
@@ -73,15 +73,10 @@ def _base(tokenizer: Tokenizer, rng: Random) -> Iterator[Text]:
         yield next(sources if rng.random() < LIBRARY else questions)
 
 
-_KEPT: dict[int, list[list[int]]] = {}
-
-
+@lru_cache(maxsize=1)
 def _sources(tokenizer: Tokenizer) -> list[list[int]]:
     """Tokens of the library's modules, made once for a tokenizer."""
-    if id(tokenizer) not in _KEPT:
-        _KEPT.clear()
-        _KEPT[id(tokenizer)] = [tokenizer.encode(source) for _, source in library_texts("train")]
-    return _KEPT[id(tokenizer)]
+    return [tokenizer.encode(source) for _, source in library_texts("train")]
 
 
 def trained_tokenizer(seed: int) -> Tokenizer:

@@ -13,9 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from experts.checkpoints import load, save
+from experts.checkpoints.errors import refused
 from experts.checkpoints.replacing import write
 from experts.data.others import OTHER
 from experts.data.splits import DOMAINS, examples, others
@@ -97,13 +99,31 @@ def save_router(router: Router, folder: Path) -> None:
 
 
 def load_router(folder: Path, dtype: str | None = None) -> Router:
-    """The router of a folder. Raises CheckpointError and ValueError for files that do not belong together."""
+    """The router of a folder. Raises CheckpointError where files are broken or do not belong together."""
     body = load(folder, dtype=dtype)  # type: ignore[arg-type]
-    record = json.loads((folder / LABELLED).read_text())
-    score = load_file(folder / SCORE)["score.weight"].T
-    if score.shape != (body.config.d_model, len(record["labels"])):
-        raise ValueError(f"{folder / SCORE}: scores of {score.shape}, labels {record['labels']}: other files")
-    router = Router(body.config, record["labels"], nnx.Rngs(0), record["temperature"])
+    labels, temperature = _labelled(folder / LABELLED)
+    try:
+        score = load_file(folder / SCORE)["score.weight"].T
+    except (OSError, KeyError, SafetensorError) as error:
+        raise refused("scores that cannot be read", given=error, where=folder / SCORE) from error
+    if score.shape != (body.config.d_model, len(labels)):
+        allowed = (body.config.d_model, len(labels))
+        raise refused("scores of another router", given=score.shape, allowed=allowed, where=folder / SCORE)
+    router = Router(body.config, labels, nnx.Rngs(0), temperature)
     nnx.update(router.body, nnx.state(body))
     router.score.kernel[...] = jnp.asarray(score, DTYPES[body.config.dtype])
     return router
+
+
+def _labelled(path: Path) -> tuple[list[str], float]:
+    """The labels and the temperature that a file says."""
+    try:
+        record = json.loads(path.read_text())
+        labels, temperature = record["labels"], record["temperature"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise refused("labels that cannot be read", given=repr(error), where=path) from error
+    named = isinstance(labels, list) and all(isinstance(label, str) for label in labels) and labels
+    if not named or not isinstance(temperature, int | float) or not 0 < temperature < float("inf"):
+        allowed = "names, and a temperature above 0"
+        raise refused("no labels of a router", given=(labels, temperature), allowed=allowed, where=path)
+    return labels, float(temperature)

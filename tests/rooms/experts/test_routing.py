@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from experts.checkpoints import CheckpointError
 from experts.data.others import OTHER
 from experts.data.splits import DOMAINS, split_of
 from experts.llama import Config, random_model
@@ -59,13 +60,27 @@ def test_a_router_learns_and_its_files_give_the_same_routes(tokenizer, tmp_path)
     assert again.labels == routing.LABELS and route(again, prompts) == route(router, prompts)
 
 
-def test_scores_of_another_router_are_refused(tmp_path):
-    router = routing.beginning(random_model(SIZES, 0), 0)
-    routing.save_router(router, tmp_path)
+@pytest.mark.parametrize(
+    "wrong",
+    [{"labels": ["a", "b"]}, {"labels": []}, {"labels": "abc"}, {"labels": None}, {"temperature": 0},
+     {"temperature": float("nan")}, {"temperature": "1"}],
+)  # fmt: skip
+def test_labels_of_another_router_are_refused(tmp_path, wrong):
+    routing.save_router(routing.beginning(random_model(SIZES, 0), 0), tmp_path)
     record = json.loads((tmp_path / routing.LABELLED).read_text())
-    (tmp_path / routing.LABELLED).write_text(json.dumps(record | {"labels": ["a", "b"]}))
-    with pytest.raises(ValueError, match="other files"):
+    (tmp_path / routing.LABELLED).write_text(json.dumps(record | wrong))
+    with pytest.raises(CheckpointError):
         routing.load_router(tmp_path)
+
+
+@pytest.mark.parametrize("name", [routing.LABELLED, routing.SCORE])
+def test_files_that_are_missing_or_cut_off_are_refused(tmp_path, name):
+    routing.save_router(routing.beginning(random_model(SIZES, 0), 0), tmp_path)
+    whole = (tmp_path / name).read_bytes()
+    for content in (whole[: len(whole) // 2], b"", None):
+        (tmp_path / name).unlink() if content is None else (tmp_path / name).write_bytes(content)
+        with pytest.raises(CheckpointError, match=name):
+            routing.load_router(tmp_path)
 
 
 def test_a_router_begins_with_the_weights_of_the_base_model():
