@@ -8,8 +8,7 @@ from experts.data.splits import correct, examples
 from experts.data.tasks import Example
 from experts.generate import generate
 from experts.llama import Llama
-from experts.tokenizer import END, Tokenizer
-from experts.training.texts import prompt_ids
+from experts.tokenizer import END, Tokenizer, prompt_ids
 
 BATCH, MOST = 64, 140  # questions at once, tokens of an answer
 

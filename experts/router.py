@@ -77,16 +77,20 @@ def _shares(form: nnx.GraphDef, weights: nnx.State, tokens: jax.Array, last: jax
 def fitted_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     """The temperature at which logits [prompts, labels] say best how often they are right (labels: int [prompts]).
 
-    The likelihood of the labels is log-concave in 1 / temperature: its maximum is found by bisection of the slope.
+    Who was right n times of n is not always right: as Platt does, each right label counts for 1 - 1 / (n + 2), the
+    others for the rest, so that confidence stays below one. The likelihood is log-concave in 1 / temperature: its
+    maximum is found by bisection of the slope.
     """
-    wide = logits.astype(np.float64)
-    right = wide[np.arange(len(labels)), labels]
+    wide, (count, options) = logits.astype(np.float64), logits.shape
+    unsure = 1 / (count + 2)
+    targets = np.full(wide.shape, unsure / (options - 1))
+    targets[np.arange(count), labels] = 1 - unsure
 
     def slope(inverse: float) -> float:
         scaled = inverse * wide
         shares = np.exp(scaled - scaled.max(-1, keepdims=True))
         shares /= shares.sum(-1, keepdims=True)
-        return float((right - (shares * wide).sum(-1)).mean())
+        return float(((targets - shares) * wide).sum(-1).mean())
 
     low, high = 1e-3, 1e3
     for _ in range(60):

@@ -113,6 +113,11 @@ class Stream:
         return rest
 
 
+def prompt_ids(tokenizer: Tokenizer, prompt: str) -> list[int]:
+    """A prompt as the models of this project are asked: <s>, the text, and a line break, behind which they answer."""
+    return [BEGIN, *tokenizer.encode(prompt + "\n")]
+
+
 def train(texts: Iterable[str], vocab: int = 1024) -> Tokenizer:
     """A tokenizer of at most `vocab` tokens for texts like these; fewer where the texts have no more pairs to join.
 

@@ -2,10 +2,10 @@
 
 The steps before the result:
 
-    sort    [45, 3, 17, 41]   0:3;1:7;4:15;=[3, 17, 41, 45]     behind each ten that occurs, its ones in order
-    largest [45, 3, 17, 41]   4:51;=45                          the same of the highest ten alone
-    even    [45, 12, 8]       45n 12y 8y;=[12, 8]               each number, and whether it stays
-    unique  [7, 4, 7]         7y 4y 7n;=[7, 4]
+    sort    [45, 3, 17, 41]   0:3;1:7;2:;3:;4:15;5:;6:;7:;8:;9:;=[3, 17, 41, 45]   behind each ten its ones, in order
+    largest [45, 3, 17, 41]   9:;8:;7:;6:;5:;4:51;=45                    the same, down to the first one that occurs
+    even    [45, 12, 8]       45o 12e 8e;=[12, 8]                        each number, odd or even
+    unique  [7, 4, 7]         7y 4y 7n;=[7, 4]                           each number, and whether it stays
     count   [7, 4, 7]         7:1 4:2 7:3;=3
 """
 
@@ -42,8 +42,8 @@ def _written(content: Content) -> dict[str, str]:
 
 
 def _tens(numbers: Sequence[int], *, down: bool = False) -> list[str]:
-    """Each ten that occurs, in order, with the ones of its numbers in the same order."""
-    tens = sorted({number // 10 for number in numbers}, reverse=down)
+    """Each ten in order, whether it occurs or not, with the ones of its numbers in the same order."""
+    tens = sorted(range(10), reverse=down)
     ones = {ten: sorted((n % 10 for n in numbers if n // 10 == ten), reverse=down) for ten in tens}
     return [f"{ten}:{''.join(map(str, ones[ten]))}" for ten in tens]
 
@@ -53,14 +53,17 @@ def _sorted(content: Content, *, down: bool = False) -> str:
 
 
 def _extreme(content: Content, *, down: bool) -> str:
-    return f"{_tens(content, down=down)[0]}{END}={max(content) if down else min(content)}"
+    """Tens up to the first that occurs."""
+    found = max(content) if down else min(content)
+    before = 9 - found // 10 if down else found // 10
+    return END.join([*_tens(content, down=down)[: before + 1], f"={found}"])
 
 
-def _kept(content: Content, keep: Callable[[int], bool]) -> str:
-    """Every number with yes or no, then those with yes. keep: of a place in the list."""
-    marks = [keep(at) for at in range(len(content))]
-    steps = " ".join(f"{number}{'y' if mark else 'n'}" for number, mark in zip(content, marks, strict=True))
-    return f"{steps}{END}={[number for number, mark in zip(content, marks, strict=True) if mark]}"
+def _kept(content: Content, keep: Callable[[int], bool], marks: str) -> str:
+    """Every number with a mark, then those that stay. keep: of a place in the list. marks: of those, of the others."""
+    kept = [keep(at) for at in range(len(content))]
+    steps = " ".join(f"{number}{marks[not stays]}" for number, stays in zip(content, kept, strict=True))
+    return f"{steps}{END}={[number for number, stays in zip(content, kept, strict=True) if stays]}"
 
 
 def _counted(content: Content) -> str:
@@ -156,8 +159,8 @@ def _choice_tasks() -> tuple[Task, ...]:
         Task("largest", "lists", _picked("[largest|biggest|highest]"), _numbers, _written, _largest, same_result),
         Task("smallest", "lists", _picked("[smallest|lowest]"), _numbers, _written, _smallest, same_result),
         Task("unique", "lists", unique, _repeated, _written, _unique, same_result),
-        Task("even", "lists", even, _numbers, _written, lambda c: _kept(c, lambda at: c[at] % 2 == 0), same_result),
-        Task("odd", "lists", odd, _numbers, _written, lambda c: _kept(c, lambda at: c[at] % 2 == 1), same_result),
+        Task("even", "lists", even, _numbers, _written, _even, same_result),
+        Task("odd", "lists", odd, _numbers, _written, _odd, same_result),
         Task("count", "lists", count, _numbers, _written, _counted, same_result),
     )
 
@@ -171,7 +174,15 @@ def _smallest(content: Content) -> str:
 
 
 def _unique(content: Content) -> str:
-    return _kept(content, lambda at: content[at] not in content[:at])
+    return _kept(content, lambda at: content[at] not in content[:at], "yn")
+
+
+def _even(content: Content) -> str:
+    return _kept(content, lambda at: content[at] % 2 == 0, "eo")
+
+
+def _odd(content: Content) -> str:
+    return _kept(content, lambda at: content[at] % 2 == 1, "oe")
 
 
 def tasks() -> tuple[Task, ...]:

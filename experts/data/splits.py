@@ -12,7 +12,7 @@ from random import Random
 from experts.data import lists, maths, objects, programs, queries, roman, translation, units
 from experts.data.others import OTHER
 from experts.data.others import tasks as other_tasks
-from experts.data.tasks import Example, Task, canonical
+from experts.data.tasks import Example, Task, canonical, same_result
 from experts.data.wordings import by_core, digest, fill
 
 SPLITS = ("train", "validation", "test")
@@ -59,6 +59,12 @@ def correct(example: Example, text: str) -> bool:
     Any text may be given. One that is hostile, endless or no answer at all is wrong, and quickly so.
     """
     return task_of(example).check(example.answer, text)
+
+
+def result(domain: str, text: str) -> str:
+    """The result in an answer: of a domain that works in steps, what stands behind the last "="; of others, all."""
+    stepped = any(task.check is same_result for task in TASKS[domain])
+    return (text.rpartition("=")[2] if stepped else text).strip()
 
 
 def task_of(example: Example) -> Task:

@@ -7,7 +7,7 @@ the ones digits of those before it.
     457+368:7+8=15;5+6+1=12;4+3+1=8;=825        ones, tens, hundreds, each with the carry of the one before
     457-368:17-8=9;15-6-1=8;4-3-1=0;=89         17 for 7: one is borrowed, which the next step takes away
     17*23:7*3=21;1*3=3;3+2=5;7*2=14;14+5=19;1*2=2;2+1=3;=391      columns of the product; 2 and 1 are carries
-    4738/7:47=7*6+5;53=7*7+4;48=7*6+6;=676 r 6  long division; each rest goes before the next digit
+    4738/7:47-7*6=47-42=5;53-7*7=53-49=4;48-7*6=48-42=6;=676 r 6      long division; a rest goes before the next digit
 """
 
 from collections.abc import Iterator
@@ -66,7 +66,7 @@ def quotient_steps(a: int, b: int) -> Iterator[str]:
     part = int(text[:first])
     for digit in (*text[first:], None):
         quotient, rest = divmod(part, b)
-        yield f"{part}={b}*{quotient}+{rest}"
+        yield f"{part}-{b}*{quotient}={part}-{b * quotient}={rest}"
         if digit is not None:
             part = 10 * rest + int(digit)
 

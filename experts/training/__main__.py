@@ -1,4 +1,4 @@
-"""Trains the tokenizer, the base model, the experts, the monolith and the router from a seed.
+"""Trains the tokenizer, the base model, the experts, the monolith and the router from a seed, and examines them.
 
 It may be killed at any moment: started again, it goes on and ends in the same models.
 """
@@ -8,19 +8,20 @@ import sys
 import time
 from pathlib import Path
 
+from experts.composition import TRAINED
+from experts.training.cards import examined
 from experts.training.run import Told, build
-
-PUBLISHED = Path(__file__).parents[1] / "trained"
 
 
 def main() -> None:
     """Reads the arguments and builds."""
     parser = argparse.ArgumentParser(prog="train-experts", description=__doc__)
     parser.add_argument("--seed", type=int, default=0, help="everything follows from it (default: 0)")
-    parser.add_argument("--out", type=Path, default=PUBLISHED, help="where models go (default: experts/trained)")
+    parser.add_argument("--out", type=Path, default=TRAINED, help="where models go (default: experts/trained)")
     parser.add_argument("--states", type=Path, help="where trainings keep their states (default: beside the models)")
     given = parser.parse_args()
     build(given.out, given.states or given.out / ".states", given.seed, _teller())
+    examined(given.out, given.seed, lambda line: print(f"exam: {line}", file=sys.stderr))
 
 
 def _teller() -> Told:

@@ -76,7 +76,7 @@ def train(
     with ocp.StandardCheckpointer() as saver:
         state = _restored(saver, folder, state)
         first = int(state["step"])
-        step = _stepper(form, weights, rest, optimiser, loss)
+        step = jax.jit(stepper(form, weights, rest, optimiser, loss), donate_argnums=(0, 1))
         for at, batch in _ahead(batches, first, schedule.steps):
             state["weights"], state["optimiser"], found = step(state["weights"], state["optimiser"], batch)
             state["step"] = at + 1
@@ -90,18 +90,20 @@ def train(
     return nnx.merge(form, weights, rest)
 
 
-def _stepper(
+def stepper(
     form: nnx.GraphDef, weights: nnx.State, rest: nnx.State, optimiser: optax.GradientTransformation,
-    loss: Callable[[Any, Any], jax.Array],
+    loss: Callable[[Any, Any], jax.Array] = foreseen,
 ) -> Callable[[Any, optax.OptState, Any], tuple[Any, optax.OptState, jax.Array]]:  # fmt: skip
-    """A jitted step: weights, state of the optimiser and a batch to both of them and the loss."""
+    """A step as a function of weights (a pure dict), the optimiser's state and a batch, to both new ones and the loss.
+
+    form, weights, rest: of a model that is split into parameters and the rest.
+    """
 
     def loss_of(pure: Any, batch: Any) -> jax.Array:
         own = jax.tree.map(lambda x: x, weights)
         nnx.replace_by_pure_dict(own, pure)
         return loss(nnx.merge(form, own, rest), batch)
 
-    @partial(jax.jit, donate_argnums=(0, 1))
     def step(pure: Any, kept: optax.OptState, batch: Any) -> tuple[Any, optax.OptState, jax.Array]:
         found, slopes = jax.value_and_grad(loss_of)(pure, batch)
         updates, kept = optimiser.update(slopes, kept, pure)

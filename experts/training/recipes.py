@@ -3,7 +3,7 @@
     tokenizer <- texts of all
     base      <- questions of all domains, library sources      then from it:
     experts   <- questions of one domain each
-    monolith  <- questions of all domains, as many steps as all experts together
+    monolith  <- questions of all domains, as many tokens as the router and all experts together
 
 Only training splits and seen wordings are read here.
 """
@@ -19,6 +19,7 @@ from experts.data.corpus import library_texts
 from experts.data.splits import DOMAINS, examples
 from experts.llama import Config
 from experts.tokenizer import Tokenizer
+from experts.training import routing
 from experts.training.loop import Schedule
 from experts.training.packing import Batch, Text, packed
 from experts.training.texts import answered, windows
@@ -30,7 +31,7 @@ CONFIG = Config(
 LIBRARY = 0.2  # of the texts of the base model, the share that are windows of sources
 QUESTION = 0.1  # weight of the tokens of a question, which need not be foreseen
 STEPS = {
-    "math": 900, "translate": 600, "code": 500, "sql": 500, "json": 500, "lists": 700, "roman": 300, "units": 700,
+    "math": 900, "translate": 750, "code": 300, "sql": 300, "json": 650, "lists": 900, "roman": 250, "units": 650,
 }  # fmt: skip
 Source = Callable[[Tokenizer, Random], Iterator[Text]]
 
@@ -53,7 +54,8 @@ def recipes() -> tuple[Recipe, ...]:
     """All models, in an order in which what one begins as is there."""
     base = Recipe("base", "", _base, Schedule(1500, 3e-3, warm=100))
     experts = (Recipe(d, "base", partial(_questions, (d,)), Schedule(STEPS[d], 2e-3, warm=20)) for d in DOMAINS)
-    together = Schedule(sum(STEPS.values()), 2e-3, warm=20)
+    router = routing.SCHEDULE.steps * routing.ROWS * routing.LENGTH  # tokens
+    together = Schedule(sum(STEPS.values()) + router // (ROWS * LENGTH), 2e-3, warm=20)
     return base, *experts, Recipe("monolith", "base", partial(_questions, DOMAINS), together)
 
 

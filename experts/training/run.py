@@ -4,7 +4,7 @@ What is published already with the same recipe and seed is left as it is; what w
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
 from functools import partial
 from hashlib import sha256
@@ -12,9 +12,11 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
-from experts.checkpoints import load, save
+from experts.checkpoints import load, save, save_router
+from experts.checkpoints.weights import SINGLE
 from experts.llama import DTYPES, Llama, abstract_model, random_model
 from experts.tokenizer import Tokenizer
 from experts.training import routing
@@ -30,22 +32,24 @@ def build(published: Path, states: Path, seed: int, told: Told | None = None) ->
     tokenizer = trained_tokenizer(seed)
     for recipe in recipes():
         folder = published / recipe.name
-        if _record(folder) == _made_of(recipe, seed):
+        made_of = _made_of(recipe, published, tokenizer, seed)
+        if _record(folder) == made_of:
             continue
         begins = load(published / recipe.begins, dtype="float32") if recipe.begins else random_model(CONFIG, seed)
         steps, name = recipe.schedule.steps, recipe.name
         own = None if told is None else partial(_tell, told, name, steps)
-        kept = states / f"{name}-{_digest(_made_of(recipe, seed))}"  # never those of another recipe or seed
+        kept = states / f"{name}-{_digest(made_of)}"  # never those of another recipe or seed
         model = train(begins, partial(recipe.batch, tokenizer, seed), recipe.schedule, kept, own)
-        _publish(partial(save, in_dtype(model, "bfloat16")), tokenizer, folder, _made_of(recipe, seed))
+        _publish(partial(save, in_dtype(model, "bfloat16")), tokenizer, folder, made_of)
     build_router(published, states, seed, tokenizer, told)
 
 
 def build_router(published: Path, states: Path, seed: int, tokenizer: Tokenizer, told: Told | None = None) -> None:
     """The router, which begins as the base model, likewise."""
     folder, steps = published / "router", routing.SCHEDULE.steps
-    made_of = {"name": "router", "begins": "base", "seed": seed, "schedule": asdict(routing.SCHEDULE)}
-    made_of |= {"config": asdict(CONFIG), "labels": list(routing.LABELS)}
+    made_of = {"name": "router", "seed": seed, "schedule": asdict(routing.SCHEDULE), "config": asdict(CONFIG)}
+    made_of |= {"labels": list(routing.LABELS), "begins": "base", "begins_sha256": _weights_of(published, "base")}
+    made_of |= {"first_batch_sha256": _digest_of(routing.batch(tokenizer, seed, 0))}
     if _record(folder) == made_of:
         return
     begins = routing.beginning(load(published / "base", dtype="float32"), seed)
@@ -54,7 +58,7 @@ def build_router(published: Path, states: Path, seed: int, tokenizer: Tokenizer,
     router = train(begins, batches, routing.SCHEDULE, kept, own, routing.mistaken)
     router.temperature = routing.temperature_of(router, tokenizer, seed)
     router.body = in_dtype(router.body, "bfloat16")
-    _publish(partial(routing.save_router, router), tokenizer, folder, made_of)
+    _publish(partial(save_router, router), tokenizer, folder, made_of)
 
 
 def _publish(saved: Callable[[Path], None], tokenizer: Tokenizer, folder: Path, made_of: dict) -> None:
@@ -77,10 +81,24 @@ def _tell(told: Told, name: str, steps: int, at: int, loss: float) -> None:
     told(name, at, steps, loss)
 
 
-def _made_of(recipe: Recipe, seed: int) -> dict:
-    """What decides about a model: its recipe, sizes and seed."""
-    own = {"name": recipe.name, "begins": recipe.begins, "seed": seed, "schedule": asdict(recipe.schedule)}
-    return own | {"config": asdict(CONFIG)}
+def _made_of(recipe: Recipe, published: Path, tokenizer: Tokenizer, seed: int) -> dict:
+    """What decides about a model: its recipe, sizes, seed, what it begins as, and, by its first batch, its data."""
+    own = {"name": recipe.name, "seed": seed, "schedule": asdict(recipe.schedule), "config": asdict(CONFIG)}
+    own |= {"begins": recipe.begins, "begins_sha256": _weights_of(published, recipe.begins)}
+    return own | {"first_batch_sha256": _digest_of(recipe.batch(tokenizer, seed, 0))}
+
+
+def _weights_of(published: Path, name: str) -> str:
+    """Of the weights of a model; "" for none."""
+    return sha256((published / name / SINGLE).read_bytes()).hexdigest() if name else ""
+
+
+def _digest_of(batch: Iterable[np.ndarray]) -> str:
+    """Of the values of all arrays."""
+    found = sha256()
+    for array in batch:
+        found.update(np.ascontiguousarray(array).tobytes())
+    return found.hexdigest()
 
 
 def _digest(made_of: dict) -> str:

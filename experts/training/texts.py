@@ -9,13 +9,8 @@ from collections.abc import Iterator, Sequence
 from random import Random
 
 from experts.data.tasks import Example
-from experts.tokenizer import BEGIN, END, Tokenizer
+from experts.tokenizer import END, Tokenizer, prompt_ids
 from experts.training.packing import Text
-
-
-def prompt_ids(tokenizer: Tokenizer, prompt: str) -> list[int]:
-    """A prompt as the models are asked: its answer follows."""
-    return [BEGIN, *tokenizer.encode(prompt + "\n")]
 
 
 def answered(tokenizer: Tokenizer, example: Example, prompt_weight: float) -> Text:

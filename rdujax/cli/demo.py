@@ -4,7 +4,8 @@ Each is compiled operator by operator, partly fused and fully fused, executed bi
 seed, and priced. One table says what each partition needs, moves and takes; another compares the bits. A report of the
 fused kernel says which units each stage has, how busy they are, and where every cycle goes.
 
-`./scripts/demo llama` runs a small random Llama2 instead; see `./scripts/demo llama --help`.
+`./scripts/demo llama` runs a small random Llama2 instead, `./scripts/demo experts "What is 17 times 23?"` asks trained
+ones; each has a `--help` of its own.
 """
 
 import argparse
@@ -327,13 +328,37 @@ def run(args: argparse.Namespace) -> int:
     return 0 if all([show(job, machine, args) for job in jobs]) else 1
 
 
+def experts_main(argv: Sequence[str]) -> int:
+    """Runs `./scripts/demo experts`; 2 where models or prompts are refused."""
+    # Here, for only this demo needs the packages of the extra "experts".
+    from experts.checkpoints import CheckpointError
+    from rdujax.cli import experts
+
+    p = argparse.ArgumentParser(prog="./scripts/demo experts", description=experts.__doc__)
+    experts.add_options(p)
+    args = p.parse_args(argv)
+    try:
+        return experts.main(args)
+    except (CheckpointError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
+def command(argv: Sequence[str]) -> int:
+    """Runs the demo that the first argument names, or the main one."""
+    name, *rest = argv or [""]
+    if name == "experts":
+        return experts_main(rest)
+    if name == "llama":
+        args = llama_parser().parse_args(rest)
+        return llama.main(args, machine_named(args.machine))
+    return run(parser().parse_args(argv))
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a demo; 0 where all forms have the same bits, 1 where they differ, 2 for bad options."""
-    argv = sys.argv[1:] if argv is None else list(argv)
-    is_llama = argv[:1] == ["llama"]
-    args = llama_parser().parse_args(argv[1:]) if is_llama else parser().parse_args(argv)
     try:
-        return llama.main(args, machine_named(args.machine)) if is_llama else run(args)
+        return command(sys.argv[1:] if argv is None else argv)
     except (RduError, llama.BadSizes) as error:
         print(error, file=sys.stderr)
         return 2

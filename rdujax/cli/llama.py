@@ -9,6 +9,7 @@ import argparse
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -23,6 +24,9 @@ from rdujax.machines import Machine
 
 FUSIONS = {"operator by operator": "none", "fused": "streaming"}
 
+
+# (tokens int32 [1, length], cache, first position) to (logits [1, vocab] of the last one, cache)
+Step = Callable[[jax.Array, Any, jax.Array], tuple[jax.Array, Any]]
 
 # How large the pieces of a model are that become a kernel each, the smallest first.
 GRANULARITIES = ("primitives", "none", "streaming")
@@ -81,18 +85,20 @@ class Written:
     cache: Any
 
 
-def forms(job: Job, machine: Machine, orchestration: str) -> dict[str, Form]:
-    """Both phases, fused and not, compiled from shapes: no array of the model exists yet."""
-    model = abstract_model(job.config)
-    cache = jax.eval_shape(job.cache)
+def forms(config: Config, prompt: int, positions: int, **choices: Any) -> dict[str, Form]:
+    """Both phases, fused and not, compiled from shapes: no array of the model exists yet.
+
+    positions: of the cache. choices: those of `compile`, beside fusion.
+    """
+    model = abstract_model(config)
+    cache = jax.eval_shape(lambda: empty_cache(config, 1, positions))
     start = jax.ShapeDtypeStruct((), jnp.int32)
 
     def phase(count: int, fusion: str) -> Program:
         tokens = jax.ShapeDtypeStruct((1, count), jnp.int32)
-        choices = {"fusion": fusion, "orchestration": orchestration, "donate_argnums": 2}  # the cache
-        return compile(model, tokens, cache, start, machine=machine, **choices)
+        return compile(model, tokens, cache, start, fusion=fusion, donate_argnums=2, **choices)  # the cache
 
-    return {name: Form(phase(job.prompt, fusion), phase(1, fusion)) for name, fusion in FUSIONS.items()}
+    return {name: Form(phase(prompt, fusion), phase(1, fusion)) for name, fusion in FUSIONS.items()}
 
 
 def layer_kernels(job: Job, machine: Machine) -> dict[str, dict[str, int]]:
@@ -110,11 +116,11 @@ def layer_kernels(job: Job, machine: Machine) -> dict[str, dict[str, int]]:
     return {phase: {name: kernels(count, name) for name in GRANULARITIES} for phase, count in phases.items()}
 
 
-def write(job: Job, prefill: Callable[..., Any], decode: Callable[..., Any]) -> Written:
-    """Greedy decoding with two functions of (tokens, cache, start)."""
-    logits, cache = prefill(job.question(), job.cache(), jnp.int32(0))
+def write(question: jax.Array, cache: Any, count: int, prefill: Step, decode: Step) -> Written:
+    """Greedy decoding of so many tokens. question: int32 [1, length]."""
+    logits, cache = prefill(question, cache, jnp.int32(0))
     tokens, seen = [int(logits.argmax())], [np.asarray(logits)]
-    for place in range(job.prompt, job.prompt + job.tokens - 1):
+    for place in range(question.shape[1], question.shape[1] + count - 1):
         logits, cache = decode(jnp.full((1, 1), tokens[-1], jnp.int32), cache, jnp.int32(place))
         tokens.append(int(logits.argmax()))
         seen.append(np.asarray(logits))
@@ -187,13 +193,11 @@ def show(job: Job, compiled: dict[str, Form], layers: dict[str, dict[str, int]])
     for phase in ("prefill", "decode"):
         unfused, fused = (by[name, phase] for name in FUSIONS)
         print(f"  {phase}: fused is {unfused / fused:.2f} times as fast, launches included")
-    model = job.model()
-    written = {
-        name: write(job, lambda *a, p=form.prefill: p(model, *a), lambda *a, p=form.decode: p(model, *a))
-        for name, form in compiled.items()
-    }
-    jitted = jax.jit(lambda model, *args: model(*args))
-    plain = write(job, *(lambda *a: jitted(model, *a) for _ in range(2)))
+    model, question, cache = job.model(), job.question(), job.cache()
+    ways = {name: (partial(form.prefill, model), partial(form.decode, model)) for name, form in compiled.items()}
+    written = {name: write(question, cache, job.tokens, *way) for name, way in ways.items()}
+    jitted = partial(jax.jit(lambda model, *args: model(*args)), model)
+    plain = write(question, cache, job.tokens, jitted, jitted)
     text, equal = bits_table(job, written, plain)
     print("\n" + text + "\n")
     print(f"  tokens written: {' '.join(map(str, next(iter(written.values())).tokens))}\n")
@@ -221,7 +225,7 @@ def main(args: argparse.Namespace, machine: Machine) -> int:
     except ValueError as error:
         raise BadSizes(str(error)) from None
     job = Job(config, args.prompt, args.tokens, args.seed)
-    compiled = forms(job, machine, args.orchestration)
+    compiled = forms(config, args.prompt, positions, machine=machine, orchestration=args.orchestration)
     if args.json:
         for row in rows_of(job, compiled):
             print(json.dumps({"job": job.title, **row}))

@@ -12,7 +12,21 @@ import pytest
 
 import rdujax as rdu
 from benchmarks import compile as compiling
-from benchmarks import execution, fig6, fusion, memory, monarch, placement, sensitivity, speed, sweep, tiling
+from benchmarks import (
+    execution,
+    experts,
+    fig6,
+    fusion,
+    generation,
+    memory,
+    monarch,
+    placement,
+    sensitivity,
+    speed,
+    sweep,
+    tiling,
+    training,
+)
 from benchmarks import time as timing
 from benchmarks._bars import ROOM, bars
 from benchmarks._rows import Column, Row, as_json, as_text, goals, heading, milliseconds, names
@@ -22,9 +36,10 @@ from benchmarks.units.row import row
 from rdujax.compiler.drawing import Rectangle
 
 ALL = {
-    "compile": compiling, "execution": execution, "fig6": fig6, "fusion": fusion, "memory": memory,
-    "monarch": monarch, "placement": placement, "sensitivity": sensitivity, "speed": speed, "sweep": sweep,
-    "tiling": tiling, "time": timing, "units": units,
+    "compile": compiling, "execution": execution, "experts": experts, "fig6": fig6, "fusion": fusion,
+    "generation": generation, "memory": memory, "monarch": monarch, "placement": placement,
+    "sensitivity": sensitivity, "speed": speed, "sweep": sweep, "tiling": tiling, "time": timing,
+    "training": training, "units": units,
 }  # fmt: skip
 
 

@@ -5,8 +5,7 @@ import pytest
 from experts import evaluate
 from experts.data.splits import DOMAINS, correct, examples
 from experts.llama import Config, random_model
-from experts.tokenizer import END, train
-from experts.training.texts import prompt_ids
+from experts.tokenizer import END, prompt_ids, train
 
 
 @pytest.mark.parametrize("domain", DOMAINS)

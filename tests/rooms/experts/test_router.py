@@ -43,11 +43,21 @@ def test_the_temperature_is_that_of_the_best_likelihood(true, rng):
 
     def loss(log_t: float) -> float:
         scaled = logits / np.exp(log_t)
-        return float((np.log(np.exp(scaled).sum(-1)) - scaled[np.arange(3000), labels]).mean())
+        right = (1 - 1 / 3002) * scaled[np.arange(3000), labels]
+        wrong = (scaled.sum(-1) - scaled[np.arange(3000), labels]) / 3002 / 4
+        return float((np.log(np.exp(scaled).sum(-1)) - right - wrong).mean())
 
     best = np.exp(minimize_scalar(loss, bounds=(-3, 3), method="bounded").x)
     found = fitted_temperature(logits, labels)
     assert found == pytest.approx(best, rel=1e-3) and found == pytest.approx(true, rel=0.2)
+
+
+def test_who_was_always_right_is_not_quite_sure(rng):
+    logits, labels = rng.standard_normal((100, 5)), rng.integers(0, 5, 100)
+    logits[np.arange(100), labels] += 20
+    shares = np.exp(logits / fitted_temperature(logits, labels))
+    shares /= shares.sum(-1, keepdims=True)
+    assert shares[np.arange(100), labels].mean() == pytest.approx(1 - 1 / 102, rel=3e-3)
 
 
 def test_calibration_error_is_the_gap_between_confidence_and_success():

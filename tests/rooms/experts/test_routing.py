@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from experts.checkpoints import CheckpointError
+from experts.checkpoints import CheckpointError, load_router, save_router
+from experts.checkpoints.routers import LABELLED, SCORE
 from experts.data.others import OTHER
 from experts.data.splits import DOMAINS, split_of
 from experts.llama import Config, random_model
 from experts.router import route
-from experts.tokenizer import Tokenizer
+from experts.tokenizer import Tokenizer, prompt_ids
 from experts.tokenizer import train as train_tokenizer
 from experts.training import routing
 from experts.training.loop import Schedule, train
-from experts.training.texts import prompt_ids
 
 SIZES = Config(d_model=32, layers=1, heads=2, kv_heads=1, d_ff=48, vocab=400, positions=96, tied=True, dtype="float32")
 
@@ -54,9 +54,9 @@ def test_a_router_learns_and_its_files_give_the_same_routes(tokenizer, tmp_path)
     router = train(begins, batches, schedule, tmp_path / "states", told, routing.mistaken)
     assert losses[0] > 2 and np.mean(losses[-5:]) < 0.7 * losses[0]
     router.temperature = 1.5
-    routing.save_router(router, tmp_path / "router")
+    save_router(router, tmp_path / "router")
     prompts = [prompt_ids(tokenizer, example.prompt)[:96] for example, _ in routing.drawn("test", "held", 0, 20)]
-    again = routing.load_router(tmp_path / "router")
+    again = load_router(tmp_path / "router")
     assert again.labels == routing.LABELS and route(again, prompts) == route(router, prompts)
 
 
@@ -66,21 +66,21 @@ def test_a_router_learns_and_its_files_give_the_same_routes(tokenizer, tmp_path)
      {"temperature": float("nan")}, {"temperature": "1"}],
 )  # fmt: skip
 def test_labels_of_another_router_are_refused(tmp_path, wrong):
-    routing.save_router(routing.beginning(random_model(SIZES, 0), 0), tmp_path)
-    record = json.loads((tmp_path / routing.LABELLED).read_text())
-    (tmp_path / routing.LABELLED).write_text(json.dumps(record | wrong))
+    save_router(routing.beginning(random_model(SIZES, 0), 0), tmp_path)
+    record = json.loads((tmp_path / LABELLED).read_text())
+    (tmp_path / LABELLED).write_text(json.dumps(record | wrong))
     with pytest.raises(CheckpointError):
-        routing.load_router(tmp_path)
+        load_router(tmp_path)
 
 
-@pytest.mark.parametrize("name", [routing.LABELLED, routing.SCORE])
+@pytest.mark.parametrize("name", [LABELLED, SCORE])
 def test_files_that_are_missing_or_cut_off_are_refused(tmp_path, name):
-    routing.save_router(routing.beginning(random_model(SIZES, 0), 0), tmp_path)
+    save_router(routing.beginning(random_model(SIZES, 0), 0), tmp_path)
     whole = (tmp_path / name).read_bytes()
     for content in (whole[: len(whole) // 2], b"", None):
         (tmp_path / name).unlink() if content is None else (tmp_path / name).write_bytes(content)
         with pytest.raises(CheckpointError, match=name):
-            routing.load_router(tmp_path)
+            load_router(tmp_path)
 
 
 def test_a_router_begins_with_the_weights_of_the_base_model():

@@ -9,17 +9,16 @@ import pytest
 from flax import nnx
 
 from experts import tokenizer as tokenizers
-from experts.checkpoints import digest, load
+from experts.checkpoints import digest, load, load_router
 from experts.data.corpus import library_texts
 from experts.llama import Config
 from experts.router import route
-from experts.tokenizer import Tokenizer
+from experts.tokenizer import Tokenizer, prompt_ids
 from experts.training import recipes as all_recipes
 from experts.training import run
 from experts.training.loop import Schedule
 from experts.training.recipes import VOCAB, recipes
-from experts.training.routing import LABELS, load_router
-from experts.training.texts import prompt_ids
+from experts.training.routing import LABELS
 
 SMALL = Config(d_model=16, layers=1, heads=2, kv_heads=1, d_ff=24, vocab=VOCAB, positions=256, tied=True,
                dtype="float32")  # fmt: skip

@@ -1,0 +1,100 @@
+"""Prompts written by hand, by the expert that a person would ask. Nothing is trained on them.
+
+They are as people type: a few happen to have the form of a trained wording, most do not, and some ask for what no
+expert has learned, in a domain that has one.
+"""
+
+from experts.data.others import OTHER
+
+HANDWRITTEN: dict[str, tuple[str, ...]] = {
+    "math": (
+        "whats 17x23",
+        "17 * 23 equals what?",
+        "what's 144/12",
+        "how much do 12 and 30 add up to",
+        "I need 385 minus 97",
+        "7 times 8 please",
+        "can u do 99+99 for me",
+        "divide 360 by 9",
+    ),
+    "translate": (
+        "how do you say good morning in german",
+        "Übersetze 'the dog is red' ins Deutsche",
+        "what does 'le chat noir' mean",
+        "english for 'das Buch ist alt'?",
+        "put this into French please: the woman sees a house",
+        "translate one hundred and five to French",
+        "German word for three hundred?",
+        "Que veut dire 'the big car' en français ?",
+    ),
+    "code": (
+        "python function to reverse a string",
+        "write a function that adds 3 to every number of a list",
+        "code that filters even numbers in python",
+        "def f that squares its argument",
+        "I need a python one-liner that sums a list",
+        "How would I code the maximum of a list?",
+        "give me a lambda or function which doubles n",
+        "python: count items bigger than 5",
+    ),
+    "sql": (
+        "SELECT the names of people older than 30",
+        "give me all products cheaper than 20",
+        "query for the number of orders per product",
+        "sql to get average salary by city",
+        "which people live in Paris? I need the query",
+        "top 5 most expensive products, as SQL",
+        "how many orders have a quantity over 10 (in SQL)",
+        "list every product name from the table",
+    ),
+    "json": (
+        "make a json with name Bob and age 7",
+        'parse this and tell me the age: {"name": "Eva", "age": 31}',
+        'remove "color" from {"color": "red", "size": 4}',
+        "as JSON: Anna is a 30 year old doctor from Rome",
+        'set price to 10 in {"price": 5, "stock": 2}',
+        "turn 'The book Dune has 412 pages' into a json object",
+        '{"a": 1, "b": 2} what is b?',
+        'add "year": 1999 to {"title": "Home"}',
+    ),
+    "lists": (
+        "largest of 3, 9, 4",
+        "sort 5 3 1",
+        "remove the duplicates from 1, 1, 2",
+        "[8, 2, 6] from small to large",
+        "flip the list [1, 2, 3]",
+        "how many items does [4, 4, 4] have",
+        "min of [12, 7, 30]?",
+        "only the odd ones of [3, 4, 5, 6]",
+    ),
+    "roman": (
+        "MCMXCIV",
+        "what's XIV in normal numbers",
+        "2024 as roman numerals",
+        "how would a Roman write 49?",
+        "roman for 1000",
+        "which number is CDXLIV?",
+        "convert LXXXVIII",
+        "Write the year 1776 the Roman way",
+    ),
+    "units": (
+        "5 km in m",
+        "how many seconds in 3 minutes?",
+        "3 feet is how many inches",
+        "convert 48 ounces to pounds",
+        "2 days = ? hours",
+        "is 500 cm 5 metres? how many metres is it",
+        "weeks in 35 days",
+        "I have 12 kg, what is that in grams",
+    ),
+    OTHER: (
+        "hi",
+        "hello how are you",
+        "who was the first president of the USA?",
+        "write a poem about the sea",
+        "What time is it?",
+        "recommend me a good book",
+        "why is the sky blue",
+        "tell me a joke about cats",
+    ),
+}
