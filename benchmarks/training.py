@@ -25,7 +25,7 @@ from experts.checkpoints import load
 from experts.composition import TRAINED
 from experts.data.splits import DOMAINS
 from experts.training.loop import stepper
-from experts.training.recipes import ROWS, recipes
+from experts.training.recipes import LENGTH, ROWS, recipes
 from rdujax.cli.options import length, seed
 from rdujax.compiler.drawing import Disc, Drawing, Line, Shape, Style, Words
 
@@ -143,7 +143,7 @@ def main(arguments: list[str]) -> int:
     asked.add_argument("--models", type=Path, default=TRAINED, help="folder of the models (default experts/trained)")
     asked.add_argument("--expert", choices=DOMAINS, default="math", help="whose recipe (default math)")
     asked.add_argument("--steps", type=length, default=20, help="steps (default 20)")
-    asked.add_argument("--rows", type=length, default=ROWS, help=f"rows of 128 tokens in a batch (default {ROWS})")
+    asked.add_argument("--rows", type=length, default=ROWS, help=f"rows of {LENGTH} tokens in a batch (default {ROWS})")
     asked.add_argument("--seed", type=seed, default=0, help="seed of the batches (default 0, that of the models)")
     options = asked.parse_args(arguments)
     own = job(options.models, options.expert, options.steps, min(options.rows, ROWS), options.seed)

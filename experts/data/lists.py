@@ -2,10 +2,14 @@
 
 The steps before the result:
 
-    sort    [45, 3, 17, 41]   0:3;1:7;2:;3:;4:15;5:;6:;7:;8:;9:;=[3, 17, 41, 45]   behind each ten its ones, in order
-    largest [45, 3, 17, 41]   9:;8:;7:;6:;5:;4:51;=45                    the same, down to the first one that occurs
-    even    [45, 12, 8]       45o 12e 8e;=[12, 8]                        each number, odd or even
-    unique  [7, 4, 7]         7y 4y 7n;=[7, 4]                           each number, and whether it stays
+    sort    [45, 3, 17, 41]   45 03 17 41;0:3;1:7;2:;3:;4:15;5:;6:;7:;8:;9:;=[3, 17, 41, 45]
+            two digits of each; behind each ten its ones, in order
+    largest [45, 3, 17, 41]   45 03 17 41;9:;8:;7:;6:;5:;4:51;=45
+            the same, down to the first ten that occurs
+    even    [45, 12, 8]       45o 12e12 8e8;=[12, 8]
+            each number, odd or even; once more, if it stays
+    unique  [7, 14, 7]        07y07 14y14 07n;=[7, 14]
+            two digits of each, and whether it is new; once more, if it is
     count   [7, 4, 7]         7:1 4:2 7:3;=3
 """
 
@@ -48,22 +52,32 @@ def _tens(numbers: Sequence[int], *, down: bool = False) -> list[str]:
     return [f"{ten}:{''.join(map(str, ones[ten]))}" for ten in tens]
 
 
+def _in_two_digits(numbers: Sequence[int]) -> str:
+    return " ".join(f"{number:02}" for number in numbers)
+
+
 def _sorted(content: Content, *, down: bool = False) -> str:
-    return END.join([*_tens(content, down=down), f"={sorted(content, reverse=down)}"])
+    return END.join([_in_two_digits(content), *_tens(content, down=down), f"={sorted(content, reverse=down)}"])
 
 
 def _extreme(content: Content, *, down: bool) -> str:
     """Tens up to the first that occurs."""
     found = max(content) if down else min(content)
     before = 9 - found // 10 if down else found // 10
-    return END.join([*_tens(content, down=down)[: before + 1], f"={found}"])
+    return END.join([_in_two_digits(content), *_tens(content, down=down)[: before + 1], f"={found}"])
 
 
-def _kept(content: Content, keep: Callable[[int], bool], marks: str) -> str:
-    """Every number with a mark, then those that stay. keep: of a place in the list. marks: of those, of the others."""
-    kept = [keep(at) for at in range(len(content))]
-    steps = " ".join(f"{number}{marks[not stays]}" for number, stays in zip(content, kept, strict=True))
-    return f"{steps}{END}={[number for number, stays in zip(content, kept, strict=True) if stays]}"
+def _kept(content: Content, keep: Callable[[int], bool], marks: str, form: str = "") -> str:
+    """Every number with a mark, and once more if it stays; then all that stay.
+
+    keep: of a place in the list. marks: of those that stay, of the others. form: of a number in the steps.
+    """
+    steps, kept = [], []
+    for at, number in enumerate(content):
+        text = format(number, form)
+        steps.append(f"{text}{marks[0]}{text}" if keep(at) else f"{text}{marks[1]}")
+        kept += [number] * keep(at)
+    return f"{' '.join(steps)}{END}={kept}"
 
 
 def _counted(content: Content) -> str:
@@ -174,7 +188,7 @@ def _smallest(content: Content) -> str:
 
 
 def _unique(content: Content) -> str:
-    return _kept(content, lambda at: content[at] not in content[:at], "yn")
+    return _kept(content, lambda at: content[at] not in content[:at], "yn", "02")
 
 
 def _even(content: Content) -> str:

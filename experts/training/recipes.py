@@ -24,14 +24,14 @@ from experts.training.loop import Schedule
 from experts.training.packing import Batch, Text, packed
 from experts.training.texts import answered, windows
 
-VOCAB, LENGTH, ROWS = 1024, 128, 32  # tokens of the vocabulary, of a row; rows of a batch
+VOCAB, LENGTH, ROWS = 1024, 144, 28  # tokens of the vocabulary, of a row; rows of a batch
 CONFIG = Config(
     d_model=128, layers=4, heads=4, kv_heads=2, d_ff=352, vocab=VOCAB, positions=256, tied=True, dtype="float32"
 )
 LIBRARY = 0.2  # of the texts of the base model, the share that are windows of sources
 QUESTION = 0.1  # weight of the tokens of a question, which need not be foreseen
 STEPS = {
-    "math": 900, "translate": 750, "code": 300, "sql": 300, "json": 650, "lists": 900, "roman": 250, "units": 650,
+    "math": 900, "translate": 950, "code": 300, "sql": 250, "json": 650, "lists": 1100, "roman": 150, "units": 700,
 }  # fmt: skip
 Source = Callable[[Tokenizer, Random], Iterator[Text]]
 

@@ -26,7 +26,7 @@ LONGEST = {
     "code": 260,
     "sql": 240,
     "json": 240,
-    "lists": 190,
+    "lists": 220,
     "roman": 110,
     "units": 150,
 }
