@@ -70,6 +70,7 @@ class Config:
         return self.layers * layer + self.d_model * (1 + self.vocab * (1 if self.tied else 2))
 
 
+LLAMA2_TINY = Config(64, 5, 4, 2, 192, 1024, 256, tied=True)  # 0.3M parameters: for tests
 LLAMA2_7B = Config(4096, 32, 32, 32, 11008, 32000, 4096)
 LLAMA2_13B = Config(5120, 40, 40, 40, 13824, 32000, 4096)
 LLAMA2_70B = Config(8192, 80, 64, 8, 28672, 32000, 4096)

@@ -7,15 +7,17 @@ import struct
 import tracemalloc
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
+from flax import nnx
 
 from experts import checkpoints
 from experts.checkpoints import CheckpointError
 from experts.checkpoints.layout import entries, rank_config
-from experts.llama import LLAMA2_7B
+from experts.llama import LLAMA2_7B, LLAMA2_13B, LLAMA2_70B, LLAMA2_TINY, Config, abstract_model
 from tests.rooms.experts.crafted import (
     assert_same_model,
     edited,
@@ -235,6 +237,20 @@ def test_the_tensors_of_llama2_7b_have_all_its_parameters():
     assert sum(int(np.prod(entry.shape)) for entry in table) == LLAMA2_7B.parameters == 6_738_415_616
     eighth = rank_config(LLAMA2_7B, 7, 8)
     assert (eighth.heads, eighth.d_ff, eighth.d_head) == (4, 1376, 128)
+
+
+@pytest.mark.parametrize(
+    ("config", "count"),
+    [
+        (LLAMA2_TINY, 312_000),
+        (LLAMA2_7B, 6_738_415_616),  # the others: as published, and as transformers counts them without weights
+        (LLAMA2_13B, 13_015_864_320),
+        (LLAMA2_70B, 68_976_648_192),
+    ],
+)
+def test_presets_have_the_published_number_of_parameters(config: Config, count: int):
+    weights = nnx.state(abstract_model(config), nnx.Param)
+    assert config.parameters == sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(weights)) == count
 
 
 def test_a_digest_is_that_of_sha256sum(tmp_path: Path):

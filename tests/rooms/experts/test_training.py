@@ -1,6 +1,7 @@
 """Packed rows against the same texts one by one, and a training that is killed against one that is not."""
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -9,9 +10,12 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from experts.llama import Config, random_model
+from experts import tokenizer as tokenizers
+from experts.data import examples
+from experts.llama import LLAMA2_TINY, Config, random_model
 from experts.training.loop import Schedule, train
 from experts.training.packing import Batch, Text, packed
+from experts.training.recipes import recipes
 
 CONFIG = Config(d_model=32, layers=2, heads=2, kv_heads=1, d_ff=64, vocab=32, positions=32, tied=True, dtype="float32")
 
@@ -86,6 +90,21 @@ def test_a_killed_training_goes_on_to_the_same_bits(tmp_path):
     assert [each.name for each in (tmp_path / "whole").iterdir()] == ["step-40"]
     finished, nothing = run(tmp_path / "whole")
     assert nothing == [] and jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), whole, finished))
+
+
+def test_a_tiny_expert_learns_its_questions(tmp_path):
+    """By the recipe of a real one, on rows of its batches, with a tokenizer of its own."""
+    recipe = next(each for each in recipes() if each.name == "roman")
+    drawn = examples("roman", "train", "seen", 0, 300)
+    tokenizer = tokenizers.train([f"{each.prompt}\n{each.answer}" for each in drawn], LLAMA2_TINY.vocab)
+    losses: list[float] = []
+
+    def few(step: int) -> Batch:
+        return Batch(*(array[:6] for array in recipe.batch(tokenizer, 0, step)))
+
+    model = random_model(replace(LLAMA2_TINY, dtype="float32"), 0)
+    train(model, few, Schedule(24, 5e-3, warm=4, every=24), tmp_path, lambda steps, loss: losses.append(loss))
+    assert losses[0] > 5 and np.mean(losses[-4:]) < 0.7 * losses[0]
 
 
 def test_a_loss_that_is_no_number_ends_training_and_keeps_the_state_before(tmp_path):
