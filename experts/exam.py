@@ -101,7 +101,7 @@ class Exam:
                     few = len(asked) if name in (*TOGETHER, domain) else -(-len(asked) // SHARED)
                     self.told(f"{name} on {domain}, {wordings} wordings")
                     models[name][domain] = float(np.mean(self._right(name, asked[:few])))
-        composition = {domain: self._composed(domain, wordings) for domain in DOMAINS}
+        composition = {domain: self.composed(domain, wordings) for domain in DOMAINS}
         return Grades(models, composition, {domain: self._by_task(domain, wordings) for domain in DOMAINS})
 
     def _asked(self, domain: str, wordings: str) -> list[Example]:
@@ -116,7 +116,7 @@ class Exam:
                 self._answered[name, example] = correct(example, answer)
         return [self._answered[name, each] for each in asked]
 
-    def _composed(self, domain: str, wordings: str) -> float:
+    def composed(self, domain: str, wordings: str) -> float:
         """The share of a domain's questions that are right by way of the router."""
         asked = self._asked(domain, wordings)
         routes = self.composition.routes([each.prompt for each in asked])
