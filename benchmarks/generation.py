@@ -12,7 +12,9 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
+from textwrap import fill
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +27,7 @@ from benchmarks._timing import progress
 from experts.composition import TRAINED, Composition
 from experts.data.splits import DOMAINS, examples
 from experts.llama import Llama, empty_cache
-from experts.tokenizer import Tokenizer, prompt_ids
+from experts.tokenizer import END, Tokenizer, prompt_ids
 from rdujax.cli.llama import Form, Written, forms, write
 from rdujax.cli.options import length
 
@@ -124,7 +126,7 @@ def compared(name: str, study: Study, tokenizer: Tokenizer) -> Generated:
     gaps = (abs(a - b).max() for a, b in zip(_wide(fused)[:upto], _wide(plain)[:upto], strict=True))
     row = partial(
         Generated, row=name, value=differ, unit="words", goal=0, compared=words, tokens=study.count, equal=equal,
-        apart=float(max(gaps)), text=tokenizer.decode(fused.tokens),
+        apart=float(max(gaps)), text=tokenizer.decode(takewhile(lambda token: token != END, fused.tokens)),
     )  # fmt: skip
     if equal == study.count:
         return row()
@@ -151,10 +153,11 @@ def notes(found: list[Generated]) -> Iterator[str]:
     """Why tokens part from plain JAX, for each expert whose do."""
     for row in found:
         if row.parting is not None:
-            yield (
+            yield fill(
                 f"{row.row}: token {row.equal} is another in plain JAX. Here its lead was {row.parting:.4f}; logits up "
                 f"to there differ by up to {row.apart:.4f}. By validate, fused and unfused are {row.error:.4f} and "
-                f"{row.unfused_error:.4f} from float64 in this step: rounding to BF16 decides between such tokens."
+                f"{row.unfused_error:.4f} from float64 in this step: rounding to BF16 decides between such tokens.",
+                width=110,
             )
 
 
