@@ -18,9 +18,9 @@ from experts.router import Route
 
 PROMPTS = (
     "What is 17 times 23?",
-    'Translate "The old man buys a red car." into German.',
+    'Translate "The young woman draws the house." into German.',
     "Write a Python function that returns the sum of the even numbers in a list.",
-    "Write SQL for the average age of all people in Paris.",
+    "Show the average age of all people whose city is Paris.",
     "Write JSON from this sentence: The singer Ben works in London.",
     "Sort the list [31, 4, 15, 92, 65] in ascending order.",
     "Write 1994 as a Roman numeral.",
