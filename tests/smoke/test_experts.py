@@ -13,7 +13,6 @@ from experts.data.splits import DOMAINS, WORDINGS
 from experts.exam import Exam, Grades, Routing, mean
 from rdujax.cli import demo
 from rdujax.cli.experts import PROMPTS
-from tests.oracles.harness import in_full
 
 MIB = 2**20
 
@@ -82,7 +81,7 @@ def test_every_expert_writes_the_same_bits_fused_and_unfused(composition):
     assert len({row.text for row in rows}) == len(DOMAINS)
 
 
-@in_full
+@pytest.mark.full
 def test_the_first_steps_of_training_have_the_same_bits_fused_and_unfused():
     job = training.job(TRAINED, "math", steps=20, rows=2, seed=0)
     rows = {row.row: row for row in training.rows(job)}
