@@ -9,7 +9,8 @@ row are the matrix that shows why there is a router; they are of a quarter of th
 its confusion matrix.
 
 Margins are over seeds: the least composition against the best monolith of those of which scores are kept in
-experts/trained/seeds (made by ./scripts/train-experts --seed N --out FOLDER), and of these checkpoints, recomputed.
+experts/trained/seeds (made by ./scripts/train-experts --seed N --out FOLDER), and of these checkpoints, recomputed. Of
+fewer than three seeds there is a margin, but no verdict.
 """
 
 import json
@@ -32,7 +33,9 @@ COMPOSED = {"seen": 0.93, "held": 0.85}  # of the composition, on average over d
 GOOD, MANY = 0.9, 6  # so many domains are above that, in seen wordings
 TOP = 0.95  # of prompts in held-out wordings that go to their expert
 SEEDS = "seeds"  # beside the models: scores of other seeds
+FEWEST = 3  # seeds without which there is no spread, and no verdict on what is beyond it
 LOW = 6  # tasks that are named as the worst
+INK = Style("#222222")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +55,10 @@ class Graded(Row):
         return None if self.goal is None else self.value >= self.goal
 
 
+def _shown(row: Graded, number: float) -> str:
+    return f"{number:.1%}" if row.unit == "1" else f"{number:g}"
+
+
 def _share(label: str) -> Column:
     return Column(label, lambda row: row.shares.get(label), max(6, len(label)), ".1%")
 
@@ -59,9 +66,10 @@ def _share(label: str) -> Column:
 COLUMNS = (
     Column("", "wordings", 7, left=True),
     names("", 28),
-    Column("mean", lambda row: f"{row.value:.1%}" if row.unit == "1" else f"{row.value:g}", 6),
+    Column("mean", lambda row: _shown(row, row.value), 6),
     *map(_share, (*DOMAINS, OTHER)),
-    *goals(),
+    Column("goal", lambda row: None if row.goal is None else _shown(row, row.goal), 6),
+    goals()[1],
 )
 
 
@@ -99,7 +107,7 @@ def _margins(wordings: str, seeds: list[dict[str, dict[str, float]]]) -> Iterato
     own = [each[wordings] for each in seeds if wordings in each]
     least, best = min(each["composition"] for each in own), max(each["monolith"] for each in own)
     title = f"margin over monoliths, {len(own)} seed{'s' * (len(own) > 1)}"
-    yield Graded(row=title, value=least - best, unit="1", wordings=wordings, goal=0.0)
+    yield Graded(row=title, value=least - best, unit="1", wordings=wordings, goal=0.0 if len(own) >= FEWEST else None)
 
 
 def _routing(wordings: str, routing: Routing) -> Iterator[Graded]:
@@ -140,8 +148,8 @@ def matrix(found: list[Graded]) -> Drawing:
     left, top, side, gap = 190.0, 60.0, 46.0, 40.0
     for block, wordings in enumerate(COMPOSED):
         x0 = left + block * (side * len(DOMAINS) + gap)
-        models = [row for row in found if row.wordings == wordings and row.shares and OTHER not in row.shares]
-        models = [row for row in models if not row.row.endswith("go to")]
+        asked = (row for row in found if row.wordings == wordings and row.shares)
+        models = [row for row in asked if not row.row.endswith("go to")]
         shapes.append(Words(x0, top - 34, f"{wordings} wordings", 13, INK, bold=True))
         for i, domain in enumerate(DOMAINS):
             shapes.append(Words(x0 + side * (i + 0.5), top - 8, domain, 10, INK, anchor="middle"))
@@ -150,21 +158,17 @@ def matrix(found: list[Graded]) -> Drawing:
             if not block:
                 shapes.append(Words(left - 8, y + 16, row.row, 12, INK, anchor="end"))
             for i, domain in enumerate(DOMAINS):
-                shapes += _field(x0 + i * side, y, side, row.shares.get(domain, 0.0))
-    height = top + max((shape.y for shape in shapes if isinstance(shape, Rectangle)), default=0.0)
-    return Drawing(left + 2 * side * len(DOMAINS) + gap + 20, height, tuple(shapes))
-
-
-INK = Style("#222222")
+                shapes += _field(x0 + i * side, y, side, row.shares[domain])
+    bottom = max((shape.y for shape in shapes if isinstance(shape, Rectangle)), default=top) + side / 2
+    return Drawing(left + 2 * side * len(DOMAINS) + gap + 20, bottom + 20, tuple(shapes))
 
 
 def _field(x: float, y: float, side: float, share: float) -> Iterator[Shape]:
     """One share: its colour, and the number in it."""
     red, green, blue = (round(255 + share * (end - 255)) for end in (0, 114, 178))
     yield Rectangle(x, y, side - 2, side / 2 - 2, Style(f"#{red:02x}{green:02x}{blue:02x}"), f"{share:.1%}")
-    yield Words(
-        x + side / 2 - 1, y + 15, f"{share:.0%}", 10, Style("#ffffff" if share > 0.5 else "#222222"), anchor="middle"
-    )
+    ink = Style("#ffffff") if share > 0.5 else INK
+    yield Words(x + side / 2 - 1, y + 15, f"{share:.0%}", 10, ink, anchor="middle")
 
 
 def main(arguments: list[str]) -> int:

@@ -26,9 +26,9 @@ from benchmarks._run import parser, show
 from benchmarks._timing import progress
 from experts.composition import TRAINED, Composition
 from experts.data.splits import DOMAINS, examples
-from experts.llama import Llama, empty_cache
+from experts.llama import Cache, Llama, empty_cache
 from experts.tokenizer import END, Tokenizer, prompt_ids
-from rdujax.cli.llama import Form, Written, forms, write
+from rdujax.cli.llama import Form, Step, Written, forms, write
 from rdujax.cli.options import length
 
 PROMPT = 20  # tokens of a question: one program reads those of all experts
@@ -72,30 +72,29 @@ class Study:
     count: int
     forms: dict[str, Form]
 
-    def written(self, form: Form) -> Written:
-        """What a form of the program writes."""
-        return self._write(partial(form.prefill, self.model), partial(form.decode, self.model))
+    def written(self, form: Form, count: int) -> Written:
+        """The first tokens that a form of the program writes."""
+        return self._write(partial(form.prefill, self.model), partial(form.decode, self.model), count)
 
     def plain(self) -> Written:
         """What plain JAX writes."""
         jitted = partial(jax.jit(lambda model, *args: model(*args)), self.model)
-        return self._write(jitted, jitted)
+        return self._write(jitted, jitted, self.count)
 
-    def _write(self, prefill: object, decode: object) -> Written:
-        cache = empty_cache(self.model.config, 1, self.question.shape[1] + self.count)
-        return write(self.question, cache, self.count, prefill, decode)  # type: ignore[arg-type]
+    def _write(self, prefill: Step, decode: Step, count: int) -> Written:
+        return write(self.question, self._empty(), count, prefill, decode)
 
-    def validated(self, tokens: tuple[int, ...], at: int) -> rdu.Validation:
-        """The comparison at the step that chose token `at`, behind those before it."""
-        form, cache = self.forms["fused"], empty_cache(self.model.config, 1, self.question.shape[1] + self.count)
-        place = self.question.shape[1]
+    def _empty(self) -> Cache:
+        return empty_cache(self.model.config, 1, self.question.shape[1] + self.count)
+
+    def validated(self, at: int) -> rdu.Validation:
+        """The comparison at the step that chose token `at`."""
+        form, place = self.forms["fused"], self.question.shape[1]
         if at == 0:
-            return rdu.validate(form.prefill, self.model, self.question, cache, jnp.int32(0))
-        _, cache = form.prefill(self.model, self.question, cache, jnp.int32(0))
-        for i in range(at - 1):
-            _, cache = form.decode(self.model, jnp.full((1, 1), tokens[i], jnp.int32), cache, jnp.int32(place + i))
-        last = jnp.full((1, 1), tokens[at - 1], jnp.int32)
-        return rdu.validate(form.decode, self.model, last, cache, jnp.int32(place + at - 1))
+            return rdu.validate(form.prefill, self.model, self.question, self._empty(), jnp.int32(0))
+        before = self.written(form, at)
+        last = jnp.full((1, 1), before.tokens[-1], jnp.int32)
+        return rdu.validate(form.decode, self.model, last, before.cache, jnp.int32(place + at - 1))
 
 
 def question(tokenizer: Tokenizer, domain: str) -> list[int]:
@@ -117,7 +116,7 @@ def rows(composition: Composition, experts: list[str], count: int) -> Iterator[G
 
 def compared(name: str, study: Study, tokenizer: Tokenizer) -> Generated:
     """One expert's row."""
-    unfused, fused = (study.written(form) for form in study.forms.values())
+    unfused, fused = (study.written(form, study.count) for form in study.forms.values())
     plain = study.plain()
     differ, words = differences(unfused, fused)
     pairs = zip(fused.tokens, plain.tokens, strict=True)
@@ -131,7 +130,7 @@ def compared(name: str, study: Study, tokenizer: Tokenizer) -> Generated:
     if equal == study.count:
         return row()
     progress(f"{name}: validate token {equal}")
-    found = study.validated(fused.tokens, equal)
+    found = study.validated(equal)
     second, first = np.sort(_wide(fused)[equal].ravel())[-2:]
     logits = found.outputs[0]
     return row(parting=float(first - second), error=logits.error, unfused_error=logits.baseline_error)

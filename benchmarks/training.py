@@ -146,7 +146,9 @@ def main(arguments: list[str]) -> int:
     asked.add_argument("--rows", type=length, default=ROWS, help=f"rows of {LENGTH} tokens in a batch (default {ROWS})")
     asked.add_argument("--seed", type=seed, default=0, help="seed of the batches (default 0, that of the models)")
     options = asked.parse_args(arguments)
-    own = job(options.models, options.expert, options.steps, min(options.rows, ROWS), options.seed)
+    if options.rows > ROWS:
+        asked.error(f"argument --rows: {options.rows} given, a batch has {ROWS}")
+    own = job(options.models, options.expert, options.steps, options.rows, options.seed)
     return show("training", options, COLUMNS, rows(own), curves)
 
 

@@ -103,6 +103,8 @@ def _data(name: str) -> Iterator[str]:
         yield "- sources of Python's standard library, one text in five."
     if name == "router":
         yield f"- {OTHER}: small talk, opinions, general knowledge, poems and other wishes, which no expert is for."
+        yield ""
+        yield "Every second prompt is changed as people type in a hurry: small letters, words left out, slips."
     yield ""
     yield "What is asked is split by a hash of its content: 80 % to train on, 5 % to validate, 15 % to test. Of the"
     yield "wordings of each task, about a quarter are held out: none of them was trained on."
