@@ -28,6 +28,7 @@ from experts.composition import TRAINED, Composition
 from experts.data.splits import DOMAINS, examples
 from experts.llama import Cache, Llama, empty_cache
 from experts.tokenizer import END, Tokenizer, prompt_ids
+from rdujax.cli.bits import differing, elements
 from rdujax.cli.llama import Form, Step, Written, forms, write
 from rdujax.cli.options import length
 
@@ -118,7 +119,7 @@ def compared(name: str, study: Study, tokenizer: Tokenizer) -> Generated:
     """One expert's row."""
     unfused, fused = (study.written(form, study.count) for form in study.forms.values())
     plain = study.plain()
-    differ, words = differences(unfused, fused)
+    differ, words = differing(_compared(unfused), _compared(fused)), elements(_compared(fused))
     pairs = zip(fused.tokens, plain.tokens, strict=True)
     equal = next((i for i, (a, b) in enumerate(pairs) if a != b), study.count)
     upto = min(equal + 1, study.count)  # logits behind equal tokens
@@ -136,12 +137,9 @@ def compared(name: str, study: Study, tokenizer: Tokenizer) -> Generated:
     return row(parting=float(first - second), error=logits.error, unfused_error=logits.baseline_error)
 
 
-def differences(one: Written, other: Written) -> tuple[int, int]:
-    """(words that differ, words) of all logits and of the last cache."""
-    pairs = [*zip(one.logits, other.logits, strict=True)]
-    pairs += zip(jax.tree.leaves(one.cache), jax.tree.leaves(other.cache), strict=True)
-    bits = [(np.asarray(a).view(np.uint16), np.asarray(b).view(np.uint16)) for a, b in pairs]
-    return sum(int((a != b).sum()) for a, b in bits), sum(a.size for a, _ in bits)
+def _compared(written: Written) -> tuple[tuple[np.ndarray, ...], Cache]:
+    """All logits and the last cache."""
+    return written.logits, written.cache
 
 
 def _wide(written: Written) -> list[np.ndarray]:

@@ -26,6 +26,7 @@ from experts.composition import TRAINED
 from experts.data.splits import DOMAINS
 from experts.training.loop import stepper
 from experts.training.recipes import LENGTH, ROWS, recipes
+from rdujax.cli.bits import differing, elements
 from rdujax.cli.options import length, seed
 from rdujax.compiler.drawing import Disc, Drawing, Line, Shape, Style, Words
 
@@ -91,8 +92,7 @@ def rows(job: Job) -> Iterator[Trained]:
     apart = 0.0
     roads = (job.ran(each) for each in (*programs.values(), jax.jit(job.step)))
     for at, ((loss, ours), (_, theirs), (plain, _)) in enumerate(zip(*roads, strict=True)):
-        differ += sum(int((a.view(np.int32) != b.view(np.int32)).sum()) for a, b in zip(ours, theirs, strict=True))
-        words += sum(a.size for a in ours)
+        differ, words = differ + differing(ours, theirs), words + elements(ours)
         apart = max(apart, abs(loss - plain))
         yield Trained(row=f"step {at + 1}", value=loss, unit="nats", plain=plain)
         progress(f"step {at + 2}")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from experts.composition import TRAINED
 from experts.training.cards import examined
-from experts.training.run import Told, build
+from experts.training.run import MadeOtherwise, Told, build
 
 
 def main() -> None:
@@ -20,7 +20,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=TRAINED, help="where models go (default: experts/trained)")
     parser.add_argument("--states", type=Path, help="where trainings keep their states (default: beside the models)")
     given = parser.parse_args()
-    build(given.out, given.states or given.out / ".states", given.seed, _teller())
+    try:
+        build(given.out, given.states or given.out / ".states", given.seed, _teller())
+    except MadeOtherwise as error:
+        parser.error(str(error))
     examined(given.out, given.seed, lambda line: print(f"exam: {line}", file=sys.stderr))
 
 

@@ -1,6 +1,7 @@
 """Builds every model of the recipes and the router, one after the other, and publishes each: BF16, with its tokenizer.
 
-What is published already with the same recipe and seed is left as it is; what was begun goes on where it was.
+What is published already with the same recipe and seed is left as it is; what was begun goes on where it was. A model
+that was made otherwise is never written over: whoever wants that removes it first.
 """
 
 import json
@@ -27,13 +28,20 @@ RECORD = "training.json"  # beside a published model: what it was made of
 Told = Callable[[str, int, int, float], None]  # after a step: the model, steps so far and in all, the loss
 
 
+class MadeOtherwise(FileExistsError):
+    """A published model is in the place of another that is to be trained."""
+
+
 def build(published: Path, states: Path, seed: int, told: Told | None = None) -> None:
-    """All models under `published`, by name. states: where trainings keep their states, to go on after a kill."""
+    """All models under `published`, by name. states: where trainings keep their states, to go on after a kill.
+
+    Raises MadeOtherwise where a model of the name is published that has another recipe, seed, beginning or data.
+    """
     tokenizer = trained_tokenizer(seed)
     for recipe in recipes():
         folder = published / recipe.name
         made_of = _made_of(recipe, published, tokenizer, seed)
-        if _record(folder) == made_of:
+        if _is_published(folder, made_of):
             continue
         begins = load(published / recipe.begins, dtype="float32") if recipe.begins else random_model(CONFIG, seed)
         steps, name = recipe.schedule.steps, recipe.name
@@ -50,7 +58,7 @@ def build_router(published: Path, states: Path, seed: int, tokenizer: Tokenizer,
     made_of = {"name": "router", "seed": seed, "schedule": asdict(routing.SCHEDULE), "config": asdict(CONFIG)}
     made_of |= {"labels": list(routing.LABELS), "begins": "base", "begins_sha256": _weights_of(published, "base")}
     made_of |= {"first_batch_sha256": _digest_of(routing.batch(tokenizer, seed, 0))}
-    if _record(folder) == made_of:
+    if _is_published(folder, made_of):
         return
     begins = routing.beginning(load(published / "base", dtype="float32"), seed)
     own = None if told is None else partial(_tell, told, "router", steps)
@@ -105,7 +113,16 @@ def _digest(made_of: dict) -> str:
     return sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def _record(folder: Path) -> dict | None:
-    """The record of a published model; None where there is none."""
+def _is_published(folder: Path, made_of: dict) -> bool:
+    """Whether this very model is; False where none is. Raises MadeOtherwise where it is another."""
     path = folder / RECORD
-    return json.loads(path.read_text()) if path.is_file() else None
+    if not path.is_file():
+        return False
+    found = json.loads(path.read_text())
+    other = [key for key in made_of | found if made_of.get(key) != found.get(key)]
+    if other:
+        raise MadeOtherwise(
+            f"{folder} holds a model of another {', '.join(other)} than is to be trained (the library's sources, for "
+            "one, are other texts in another Python version). Remove it, or train into another folder with --out"
+        )
+    return True

@@ -22,6 +22,7 @@ import numpy as np
 
 from rdujax.base.errors import RduError
 from rdujax.cli import llama
+from rdujax.cli.bits import differing, elements
 from rdujax.cli.options import add_machine, length, seed
 from rdujax.compiler.driver import Fusion
 from rdujax.compiler.fuse import cut_after
@@ -206,12 +207,11 @@ def _number(value: float | None, digits: int = 2) -> str:
 
 def bits_table(job: Job, programs: dict[str, Program], args: Sequence[jax.Array]) -> tuple[str, bool]:
     """Bits of every partition against the unfused one, and of plain JAX; True where all partitions agree."""
-    outputs = {name: np.asarray(p(*args)).view(np.uint16) for name, p in programs.items()}
+    outputs = {name: p(*args) for name, p in programs.items()}
     first_name, first = next(iter(outputs.items()))
-    plain = np.asarray(jax.jit(job.fn)(*args)).view(np.uint16)
-    rows = [[name, f"{int((o != first).sum()):,}", f"{o.size:,}"] for name, o in outputs.items()]
-    rows.append(["plain jax.jit, for comparison", f"{int((plain != first).sum()):,}", f"{plain.size:,}"])
-    equal = all((o == first).all() for o in outputs.values())
+    plain = {"plain jax.jit, for comparison": jax.jit(job.fn)(*args)}
+    rows = [[name, f"{differing(each, first):,}", f"{elements(each):,}"] for name, each in (outputs | plain).items()]
+    equal = not any(differing(each, first) for each in outputs.values())
     return table([f"bits against {first_name}", "elements that differ", "of"], rows, indent="  ", right=True), equal
 
 

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experts.llama import Config, Llama, abstract_model, empty_cache, random_model
+from rdujax.cli.bits import differing, elements
 from rdujax.cli.options import length, seed
 from rdujax.compiler.program import Program, compile
 from rdujax.compiler.texts import table
@@ -166,19 +167,13 @@ def bits_table(job: Job, written: dict[str, Written], plain: Written) -> tuple[s
     first = next(iter(written.values()))
     rows = []
     for name, found in {**written, "plain jax.jit, for comparison": plain}.items():
-        logits = sum(int((_bits(a) != _bits(b)).sum()) for a, b in zip(found.logits, first.logits, strict=True))
-        pairs = zip(jax.tree.leaves(found.cache), jax.tree.leaves(first.cache), strict=True)
-        cache = sum(int((_bits(a) != _bits(b)).sum()) for a, b in pairs)
+        logits, cache = differing(found.logits, first.logits), differing(found.cache, first.cache)
         same = next((i for i, (a, b) in enumerate(zip(found.tokens, first.tokens, strict=True)) if a != b), job.tokens)
         rows.append([name, f"{logits:,}", f"{cache:,}", f"{same} of {job.tokens}"])
-    sizes = (first.logits[0].size * job.tokens, sum(x.size for x in jax.tree.leaves(first.cache)))
+    sizes = elements(first.logits), elements(first.cache)
     head = ["bits that differ", f"logits, of {sizes[0]:,}", f"cache, of {sizes[1]:,}", "equal tokens"]
     equal = all(row[1] == row[2] == "0" for row in rows[:-1])
     return table(head, rows, indent="  ", right=True), equal
-
-
-def _bits(x: Any) -> np.ndarray:
-    return np.asarray(x).view(np.uint16)
 
 
 def show(job: Job, compiled: dict[str, Form], layers: dict[str, dict[str, int]]) -> bool:

@@ -1,5 +1,6 @@
-"""All models of small recipes: built once, killed and built again, and built anew where a recipe changes."""
+"""All models of small recipes: built once, killed and built again, and never over those of another recipe."""
 
+import shutil
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -81,11 +82,16 @@ def test_a_published_model_is_the_trained_one_in_bf16_with_its_tokenizer(tmp_pat
     assert tokenizer.vocab == VOCAB and tokenizer.decode(tokenizer.encode("17*23=391")) == "17*23=391"
 
 
-def test_a_model_of_another_recipe_is_trained_anew(tmp_path, monkeypatch):
+def test_a_model_of_another_recipe_is_not_written_over(tmp_path, monkeypatch):
     built(tmp_path)
     base, second = run.recipes()
     longer = replace(second, schedule=replace(second.schedule, steps=8))
     monkeypatch.setattr(run, "recipes", lambda: (base, longer))
+    before = digest(tmp_path / "models" / second.name)
+    with pytest.raises(run.MadeOtherwise, match=r"of another schedule than .* --out"):
+        built(tmp_path)
+    assert digest(tmp_path / "models" / second.name) == before
+    shutil.rmtree(tmp_path / "models" / second.name)
     assert built(tmp_path) == [(second.name, at) for at in range(1, 9)]
 
 
