@@ -10,7 +10,7 @@ by operator.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -43,6 +43,7 @@ class Config:
     head_dim: int | None = None
     tied: bool = False
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    axis: ClassVar[str | None] = None  # of a mesh: see `experts.parallel.Share`
 
     def __post_init__(self) -> None:
         sizes = {name: getattr(self, name) for name in ("d_model", "layers", "heads", "kv_heads", "d_ff", "vocab")}
@@ -97,6 +98,14 @@ def linear(rows: int, columns: int, config: Config, rngs: nnx.Rngs) -> nnx.Linea
     return nnx.Linear(rows, columns, use_bias=False, dtype=dtype, param_dtype=dtype, rngs=rngs)
 
 
+def joined(x: jax.Array, project: nnx.Linear, axis: str | None) -> jax.Array:
+    """A projection whose rows the devices of an axis share: partial products in FP32, summed, rounded once."""
+    if axis is None:
+        return project(x)
+    products = jnp.matmul(x, project.kernel[...], preferred_element_type=jnp.float32)
+    return jax.lax.psum(products, axis).astype(x.dtype)
+
+
 class Attention(nnx.Module):
     """Causal attention, heads in groups that share keys and values."""
 
@@ -116,7 +125,7 @@ class Attention(nnx.Module):
         v = jax.lax.dynamic_update_slice(cache["v"], v, at)
         seen = jnp.arange(k.shape[1])[None, :] <= start + jnp.arange(length)[:, None]
         mixed = self._mixed(rotated(q, angles), k, v, seen)
-        return self.o(mixed.reshape(*x.shape[:-1], -1)), {"k": k, "v": v}
+        return joined(mixed.reshape(*x.shape[:-1], -1), self.o, self.config.axis), {"k": k, "v": v}
 
     def every(self, x: jax.Array, angles: Angles, seen: jax.Array) -> jax.Array:
         """[batch x length, d_model] without a cache.
@@ -144,11 +153,11 @@ class MLP(nnx.Module):
 
     def __init__(self, config: Config, rngs: nnx.Rngs):
         self.gate, self.up = (linear(config.d_model, config.d_ff, config, rngs) for _ in range(2))
-        self.down = linear(config.d_ff, config.d_model, config, rngs)
+        self.down, self.axis = linear(config.d_ff, config.d_model, config, rngs), config.axis
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """[..., d_model] in and out."""
-        return self.down(jax.nn.silu(self.gate(x)) * self.up(x))
+        return joined(jax.nn.silu(self.gate(x)) * self.up(x), self.down, self.axis)
 
 
 class Layer(nnx.Module):

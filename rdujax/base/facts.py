@@ -23,8 +23,8 @@ CONFIDENCES: tuple[Confidence, ...] = ("stated", "derived", "assumed", "overridd
 
 # Units of things that come in whole numbers.
 COUNTED = frozenset(
-    "PCUs PMUs AGCUs cells lanes stages banks tiles dies rows columns wires packets flows links ports sockets segments "
-    "counters cycles turns/cycle bytes bytes/cycle packets/cycle addresses/cycle".split()
+    "PCUs PMUs AGCUs GPUs cells lanes stages banks tiles dies rows columns wires packets flows links ports sockets "
+    "segments counters cycles turns/cycle bytes bytes/cycle packets/cycle addresses/cycle".split()
 )
 
 R = TypeVar("R")

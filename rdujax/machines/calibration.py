@@ -1,4 +1,4 @@
-"""Facts of the SN40L that nobody published and that were solved from one published number each.
+"""Facts that nobody published and that were solved from one published number each.
 
 To find such a number again says nothing for the emulator; everything else that is published is a test of it. Where the
 benchmarks print one, they mark its row "calibrated".
@@ -9,11 +9,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Calibrated:
-    """One fact, by its path, and the number that it was solved from.
+    """One fact, by the machine that has it and its path there, and the number that it was solved from.
 
     benchmark: the row that computes it again, empty where none does.
     """
 
+    machine: str
     path: str
     published: str
     value: float
@@ -21,8 +22,10 @@ class Calibrated:
     benchmark: str
 
 
-SN40L: tuple[Calibrated, ...] = (
+TABLE = "MICRO 2024, Table V"
+CALIBRATED: tuple[Calibrated, ...] = (
     Calibrated(
+        "sn40l",
         "launch.host_argument_s",
         "decoding is up to 13 times as fast as unfused, Mistral the most",
         13.0,
@@ -30,10 +33,43 @@ SN40L: tuple[Calibrated, ...] = (
         "fig6: mistral7B-2k-decode",
     ),
     Calibrated(
+        "sn40l",
         "ddr.efficiency",
         "an expert is switched 31 times as fast as on a DGX A100, which copies at 32 GB/s",
         31.0,
-        "MICRO 2024, Table V",
+        TABLE,
+        "table2: switching, DGX A100",
+    ),
+    Calibrated(
+        "sn40l-node",
+        "start_s",
+        "an expert writes 20 tokens 2.0 times as fast as on a DGX A100",
+        2.0,
+        TABLE,
+        "table2: expert only, BS 1, 20 tokens, DGX A100",
+    ),
+    Calibrated(
+        "dgx-a100",
+        "stack.start_s",
+        "a DGX A100 takes 136.5 ms for 128 tokens in and 20 out",
+        0.1365,
+        "NVIDIA NeMo user guide, Llama2 inference, TP8",
         "",
+    ),
+    Calibrated(
+        "dgx-a100",
+        "stack.collective_s",
+        "an expert writes 200 tokens 3.2 times as fast as on a DGX A100",
+        3.2,
+        TABLE,
+        "table2: expert only, BS 1, 200 tokens, DGX A100",
+    ),
+    Calibrated(
+        "dgx-h100",
+        "stack.collective_s",
+        "an expert writes 200 tokens 2.3 times as fast as on a DGX H100",
+        2.3,
+        TABLE,
+        "table2: expert only, BS 1, 200 tokens, DGX H100",
     ),
 )

@@ -1,8 +1,8 @@
 """A machine: every fact that a price rests on, as one pytree, and the registry of presets."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -19,8 +19,39 @@ from rdujax.units.agcu.launch import ORCHESTRATIONS as ORCHESTRATIONS
 MACHINES: Registry[Callable[[], "Machine"]] = Registry("machine")
 
 
+@dataclass(frozen=True)
+class Facts:
+    """What can be asked of a record of facts that is a machine; its first field is `name`."""
+
+    name: str
+
+    def facts(self) -> dict[str, Fact]:
+        """Every fact by its dotted path, for example "hbm.bandwidth_bytes_per_s"."""
+        return dict(facts.walk(self))
+
+    def replace(self, values: dict[str, Any] | None = None, /, **named: Any) -> Self:
+        """The machine with facts overridden, by dotted path: `replace({"pcu.count": 9})` or `replace(clock_hz=1.2e9)`.
+
+        Overridden facts are marked as such and remember what they were. Raises UnknownNameError for a path that names
+        no fact, ArgumentError for a value that the fact cannot have.
+        """
+        machine = self
+        if not isinstance(values, Mapping | None):
+            raise ArgumentError(
+                describe("facts to replace", given=repr(values), allowed='a dictionary like {"pcu.count": 9}')
+            )
+        for path, value in {**(values or {}), **named}.items():
+            if path == "name":
+                if not isinstance(value, str) or not value:
+                    raise ArgumentError(describe("the name of a machine", given=repr(value), allowed="a string"))
+                machine = replace(machine, name=value)
+            else:
+                machine = facts.override(machine, path, value)
+        return machine
+
+
 @record("name")
-class Machine:
+class Machine(Facts):
     """One socket as a pytree of sourced facts.
 
     `jax.grad` of a price with respect to a machine gives the price's derivative by every fact. A machine is a value:
@@ -41,30 +72,6 @@ class Machine:
     ddr: memory.Config
     host: memory.Config
     launch: launch.Config
-
-    def facts(self) -> dict[str, Fact]:
-        """Every fact by its dotted path, for example "hbm.bandwidth_bytes_per_s"."""
-        return dict(facts.walk(self))
-
-    def replace(self, values: dict[str, Any] | None = None, /, **named: Any) -> "Machine":
-        """The machine with facts overridden, by dotted path: `replace({"pcu.count": 9})` or `replace(clock_hz=1.2e9)`.
-
-        Overridden facts are marked as such and remember what they were. Raises UnknownNameError for a path that names
-        no fact, ArgumentError for a value that the fact cannot have.
-        """
-        machine = self
-        if not isinstance(values, Mapping | None):
-            raise ArgumentError(
-                describe("facts to replace", given=repr(values), allowed='a dictionary like {"pcu.count": 9}')
-            )
-        for path, value in {**(values or {}), **named}.items():
-            if path == "name":
-                if not isinstance(value, str) or not value:
-                    raise ArgumentError(describe("the name of a machine", given=repr(value), allowed="a string"))
-                machine = replace(machine, name=value)
-            else:
-                machine = facts.override(machine, path, value)
-        return machine
 
     def relaxed(self) -> "Machine":
         """The machine with every fact a float32 JAX value, for derivatives of a price by all facts at once.

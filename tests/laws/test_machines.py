@@ -10,12 +10,14 @@ import pytest
 import rdujax as rdu
 from rdujax.base.errors import ArgumentError, UnknownNameError
 from rdujax.base.facts import CONFIDENCES, COUNTED, Fact
+from rdujax.machines import dgx
 from rdujax.machines.machine import MACHINES, ORCHESTRATIONS, Machine, named
 from rdujax.units.memory import TIERS
 
 PHASES = ("host", "program_load", "argument_load", "execute")
 PRESETS = [make() for _, make in MACHINES.items()]
-PRESET_FACTS = [pytest.param(m, path, id=f"{m.name}-{path}") for m in PRESETS for path in m.facts()]
+NODES = [rdu.machines.sn40l_node(), *(make(stack) for make in (dgx.dgx_a100, dgx.dgx_h100) for stack in dgx.STACKS[:2])]
+PRESET_FACTS = [pytest.param(m, path, id=f"{m.name}-{path}") for m in (*PRESETS, *NODES) for path in m.facts()]
 each_preset = pytest.mark.parametrize("machine", PRESETS, ids=lambda m: m.name)
 
 
@@ -25,7 +27,7 @@ def test_every_fact_has_a_unit_a_source_and_a_confidence(machine, path):
     assert fact.unit.strip() and len(fact.source.split()) >= 2
     assert fact.confidence in set(CONFIDENCES) - {"overridden"}
     assert (fact.confidence == "assumed") == fact.source.startswith(("assumed", "chosen", "calibrated"))
-    assert fact.value > 0 and fact.unit in COUNTED | {"Hz", "bytes/s", "s", "1"}
+    assert fact.value > 0 and fact.unit in COUNTED | {"Hz", "bytes/s", "s", "1", "FLOP/s"}
     assert {"_s": "s", "_hz": "Hz"}.get(path[path.rfind("_") :], fact.unit) in (fact.unit, "bytes/s", "s")
     assert str(fact) == f"{fact.value} {fact.unit} ({fact.confidence}: {fact.source})"
 
@@ -140,6 +142,16 @@ def test_the_sn40l_has_its_published_peak_and_memory():
     assert machine.sram_bytes() == 520 * 2**20
     assert (machine.hbm.capacity_bytes.value, machine.ddr.capacity_bytes.value) == (64 * 2**30, 3 * 2**39)
     assert machine.pcu.count.value == machine.pmu.count.value == 1040
+
+
+@pytest.mark.parametrize("make", [rdu.machines.dgx_a100, rdu.machines.dgx_h100])
+def test_a_node_of_gpus_is_a_pytree_and_refuses_an_unknown_stack(make):
+    node = make("trtllm-2026")
+    assert jax.tree.leaves(node) == [fact.value for fact in node.facts().values()]
+    assert node.name.endswith("trtllm-2026") and node.replace({"stack.start_s": 0.5}).stack.start_s.value == 0.5
+    assert 640e9 == node.gpus.value * node.hbm.capacity_bytes.value
+    with pytest.raises(UnknownNameError, match="unknown stack"):
+        make("nemo-2025")
 
 
 def test_the_reference_gpu_has_the_published_ridge():

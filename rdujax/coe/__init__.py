@@ -1,0 +1,1 @@
+"""The Composition of Experts: experts in DDR and HBM, routing, switching, serving."""

@@ -1,0 +1,139 @@
+"""A node that serves, against discrete-event simulation: do the law in prose and the server tell the same story?"""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from itertools import accumulate
+from random import Random
+
+import pytest
+
+from rdujax.coe.copies import Copies
+from rdujax.coe.policies import POLICIES
+from rdujax.coe.requests import PARTS, Refused
+from rdujax.coe.residency import Sizes
+from rdujax.coe.serving import Event, Kind, Node, Options, Server
+from tests.oracles.serving_simulation import Case, Formula, NoRoom, Process, Reference
+
+SEEDS = (*range(100), 1109, 2500)  # in the last two, who is on its way in would leave if it could
+
+
+def drawn(rng: Random) -> Case:
+    """Any small case. In some the grain of time is coarse, and much happens at once; in some, many copies go on."""
+    grain, crowded = rng.choice((1, 1, 100)), rng.random() < 0.5
+    names = [f"expert {number}" for number in range(8 if crowded else rng.randint(2, 8))]
+    kinds = [drawn_kind(rng, grain, 1 if crowded else 6) for _ in range(rng.randint(2, 3))]
+    experts = {name: rng.choice(kinds) for name in names}
+    least = max(kind.sizes.in_bytes + 20 * kind.cache_bytes_per_token for kind in experts.values())
+    most = max(least, sum(kind.sizes.in_bytes for kind in experts.values()))
+    pinned = {"router": rng.randint(0, 50), rng.choice(("programs", "programs", names[0])): rng.randint(0, 50)}
+    route, latency, slow = rng.randint(0, 40), rng.randint(1, 20), rng.choice((1, 4, 16, 64))
+    node = Node(
+        "node", sum(pinned.values()) + max(rng.randint(least, most), rng.randint(least, most)), 10**6, pinned,
+        lambda prompts, tokens: grain * (route + 3 * prompts + tokens),
+        lambda moved: grain * (latency + slow * moved // 4),
+    )  # fmt: skip
+    chains = [tuple(rng.choices(names, k=rng.choice((1, 1, 2, 3)))) for _ in range(rng.randint(1, 30))]
+    asked = [(chain, rng.randint(1, 12), rng.randint(1, 8)) for chain in chains]
+    batch, prefetch, queue = rng.randint(1, 8), rng.randint(0, 3), rng.choice((None, rng.randint(1, 4)))
+    options = Options(8 if crowded else batch, rng.random() < 0.5, 3 if crowded else prefetch, queue, rng.randint(1, 4))
+    policy, think_ps = rng.choice(("lru", "look-ahead")), rng.choice((0, rng.randint(1, 1000) * grain))
+    case = Case(node, experts, asked, options, policy, None, rng.randint(1, 8), think_ps, queue is None)
+    if rng.random() < 0.5:
+        gaps = [rng.choice((0, 0, rng.randint(0, 400), rng.randint(0, 4000))) * grain for _ in asked]
+        return replace(case, arrivals_ps=list(accumulate(gaps)), clients=len(gaps), shared=False)
+    equally = rng.choices(asked, k=case.clients * rng.randint(1, 5))
+    return case if case.shared else replace(case, asked=equally, think_ps=think_ps or 1)
+
+
+def drawn_kind(rng: Random, grain: int, cache_bytes: int) -> Kind:
+    sizes = Sizes(rng.randint(1, 30) * 10, rng.choice((0, rng.randint(1, 200))))
+    prices = tuple(grain * rng.randint(least, most) for least, most in ((1, 100), (0, 7), (1, 10), (0, 3)))
+    return Kind(sizes, rng.randint(0, cache_bytes), Formula(prices))
+
+
+def by_hand(asked: dict[str, tuple[int, int]], hbm: int, copy_ps: Callable[[int], int], options: Options) -> Case:
+    """Requests at the same moment, each for an expert of its own: its bytes, and tokens of the prompt, a byte each."""
+    experts = {name: Kind(Sizes(size), 1, Formula((100, 0, 1, 0))) for name, (size, _) in asked.items()}
+    asks = [((name,), tokens, 1) for name, (_, tokens) in asked.items()]
+    node = Node("node", hbm, 10**6, {}, lambda prompts, tokens: 10, copy_ps)
+    return Case(node, experts, asks, options, arrivals_ps=[0] * len(asks), clients=len(asks))
+
+
+@cache
+def case_and_reference(seed: int, attempt: int = 0) -> tuple[Case, Reference]:
+    """The first of the seed's cases in which there is room at all times."""
+    case = drawn(Random(f"{seed} {attempt}"))
+    try:
+        return case, Reference(case).run()
+    except NoRoom:
+        return case_and_reference(seed, attempt + 1)
+
+
+def assert_same_story(case: Case, reference: Reference) -> None:
+    memory, events = reference.memory, list[Event]()
+
+    def told(event: Event) -> None:
+        events.append(event)
+        assert server.residency.used_bytes <= case.node.hbm_bytes
+
+    server = Server(case.node, case.experts, POLICIES[case.policy](), case.options, told)
+    over = {each.request.number: each for each in server.serve(case.traffic())}
+    assert over == reference.over
+    assert Counter(events) == Counter(reference.events)
+    assert set(server.residency.experts) == set(memory.recent)
+    assert server.residency.used_bytes == sum(case.node.pinned.values()) + memory.bytes_of(memory.recent)
+    for each in over.values():
+        assert isinstance(each, Refused) or sum(getattr(each, part) for part in PARTS) == each.latency_ps
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_all_requests_and_events_are_those_of_the_simulation(seed):
+    assert_same_story(*case_and_reference(seed))
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_copies_end_when_those_of_the_simulation_do(seed):
+    rng, reference = Random(seed), Reference(drawn(Random(seed)))
+    copies, ended = Copies(reference.options.channels), []
+
+    def begin() -> Process:
+        for at_ps, name in sorted((rng.randint(0, 300), str(each)) for each in range(12)):
+            yield reference.env.timeout(at_ps - reference.now_ps)
+            ended.extend(copies.advance(at_ps))
+            copies.start(name, work_ps := rng.randint(1, 100))
+            reference.under_way[name] = reference.env.process(reference.copying("copy", name, work_ps))
+
+    reference.env.process(begin())
+    reference.env.run()
+    ended += copies.advance(reference.now_ps)
+    assert sorted(ended) == sorted((event.what, event.last_ps) for event in reference.events)
+
+
+def test_the_cases_are_of_all_sorts():
+    references = [case_and_reference(seed)[1] for seed in SEEDS]
+    counts = Counter(event.kind for each in references for event in each.events)
+    counts["refused"] = sum(isinstance(record, Refused) for each in references for record in each.over.values())
+    assert len(counts) == 6 and min(counts.values()) > 20
+
+
+def test_a_prefetch_fails_nothing_that_is_served_without_one():
+    # While c comes in it may not leave, and b finds no room to run beside it, but would as soon as c is there.
+    asked = {"a": (20, 1), "b": (20, 30), "c": (20, 1)}
+    for prefetch in (0, 1, 2):
+        case = by_hand(asked, 62, lambda moved: 10 * moved, Options(3, prefetch=prefetch, channels=1))
+        server = Server(case.node, case.experts, POLICIES["lru"](), case.options)
+        assert len(list(server.serve(case.traffic()))) == 3
+
+
+def test_copies_that_take_no_time_are_told_and_may_leave():
+    asked = {"a": (1, 1), "b": (9, 1), "c": (0, 1), "d": (18, 1)}
+    case = by_hand(asked, 20, lambda moved: moved // 10, Options(4, prefetch=2))
+    assert_same_story(case, Reference(case).run())
+
+
+def test_who_is_refused_asks_again_before_who_is_answered_later():
+    case = by_hand({str(number): (1, 1) for number in range(6)}, 100, lambda moved: 10, Options(1, queue=1))
+    case = replace(case, arrivals_ps=None, clients=3, think_ps=1, shared=True)
+    assert_same_story(case, Reference(case).run())
