@@ -75,11 +75,13 @@ def rows() -> Iterator[Point]:
                 row=f"{name}, BS {batch}: out of memory from", value=most(on) + 1, unit="experts", node=name,
                 batch=batch, published=OUT if is_gpu else None, kind="test" if is_gpu else "measured",
             )  # fmt: skip
-            yield from _curve(name, batch)
+            yield from _curve(name, batch, first)
 
 
-def _curve(name: str, batch: int) -> Iterator[Point]:
-    for experts in range(STEP, MOST + 1, STEP):
+def _curve(name: str, batch: int, first: int | None) -> Iterator[Point]:
+    """Latencies by experts, those around the breakpoint and the last that fit included."""
+    exact = {each for each in ((first or 0) - 1, first, most(platform(name))) if each and batch <= each <= MOST}
+    for experts in sorted({*range(STEP, MOST + 1, STEP)} | exact):
         found = served(platform(name), experts, batch, 20)
         if found is None:
             return
@@ -112,11 +114,9 @@ def curves(seen: list[Point]) -> Drawing:
                 x, y = spots[-1]
                 shapes += [Line(x - 5, y - 5, x + 5, y + 5, style), Line(x - 5, y + 5, x + 5, y - 5, style)]
                 shapes.append(Words(x + 10, y + 4, "out of memory", 11, INK))
-            shapes += [
-                Line(left + 10, TOP + 14 + 16 * place, left + 34, TOP + 14 + 16 * place, style),
-                Words(left + 40, TOP + 18 + 16 * place, name, 12, INK),
-            ]
-    return Drawing(LEFT + 2 * WIDE + GAP + 30, TOP + HIGH + 50, tuple(shapes))
+            x, y = left + 120 * place, TOP + HIGH + 44
+            shapes += [Line(x, y, x + 24, y, style), Words(x + 30, y + 4, name, 12, INK)]
+    return Drawing(LEFT + 2 * WIDE + GAP + 30, TOP + HIGH + 64, tuple(shapes))
 
 
 def _frame(left: float, batch: int, longest_s: float) -> Iterator[Shape]:

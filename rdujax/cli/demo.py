@@ -5,7 +5,7 @@ seed, and priced. One table says what each partition needs, moves and takes; ano
 fused kernel says which units each stage has, how busy they are, and where every cycle goes.
 
 `./scripts/demo llama` runs a small random Llama2 instead, `./scripts/demo experts "What is 17 times 23?"` asks trained
-ones; each has a `--help` of its own.
+ones, and `./scripts/demo coe` says what that takes on nodes of the SN40L and of GPUs; each has a `--help` of its own.
 """
 
 import argparse
@@ -328,17 +328,20 @@ def run(args: argparse.Namespace) -> int:
     return 0 if all([show(job, machine, args) for job in jobs]) else 1
 
 
-def experts_main(argv: Sequence[str]) -> int:
-    """Runs `./scripts/demo experts`; 2 where models or prompts are refused."""
-    # Here, for only this demo needs the packages of the extra "experts".
+def experts_main(name: str, argv: Sequence[str]) -> int:
+    """Runs `./scripts/demo experts` or `./scripts/demo coe`; 2 where models or prompts are refused."""
+    # Here, for only these demos need the packages of the extra "experts".
     from experts.checkpoints import CheckpointError
-    from rdujax.cli import experts
+    from rdujax.cli import coe, experts
 
-    p = argparse.ArgumentParser(prog="./scripts/demo experts", description=experts.__doc__)
-    experts.add_options(p)
+    demo = {"experts": experts, "coe": coe}[name]
+    p = argparse.ArgumentParser(
+        prog=f"./scripts/demo {name}", description=demo.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    demo.add_options(p)
     args = p.parse_args(argv)
     try:
-        return experts.main(args)
+        return demo.main(args)
     except (CheckpointError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2
@@ -347,8 +350,8 @@ def experts_main(argv: Sequence[str]) -> int:
 def command(argv: Sequence[str]) -> int:
     """Runs the demo that the first argument names, or the main one."""
     name, *rest = argv or [""]
-    if name == "experts":
-        return experts_main(rest)
+    if name in ("experts", "coe"):
+        return experts_main(name, rest)
     if name == "llama":
         args = llama_parser().parse_args(rest)
         return llama.main(args, machine_named(args.machine))

@@ -7,7 +7,6 @@ experts/trained and run in plain JAX here. Without a PROMPT, one of each domain 
 
 import argparse
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -43,7 +42,8 @@ def main(args: argparse.Namespace) -> int:
         if args.json:
             print(json.dumps(row_of(prompt, composition.answer(prompt))), flush=True)
         else:
-            show(composition, prompt)
+            shown(composition, prompt)
+            print(flush=True)
     return 0
 
 
@@ -56,8 +56,8 @@ def row_of(prompt: str, answer: Answer) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def show(composition: Composition, prompt: str) -> None:
-    """A prompt, where it goes, and its answer as it is written."""
+def shown(composition: Composition, prompt: str) -> Answer:
+    """Prints a prompt, where it goes, and its answer as it is written."""
     print(f"> {prompt}")
 
     def told(way: Route) -> None:
@@ -75,8 +75,7 @@ def show(composition: Composition, prompt: str) -> None:
         print()
     if answer.result != answer.text.strip():
         print(f"  answer: {answer.result}")
-    print()
-    sys.stdout.flush()
+    return answer
 
 
 def ways(way: Route) -> Iterator[str]:

@@ -15,15 +15,20 @@ from benchmarks import compile as compiling
 from benchmarks import (
     execution,
     experts,
+    fig2,
     fig6,
+    fig7,
+    fig8,
     fusion,
     generation,
     memory,
     monarch,
     placement,
     sensitivity,
+    serving,
     speed,
     sweep,
+    table2,
     tiling,
     training,
 )
@@ -36,9 +41,10 @@ from benchmarks.units.row import row
 from rdujax.compiler.drawing import Rectangle
 
 ALL = {
-    "compile": compiling, "execution": execution, "experts": experts, "fig6": fig6, "fusion": fusion,
+    "compile": compiling, "execution": execution, "experts": experts, "fig2": fig2, "fig6": fig6,
+    "fig7": fig7, "fig8": fig8, "fusion": fusion, "table2": table2,
     "generation": generation, "memory": memory, "monarch": monarch, "placement": placement,
-    "sensitivity": sensitivity, "speed": speed, "sweep": sweep, "tiling": tiling, "time": timing,
+    "sensitivity": sensitivity, "serving": serving, "speed": speed, "sweep": sweep, "tiling": tiling, "time": timing,
     "training": training, "units": units,
 }  # fmt: skip
 

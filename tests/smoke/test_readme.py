@@ -12,7 +12,7 @@ README = Path(__file__).parents[2] / "README.md"
 def test_the_examples_of_the_readme_run_and_agree(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     names: dict = {}
     with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):  # as a reader's JAX is set
         for block in blocks:
