@@ -7,8 +7,10 @@ where experts are prefetched. The law:
 
 - Requests are taken first come, first served: as many as have arrived when the node is free (those of this very moment
   included), at most `batch`. If the queue holds `queue` requests, one more is refused.
+- `gather_ps`: a free node takes no smaller batch than `batch` before the first of the queue has waited so long.
 - The router runs once, on the whole batch. Then experts answer in the order of requests; `grouped`: all prompts of the
-  batch for the same expert together, at the place of the first of them.
+  batch for the same expert together, at the place of the first of them; `resident_first`: those experts before others
+  that are in HBM, or on their way, when the router has run.
 - An expert that is not in HBM when its turn comes is copied there, and nothing else goes on meanwhile. Who leaves is
   the policy's choice, which knows the turns that the batch still has. An expert comes, and those that leave for it go,
   when its copy begins; its room is what it needs from then on. State of one that leaves is written back in the copy.
@@ -70,9 +72,11 @@ class Options:
     prefetch: int = 0
     queue: int | None = None
     channels: int = 8
+    gather_ps: int = 0
+    resident_first: bool = False
 
     def __post_init__(self) -> None:
-        for name, least in (("batch", 1), ("prefetch", 0), ("queue", 1), ("channels", 1)):
+        for name, least in (("batch", 1), ("prefetch", 0), ("queue", 1), ("channels", 1), ("gather_ps", 0)):
             value = getattr(self, name)
             if value is None and name == "queue":
                 continue
@@ -156,16 +160,37 @@ class Server:
         queue: deque[Request] = deque()
         while True:
             yield from self._admitted(traffic, queue, self.now_ps + 1)
-            if queue:
+            if queue and self._is_due(queue):
                 batch = [queue.popleft() for _ in range(min(self.options.batch, len(queue)))]
                 for served in self._batch(batch):
                     yield from self._admitted(traffic, queue, served.end_ps)
                     traffic.answered(served.request, served.end_ps)
                     yield served
-            elif (arrival := traffic.next_ps()) is None:
+                continue
+            nexts = [queue[0].arrival_ps + self.options.gather_ps] if queue else []
+            if (arrival := traffic.next_ps()) is not None:
+                nexts.append(arrival)
+            if not nexts:
                 return
-            else:
-                self.now_ps = arrival
+            self._advance(min(nexts))
+
+    def prefetch(self, expert: Expert) -> bool:
+        """Begins to bring an expert in now, as somebody asks for it ahead of a request; False where there is no room.
+
+        True also where it is there or on its way. Raises UnknownNameError for an expert that the node does not have.
+        """
+        if expert not in self.experts:
+            raise unknown("expert", expert, map(str, self.experts))
+        if expert not in self.residency:
+            try:
+                self._copy("prefetch", expert, frozenset(self._begun), ())
+            except CapacityError:
+                return False
+        return True
+
+    def _is_due(self, queue: deque[Request]) -> bool:
+        """Whether a batch is taken now."""
+        return len(queue) >= self.options.batch or self.now_ps >= queue[0].arrival_ps + self.options.gather_ps
 
     def _admitted(self, traffic: Traffic, queue: deque[Request], until_ps: int) -> Iterator[Refused]:
         """Takes all that arrive before a moment into the queue: traffic is told of what happens in order of time."""
@@ -202,6 +227,9 @@ class Server:
         jobs: deque[_Job] = deque()
         for served in taken:
             self._append(jobs, served.request.experts[0], _Member(served, 0, self.now_ps))
+        if self.options.resident_first:
+            self._advance(self.now_ps)
+            return sorted(jobs, key=lambda job: job.expert not in self.residency)
         return list(jobs)
 
     def _append(self, jobs: deque[_Job], expert: Expert, member: _Member) -> None:

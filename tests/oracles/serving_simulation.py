@@ -178,8 +178,13 @@ class Reference:
     def node(self) -> Process:
         while True:
             yield Last(self.env, NODE)
-            while not self.queue:
-                yield self.bell
+            while not self.queue or len(self.queue) < self.options.batch and not self.has_waited():
+                waited = (
+                    [self.env.timeout(self.queue[0].arrival_ps + self.options.gather_ps - self.now_ps)]
+                    if self.queue
+                    else []
+                )
+                yield self.env.any_of([self.bell, *waited])
                 yield Last(self.env, NODE)
             first_ps, taken = self.now_ps, self.queue[: self.options.batch]
             del self.queue[: self.options.batch]
@@ -187,9 +192,16 @@ class Reference:
             self.events.append(Event("route", "router", len(taken), first_ps, self.now_ps))
             for each in taken:
                 self.goes_on(Served(each, first_ps - each.arrival_ps, self.now_ps - first_ps), 0)
+            if self.options.resident_first:
+                yield Last(self.env, NODE)
+                there = [turn for turn in self.turns if turn[0] in self.memory]
+                self.turns = there + [turn for turn in self.turns if turn not in there]
             while self.turns:
                 yield Last(self.env, NODE)
                 yield from self.answers(*self.turns.pop(0))
+
+    def has_waited(self) -> bool:
+        return self.now_ps - self.queue[0].arrival_ps >= self.options.gather_ps
 
     def goes_on(self, served: Served, step: int) -> None:
         """Behind all that the batch needs, or to those of the same expert; after its last step, home."""

@@ -16,7 +16,7 @@ from rdujax.coe.residency import Sizes
 from rdujax.coe.serving import Event, Kind, Node, Options, Server
 from tests.oracles.serving_simulation import Case, Formula, NoRoom, Process, Reference
 
-SEEDS = (*range(100), 1109, 2500)  # in the last two, who is on its way in would leave if it could
+SEEDS = (*range(150), 1109, 2500)  # in the last two, who is on its way in would leave if it could
 
 
 def drawn(rng: Random) -> Case:
@@ -37,7 +37,11 @@ def drawn(rng: Random) -> Case:
     chains = [tuple(rng.choices(names, k=rng.choice((1, 1, 2, 3)))) for _ in range(rng.randint(1, 30))]
     asked = [(chain, rng.randint(1, 12), rng.randint(1, 8)) for chain in chains]
     batch, prefetch, queue = rng.randint(1, 8), rng.randint(0, 3), rng.choice((None, rng.randint(1, 4)))
-    options = Options(8 if crowded else batch, rng.random() < 0.5, 3 if crowded else prefetch, queue, rng.randint(1, 4))
+    gather_ps, resident_first = rng.choice((0, 0, rng.randint(1, 3000) * grain)), rng.random() < 0.3
+    options = Options(
+        8 if crowded else batch, rng.random() < 0.5, 3 if crowded else prefetch, queue, rng.randint(1, 4), gather_ps,
+        resident_first,
+    )  # fmt: skip
     policy, think_ps = rng.choice(("lru", "look-ahead")), rng.choice((0, rng.randint(1, 1000) * grain))
     case = Case(node, experts, asked, options, policy, None, rng.randint(1, 8), think_ps, queue is None)
     if rng.random() < 0.5:

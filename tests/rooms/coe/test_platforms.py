@@ -7,7 +7,7 @@ import pytest
 
 import rdujax as rdu
 from experts.llama import LLAMA2_7B, Config
-from rdujax.base.errors import ArgumentError, CapacityError
+from rdujax.base.errors import ArgumentError, CapacityError, UnknownNameError
 from rdujax.coe.models import Shapes, cache_bytes_per_token, call, kind_of, sizes_of, step_ps
 from rdujax.coe.platforms import OnGpus, OnRdus, picoseconds
 from rdujax.coe.policies import LeastRecentlyUsed
@@ -71,6 +71,11 @@ def test_a_system_serves_and_says_what_does_not_fit():
     assert first.prefill_ps + first.decode_ps == RDUS.start_ps + step_ps(SMALL, RDUS, 1, 32, 64) + 4 * step_ps(
         SMALL, RDUS, 1, 1, 64
     )
+    kept = system(RDUS, ["a", "b"], SMALL, SMALL, SHAPES, pinned=["b"])
+    server = Server(kept.node, kept.experts, LeastRecentlyUsed())
+    assert [each.switch_ps > 0 for each in server.serve(Closed(asks(cyclic(["b", "a"]), 32, 5), 1, 2))] == [False, True]
+    with pytest.raises(UnknownNameError, match="pinned"):
+        system(RDUS, ["a"], SMALL, SMALL, SHAPES, pinned=["c"])
     few = OnGpus(dgx_a100().replace({"host.capacity_bytes": 2 * sizes_of(SMALL).in_bytes - 1}))
     of = system(few, ["a", "b"], SMALL, SMALL, SHAPES)
     with pytest.raises(CapacityError, match="home copies of 2 experts"):

@@ -1,0 +1,108 @@
+"""A node that serves, in cases small enough to follow by hand; the rest is compared with a simulation."""
+
+import pytest
+
+from rdujax.base.errors import ArgumentError, UnknownNameError
+from rdujax.coe.phases import Table
+from rdujax.coe.policies import LeastRecentlyUsed
+from rdujax.coe.requests import Refused, Request, Served
+from rdujax.coe.residency import Sizes
+from rdujax.coe.serving import Event, Kind, Node, Options, Server
+from rdujax.coe.traffic import Open
+
+KIND = Kind(Sizes(10), 0, Table({(1, 8): 100, (4, 8): 130}, {(1, 64): 5, (4, 64): 7}))
+NODE = Node("node", 20, 1000, {}, lambda prompts, tokens: 50, lambda moved: 30)
+
+
+def served(requests: list[Request], options: Options, told=None) -> list[Served | Refused]:
+    server = Server(NODE, dict.fromkeys("abc", KIND), LeastRecentlyUsed(), options, told)
+    return list(server.serve(Open(requests)))
+
+
+def ask(number: int, at: int, *experts: str, out: int = 3) -> Request:
+    return Request(number, at, experts, 8, out)
+
+
+def test_one_request_is_the_sum_of_its_parts():
+    [one] = served([ask(0, 7, "a")], Options())
+    assert isinstance(one, Served)
+    assert (one.queue_ps, one.route_ps, one.turn_ps, one.switch_ps, one.prefill_ps, one.decode_ps) == (
+        0,
+        50,
+        0,
+        30,
+        100,
+        10,
+    )
+    assert (one.first_token_ps, one.latency_ps, one.end_ps, one.hits, one.per_token_ps) == (180, 190, 197, 0, 5)
+
+
+def test_events_tell_what_happened():
+    events: list[Event] = []
+    served([ask(0, 0, "a"), ask(1, 0, "b")], Options(batch=2, prefetch=1), events.append)
+    assert events == [
+        Event("route", "router", 2, 0, 50), Event("copy", "a", 0, 50, 80), Event("prefetch", "b", 0, 80, 110),
+        Event("run", "a", 1, 80, 190), Event("run", "b", 1, 190, 300),
+    ]  # fmt: skip
+
+
+def test_a_chain_reads_what_was_written():
+    [one] = served([ask(0, 0, "a", "b", "a", out=2)], Options())
+    assert isinstance(one, Served)
+    assert (one.hits, one.switch_ps, one.prefill_ps, one.decode_ps, one.latency_ps) == (1, 60, 300, 15, 425)
+
+
+def test_a_group_runs_once_and_each_ends_with_its_own_answer():
+    one, two = served([ask(0, 0, "a", out=1), ask(1, 0, "a", out=4)], Options(batch=2, grouped=True))
+    assert isinstance(one, Served) and isinstance(two, Served)
+    assert (one.prefill_ps, one.decode_ps, two.prefill_ps, two.decode_ps) == (130, 0, 130, 21)
+    assert one.end_ps == 210 and two.end_ps == 231
+
+
+def test_a_batch_is_gathered_no_longer_than_is_said():
+    requests = [ask(0, 0, "a"), ask(1, 40, "a"), ask(2, 90, "a")]
+    events: list[Event] = []
+    served(requests, Options(batch=2, gather_ps=60, grouped=True), events.append)
+    routes = [(event.prompts, event.first_ps) for event in events if event.kind == "route"]
+    assert routes[0] == (2, 40)  # full before the first has waited for 60
+    assert routes[1][0] == 1 and routes[1][1] > 90
+    events.clear()
+    served([ask(0, 0, "a"), ask(1, 70, "a")], Options(batch=2, gather_ps=60), events.append)
+    assert [event.first_ps for event in events if event.kind == "route"][0] == 60
+
+
+def test_those_that_are_there_go_first():
+    requests = [ask(0, 0, "a"), ask(1, 500, "b"), ask(2, 500, "a")]
+    by_order, resident = (served(requests, Options(batch=2, resident_first=each)) for each in (False, True))
+    assert [each.request.number for each in by_order] == [0, 1, 2]
+    assert [each.request.number for each in resident] == [0, 2, 1]
+
+
+def test_an_expert_can_be_asked_for_ahead():
+    server = Server(NODE, dict.fromkeys("abc", KIND), LeastRecentlyUsed(), Options())
+    assert server.prefetch("a") and server.prefetch("b") and server.prefetch("a")
+    assert not server.prefetch("c")  # both are on their way in
+    [one] = server.serve(Open([ask(0, 0, "b")]))
+    assert isinstance(one, Served) and one.switch_ps == 10 and one.hits == 0  # 60 for both at half the bandwidth
+    assert server.prefetch("c") and set(server.residency.experts) == {"b", "c"}
+    with pytest.raises(UnknownNameError, match="unknown expert"):
+        server.prefetch("d")
+
+
+def test_a_full_queue_refuses():
+    found = served([ask(n, 0, "a") for n in range(4)], Options(queue=2))
+    assert [type(each) for each in found] == [Refused, Refused, Served, Served]
+    assert [each.request.number for each in found] == [2, 3, 0, 1]
+
+
+def test_an_expert_that_nobody_knows_is_refused():
+    with pytest.raises(UnknownNameError, match=r"unknown expert[\s\S]*request 0"):
+        served([ask(0, 0, "z")], Options())
+
+
+@pytest.mark.parametrize("bad", [{"batch": 0}, {"prefetch": -1}, {"queue": 0}, {"gather_ps": 1.5}, {"channels": True}])
+def test_options_make_sense(bad: dict):
+    with pytest.raises(ArgumentError, match=next(iter(bad))):
+        Options(**bad)
+    with pytest.raises(TypeError):
+        Options(group=True)  # type: ignore[call-arg]
