@@ -12,9 +12,10 @@ from experts.llama import LLAMA2_7B
 from rdujax.base.errors import CapacityError
 from rdujax.coe.metrics import Summary, summed
 from rdujax.coe.models import Shapes, sizes_of
+from rdujax.coe.nodes import Options
 from rdujax.coe.platforms import OnGpus, OnRdus, Platform
 from rdujax.coe.policies import LeastRecentlyUsed
-from rdujax.coe.serving import Options, Server
+from rdujax.coe.serving import Server
 from rdujax.coe.systems import System, system
 from rdujax.coe.traffic import SECOND_PS, Closed, asks, cyclic
 from rdujax.machines.dgx import dgx_a100, dgx_h100

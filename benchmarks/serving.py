@@ -20,9 +20,10 @@ from benchmarks._run import parser, show
 from benchmarks._timing import progress
 from rdujax.cli.options import length
 from rdujax.coe.metrics import summed
+from rdujax.coe.nodes import Options
 from rdujax.coe.policies import POLICIES, Belady, Policy
 from rdujax.coe.requests import Request
-from rdujax.coe.serving import Options, Server
+from rdujax.coe.serving import Server
 from rdujax.coe.traffic import Open, Popularity, arrivals, asks, drifting, sticky, uniform, zipf
 
 TOKENS = 20

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from math import ceil, exp, floor, log
 
 from rdujax.base.errors import ArgumentError, describe
+from rdujax.coe.nodes import Event
 from rdujax.coe.requests import PARTS, Refused, Served
-from rdujax.coe.serving import Event
 from rdujax.coe.traffic import SECOND_PS
 
 WIDTH = 0.001  # of a bucket, as a share of what it holds

@@ -14,10 +14,10 @@ import jax.numpy as jnp
 from experts.llama import Config
 from experts.parallel import abstract_weights, cache_shapes, parallel
 from rdujax.base.errors import ArgumentError, describe
+from rdujax.coe.nodes import Kind
 from rdujax.coe.phases import Table
 from rdujax.coe.platforms import Call, Platform
 from rdujax.coe.residency import Sizes
-from rdujax.coe.serving import Kind
 from rdujax.frontend.sockets import node
 
 CACHE = 2  # the argument that is given away: the new cache takes its place

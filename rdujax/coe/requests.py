@@ -7,6 +7,8 @@ from rdujax.coe.policies import Expert
 
 PARTS = ("queue_ps", "route_ps", "turn_ps", "switch_ps", "prefill_ps", "decode_ps")
 
+REASONS = ("queue is full", "out of memory")
+
 
 class Request(NamedTuple):
     """A prompt. experts: who answers, one after the other, the first by the router's choice.
@@ -58,7 +60,8 @@ class Served:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A request that was not admitted, for the queue was full. at_ps: when."""
+    """A request that was not admitted. at_ps: when. reason: one of `REASONS`."""
 
     request: Request
     at_ps: int
+    reason: str = "queue is full"

@@ -6,11 +6,12 @@ The node does one thing at a time: it routes a batch, or runs one expert on its 
 where experts are prefetched. The law:
 
 - Requests are taken first come, first served: as many as have arrived when the node is free (those of this very moment
-  included), at most `batch`. If the queue holds `queue` requests, one more is refused.
+  included), at most `batch`. If the queue holds `queue` requests, one more is refused; so is one that never fits: whose
+  expert and whose keys and values have no room in HBM together, were nothing else there than what is pinned.
 - `gather_ps`: a free node takes no smaller batch than `batch` before the first of the queue has waited so long.
-- The router runs once, on the whole batch. Then experts answer in the order of requests; `grouped`: all prompts of the
-  batch for the same expert together, at the place of the first of them; `resident_first`: those experts before others
-  that are in HBM, or on their way, when the router has run.
+- The router runs once, on the whole batch. Then experts answer in the order of requests; `grouped`: prompts of the
+  batch for the same expert together, at the place of the first of them, as many as fit; `resident_first`: those experts
+  before others that are in HBM, or on their way, when the router has run.
 - An expert that is not in HBM when its turn comes is copied there, and nothing else goes on meanwhile. Who leaves is
   the policy's choice, which knows the turns that the batch still has. An expert comes, and those that leave for it go,
   when its copy begins; its room is what it needs from then on. State of one that leaves is written back in the copy.
@@ -21,97 +22,29 @@ where experts are prefetched. The law:
 - `prefetch`: when an expert begins to run, the next so many different experts that the batch has turns for begin to
   come in, as far as they are not there, in this order, until one finds no room beside those before it. Copies under
   way at the same time share the bandwidth (`copies.py`).
-- A group reads prompts padded to the longest, and writes in the same shapes to its end. A request ends with its last
+- A group reads prompts padded to the longest, and writes in these shapes to its end. A request ends with its last
   token, though others of its group may write on. Its next expert, if it has one, comes behind all turns of the batch,
   or where grouped, to a turn of this expert that waits.
+- `joining_ps`: so long from the beginning of a run, requests may join it. When a token was written, and prompts that
+  still run are fewer than `batch`, as many of the queue as there are places are routed. Those for this expert come in,
+  if their keys and values find room: they are read together, and write on with the others. Those for other experts get
+  turns, as of any batch. What runs waits meanwhile, which is a part of its turn. A place is free when its request has
+  its last token; prices are of the prompts that still run, and of the longest of their contexts.
 """
 
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
-from rdujax.base.errors import ArgumentError, CapacityError, describe, unknown
+from rdujax.base.errors import CapacityError, describe, unknown
 from rdujax.coe.copies import Copies
-from rdujax.coe.phases import Phases
+from rdujax.coe.nodes import Event, Kind, Node, Options, Traffic
 from rdujax.coe.policies import Expert, Policy
 from rdujax.coe.requests import Refused, Request, Served
-from rdujax.coe.residency import Residency, Sizes
-
-
-@dataclass(frozen=True)
-class Kind:
-    """What a node knows of an expert. cache_bytes_per_token: keys and values of one token of one prompt."""
-
-    sizes: Sizes
-    cache_bytes_per_token: int
-    phases: Phases
-
-
-@dataclass(frozen=True)
-class Node:
-    """What serves. route_ps: of so many prompts of at most so many tokens. copy_ps: of so many bytes, DDR to HBM.
-
-    pinned: bytes that never leave HBM, by name: the router, its cache, programs.
-    """
-
-    name: str
-    hbm_bytes: int
-    ddr_bytes: int
-    pinned: Mapping[str, int]
-    route_ps: Callable[[int, int], int]
-    copy_ps: Callable[[int], int]
-
-
-@dataclass(frozen=True)
-class Options:
-    """How a node serves: see the module. queue: None for one without end."""
-
-    batch: int = 1
-    grouped: bool = False
-    prefetch: int = 0
-    queue: int | None = None
-    channels: int = 8
-    gather_ps: int = 0
-    resident_first: bool = False
-
-    def __post_init__(self) -> None:
-        for name, least in (("batch", 1), ("prefetch", 0), ("queue", 1), ("channels", 1), ("gather_ps", 0)):
-            value = getattr(self, name)
-            if value is None and name == "queue":
-                continue
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ArgumentError(describe(name, given=repr(value), allowed=f"an integer, {least} or more"))
-
-
-class Traffic(Protocol):
-    """Who asks, and when."""
-
-    def next_ps(self) -> int | None:
-        """When the next request arrives, as far as is known now; None where none does before one is answered."""
-        ...
-
-    def take(self) -> Request:
-        """That request."""
-        ...
-
-    def answered(self, request: Request, now_ps: int) -> None:
-        """Told of the end of each request, in order of time within a run; a refused one ends when it arrives."""
-        ...
-
-
-class Event(NamedTuple):
-    """Something that a node did.
-
-    kind: "route" (what: "router"), "copy", "prefetch", "write back" (state, to make room for a run of the expert) or
-    "run". prompts: how many of them; 0 for copies, which begin when they are asked for, a wait for a channel included.
-    """
-
-    kind: str
-    what: Expert
-    prompts: int
-    first_ps: int
-    last_ps: int
+from rdujax.coe.residency import Residency
+from rdujax.coe.traffic import Open
 
 
 class _Member(NamedTuple):
@@ -127,6 +60,23 @@ class _Job(NamedTuple):
 
     expert: Expert
     members: list[_Member]
+
+
+@dataclass(slots=True)
+class _Running:
+    """A request in a run that others join. reads: tokens that were read. written: tokens that were written."""
+
+    member: _Member
+    reads: int
+    cache_bytes: int
+    written: int = 1
+
+    @property
+    def tokens_out(self) -> int:
+        return self.member.served.request.tokens_out
+
+
+_End = tuple[_Member, int]  # who has its last token, and when
 
 
 class Server:
@@ -146,6 +96,9 @@ class Server:
         self.node, self.experts, self.options, self._told = node, experts, options or Options(), told
         self.residency = Residency(node.hbm_bytes, policy, node.pinned)
         self.now_ps = 0
+        self._queue: deque[Request] = deque()
+        self._traffic: Traffic = Open(())
+        self._pinned_bytes = sum(node.pinned.values())
         self._copies = Copies(self.options.channels)
         self._begun: dict[Expert, tuple[str, int]] = {}
         homes = sum(kind.sizes.in_bytes for kind in experts.values())
@@ -157,15 +110,15 @@ class Server:
 
     def serve(self, traffic: Traffic) -> Iterator[Served | Refused]:
         """Every request, when it ends; the memory that this takes does not grow with their number."""
-        queue: deque[Request] = deque()
+        self._traffic, queue = traffic, self._queue
         while True:
-            yield from self._admitted(traffic, queue, self.now_ps + 1)
-            if queue and self._is_due(queue):
-                batch = [queue.popleft() for _ in range(min(self.options.batch, len(queue)))]
-                for served in self._batch(batch):
-                    yield from self._admitted(traffic, queue, served.end_ps)
-                    traffic.answered(served.request, served.end_ps)
-                    yield served
+            yield from self._admitted(self.now_ps + 1)
+            if queue and self._is_due():
+                for each in self._batch(self._routed(self.options.batch)):
+                    if isinstance(each, Served):
+                        yield from self._admitted(each.end_ps)
+                        traffic.answered(each.request, each.end_ps)
+                    yield each
                 continue
             nexts = [queue[0].arrival_ps + self.options.gather_ps] if queue else []
             if (arrival := traffic.next_ps()) is not None:
@@ -188,60 +141,79 @@ class Server:
                 return False
         return True
 
-    def _is_due(self, queue: deque[Request]) -> bool:
+    def _is_due(self) -> bool:
         """Whether a batch is taken now."""
-        return len(queue) >= self.options.batch or self.now_ps >= queue[0].arrival_ps + self.options.gather_ps
+        waited = self.now_ps - self._queue[0].arrival_ps
+        return len(self._queue) >= self.options.batch or waited >= self.options.gather_ps
 
-    def _admitted(self, traffic: Traffic, queue: deque[Request], until_ps: int) -> Iterator[Refused]:
+    def _admitted(self, until_ps: int) -> Iterator[Refused]:
         """Takes all that arrive before a moment into the queue: traffic is told of what happens in order of time."""
-        while (arrival := traffic.next_ps()) is not None and arrival < until_ps:
-            request = traffic.take()
+        while (arrival := self._traffic.next_ps()) is not None and arrival < until_ps:
+            request = self._traffic.take()
             for expert in request.experts:
                 if expert not in self.experts:
                     raise unknown("expert", expert, map(str, self.experts), where=f"request {request.number}")
-            if self.options.queue is None or len(queue) < self.options.queue:
-                queue.append(request)
+            if not all(self._fits(each, [_Member(Served(request), at, 0)]) for at, each in enumerate(request.experts)):
+                reason = "out of memory"
+            elif self.options.queue is not None and len(self._queue) >= self.options.queue:
+                reason = "queue is full"
             else:
-                traffic.answered(request, arrival)
-                yield Refused(request, arrival)
+                self._queue.append(request)
+                continue
+            self._traffic.answered(request, arrival)
+            yield Refused(request, arrival, reason)
 
-    def _batch(self, batch: list[Request]) -> Iterator[Served]:
+    def _fits(self, expert: Expert, members: list[_Member]) -> bool:
+        """Whether an expert can run on these prompts together, with all of HBM that is not pinned."""
+        own = 0 if expert in self.node.pinned else self.experts[expert].sizes.in_bytes
+        return own + self._cache_bytes(expert, members) <= self.node.hbm_bytes - self._pinned_bytes
+
+    def _cache_bytes(self, expert: Expert, members: list[_Member]) -> int:
+        """Of keys and values of prompts that run together."""
+        return len(members) * sum(_padded(members)) * self.experts[expert].cache_bytes_per_token
+
+    def _routed(self, most: int) -> list[Served]:
+        """Takes the first of the queue, and routes them together."""
+        batch = [self._queue.popleft() for _ in range(min(most, len(self._queue)))]
         first_ps = self.now_ps
-        self.now_ps += self.node.route_ps(len(batch), max(request.tokens_in for request in batch))
+        self._advance(first_ps + self.node.route_ps(len(batch), max(request.tokens_in for request in batch)))
         self._tell("route", "router", len(batch), first_ps)
-        taken = [Served(each, first_ps - each.arrival_ps, self.now_ps - first_ps) for each in batch]
-        jobs = deque(self._jobs(taken))
+        return [Served(each, first_ps - each.arrival_ps, self.now_ps - first_ps) for each in batch]
+
+    def _batch(self, taken: list[Served]) -> Iterator[Served | Refused]:
+        jobs = self._jobs(taken)
         while jobs:
             job = jobs.popleft()
-            upcoming = tuple(each.expert for each in jobs)
-            cache_bytes = self._bring(job, upcoming)
-            for member, end_ps in self._run(job, upcoming, cache_bytes):
-                served, step = member.served, member.step + 1
-                if step == len(served.request.experts):
+            self._bring(job, _experts(jobs))
+            for each in self._run_joined(job, jobs) if self.options.joining_ps else self._run(job, jobs):
+                if isinstance(each, Refused):
+                    yield each
+                    continue
+                (served, at, _), end_ps = each
+                if at + 1 == len(served.request.experts):
                     served.end_ps = end_ps
                     yield served
                 else:
-                    self._append(jobs, served.request.experts[step], _Member(served, step, end_ps))
+                    self._append(jobs, served.request.experts[at + 1], _Member(served, at + 1, end_ps))
 
-    def _jobs(self, taken: list[Served]) -> list[_Job]:
+    def _jobs(self, taken: list[Served]) -> deque[_Job]:
         jobs: deque[_Job] = deque()
         for served in taken:
             self._append(jobs, served.request.experts[0], _Member(served, 0, self.now_ps))
         if self.options.resident_first:
-            self._advance(self.now_ps)
-            return sorted(jobs, key=lambda job: job.expert not in self.residency)
-        return list(jobs)
+            return deque(sorted(jobs, key=lambda job: job.expert not in self.residency))
+        return jobs
 
     def _append(self, jobs: deque[_Job], expert: Expert, member: _Member) -> None:
         """Behind all others, or to those of its expert."""
-        own = next((job for job in jobs if job.expert == expert), None) if self.options.grouped else None
-        if own is None:
-            jobs.append(_Job(expert, [member]))
-        else:
-            own.members.append(member)
+        for job in jobs if self.options.grouped else ():
+            if job.expert == expert and self._fits(expert, [*job.members, member]):
+                job.members.append(member)
+                return
+        jobs.append(_Job(expert, [member]))
 
-    def _bring(self, job: _Job, upcoming: tuple[Expert, ...]) -> int:
-        """Goes on to when its expert can run; bytes that its keys and values were given."""
+    def _bring(self, job: _Job, upcoming: tuple[Expert, ...]) -> None:
+        """Goes on to when its expert is there, and room for its keys and values."""
         expert, first_ps = job.expert, self.now_ps
         self._advance(first_ps)
         is_hit = expert in self.residency and expert not in self._copies
@@ -249,25 +221,25 @@ class Server:
             self._when_there_is_room(lambda kept: self._copy("copy", expert, kept, upcoming))
         self._wait_for(expert)
         self.residency.use(expert)
-        reads, writes = _padded(job)
-        cache_bytes = len(job.members) * (reads + writes) * self.experts[expert].cache_bytes_per_token
-        left = self._when_there_is_room(
-            lambda kept: self.residency.reserve_cache(cache_bytes, kept | {expert}, upcoming)
-        )
-        if state_bytes := sum(sizes.state_bytes for sizes in left.values()):
-            self._begin("write back", expert, state_bytes)
-            self._wait_for(expert)
+        needed = self._cache_bytes(expert, job.members)
+        self._when_there_is_room(lambda kept: self._reserve(expert, needed, kept, upcoming))
+        self._wait_for(expert)
         for served, _, since_ps in job.members:
             served.turn_ps += first_ps - since_ps
             served.switch_ps += self.now_ps - first_ps
             served.hits += is_hit
-        return cache_bytes
 
-    def _run(self, job: _Job, upcoming: tuple[Expert, ...], cache_bytes: int) -> list[tuple[_Member, int]]:
+    def _reserve(self, expert: Expert, needed: int, kept: frozenset[Expert], upcoming: tuple[Expert, ...]) -> None:
+        """Room for keys and values of a run; begins to write back what those had changed that leave for it."""
+        left = self.residency.reserve_cache(needed, kept | {expert}, upcoming)
+        if state_bytes := sum(sizes.state_bytes for sizes in left.values()):
+            self._begin("write back", expert, state_bytes)
+
+    def _run(self, job: _Job, jobs: deque[_Job]) -> list[_End]:
         """Runs an expert, and says when each of its members has its last token, in order of time."""
         kind, count, first_ps = self.experts[job.expert], len(job.members), self.now_ps
-        self._prefetch(job.expert, upcoming)
-        reads, _ = _padded(job)
+        self._prefetch(job.expert, _experts(jobs))
+        reads, _ = _padded(job.members)
         prefill_ps = kind.phases.prefill_ps(count, reads)
         ends = []
         for member in job.members:
@@ -279,9 +251,89 @@ class Server:
             ends.append((member, first_ps + prefill_ps + decode_ps))
         ends.sort(key=lambda each: each[1])
         self._advance(ends[-1][1])
-        self.residency.release_cache(cache_bytes)
+        self.residency.release_cache(self._cache_bytes(job.expert, job.members))
         self._tell("run", job.expert, count, first_ps)
         return ends
+
+    def _run_joined(self, job: _Job, jobs: deque[_Job]) -> Iterator[_End | Refused]:
+        """The same, with requests that join."""
+        kind, first_ps, count = self.experts[job.expert], self.now_ps, len(job.members)
+        self._prefetch(job.expert, _experts(jobs))
+        running: list[_Running] = []
+        self._read(job.expert, job.members, running)
+        while True:
+            for each in [each for each in running if each.written == each.tokens_out]:
+                running.remove(each)
+                self.residency.release_cache(each.cache_bytes)
+                yield each.member, self.now_ps
+            is_open = self.now_ps - first_ps < self.options.joining_ps and len(running) < self.options.batch
+            if is_open:
+                yield from self._admitted(self.now_ps + 1)
+                if self._queue:
+                    count += self._join(job.expert, jobs, running)
+                    continue
+            if not running:
+                break
+            tokens = self._tokens_until(self._traffic.next_ps() if is_open else None, kind, running)
+            decode_ps = kind.phases.decode_ps(len(running), _context(running), tokens)
+            self._advance(self.now_ps + decode_ps)
+            for each in running:
+                each.member.served.decode_ps += decode_ps
+                each.written += tokens
+        self._tell("run", job.expert, count, first_ps)
+
+    def _join(self, expert: Expert, jobs: deque[_Job], running: list[_Running]) -> int:
+        """Routes the first of the queue; how many of them join what runs. All others get turns."""
+        first_ps = self.now_ps
+        taken = self._routed(self.options.batch - len(running))
+        mine = [_Member(each, 0, self.now_ps) for each in taken if each.request.experts[0] == expert]
+        for each in taken:
+            if each.request.experts[0] != expert:
+                self._append(jobs, each.request.experts[0], _Member(each, 0, self.now_ps))
+        try:
+            if mine:
+                needed = self._cache_bytes(expert, mine)
+                self._reserve(expert, needed, frozenset(self._begun), _experts(jobs))
+        except CapacityError:
+            for each in mine:
+                self._append(jobs, expert, each)
+            mine = []
+        routed_ps = self.now_ps
+        self._wait_for(expert)
+        for each in running:
+            each.member.served.turn_ps += self.now_ps - first_ps
+        for served, _, _ in mine:
+            served.switch_ps += self.now_ps - routed_ps
+            served.hits += 1
+            self.residency.use(expert)
+        if mine:
+            self._read(expert, mine, running)
+        return len(mine)
+
+    def _read(self, expert: Expert, members: list[_Member], running: list[_Running]) -> None:
+        """Reads prompts together, while others that run wait."""
+        kind, (reads, writes) = self.experts[expert], _padded(members)
+        prefill_ps = kind.phases.prefill_ps(len(members), reads)
+        self._advance(self.now_ps + prefill_ps)
+        for each in running:
+            each.member.served.turn_ps += prefill_ps
+        for member in members:
+            served = member.served
+            served.prefill_ps += prefill_ps
+            served.first_token_ps = self.now_ps - served.request.arrival_ps
+            running.append(_Running(member, reads, (reads + writes) * kind.cache_bytes_per_token))
+
+    def _tokens_until(self, arrival_ps: int | None, kind: Kind, running: list[_Running]) -> int:
+        """How many tokens are written until a request has its last one, or until one has arrived."""
+        most = min(each.tokens_out - each.written for each in running)
+        if arrival_ps is None:
+            return most
+        count, context = len(running), _context(running)
+
+        def reaches(tokens: int) -> bool:
+            return self.now_ps + kind.phases.decode_ps(count, context, tokens) >= arrival_ps
+
+        return 1 + bisect_left(range(1, most), True, key=reaches)
 
     def _prefetch(self, running: Expert, upcoming: tuple[Expert, ...]) -> None:
         """Begins to copy the next experts that the batch needs, those needed first before others."""
@@ -331,8 +383,17 @@ class Server:
             self._told(Event(kind, what, prompts, first_ps, self.now_ps))
 
 
-def _padded(job: _Job) -> tuple[int, int]:
+def _padded(members: list[_Member]) -> tuple[int, int]:
     """Tokens of the longest prompt and of the longest answer; an expert's answer is the prompt of the next."""
-    requests = [(member.served.request, member.step) for member in job.members]
-    reads = max(request.tokens_out if step else request.tokens_in for request, step in requests)
-    return reads, max(request.tokens_out for request, _ in requests)
+    reads = max(each.request.tokens_out if step else each.request.tokens_in for each, step, _ in members)
+    return reads, max(each.request.tokens_out for each, _, _ in members)
+
+
+def _context(running: list[_Running]) -> int:
+    """Positions of the cache for the next token."""
+    return max(each.reads + each.written for each in running)
+
+
+def _experts(jobs: deque[_Job]) -> tuple[Expert, ...]:
+    """Who will be asked, in order."""
+    return tuple(job.expert for job in jobs)

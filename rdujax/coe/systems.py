@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from experts.llama import Config
 from rdujax.base.errors import ArgumentError, describe, unknown
 from rdujax.coe.models import Shapes, cache_bytes_per_token, kind_of, sizes_of, step_ps
+from rdujax.coe.nodes import Kind, Node
 from rdujax.coe.phases import Prices
 from rdujax.coe.platforms import Platform
-from rdujax.coe.serving import Kind, Node
 
 
 @dataclass(frozen=True)

@@ -9,77 +9,23 @@ then the door lets in; then the node goes on, and so knows all of that.
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from heapq import heappop, heappush
 from math import ceil
 
 import simpy
 from simpy.events import EventPriority
 
+from rdujax.coe.nodes import Event
 from rdujax.coe.requests import Refused, Request, Served
-from rdujax.coe.serving import Event, Kind, Node, Options, Traffic
-from rdujax.coe.traffic import Closed, Open
+from tests.oracles.serving_cases import Case
 
 DOOR, NODE = EventPriority(2), EventPriority(3)  # after all that SimPy itself schedules for the same moment
-Turn = tuple[str, list[tuple[Served, int, int]]]  # an expert, and whom it answers together: the step, and since when
+Member = tuple[Served, int, int]  # a request at a step of its own, and since when it waits for that
+Turn = tuple[str, list[Member]]  # an expert, and whom it answers together
 Process = Generator[simpy.Event, None, None]
 
 
 class NoRoom(Exception):
     """Not even without all that may leave."""
-
-
-@dataclass(frozen=True)
-class Formula:
-    """Phases that depend on everything they may depend on."""
-
-    prices: tuple[int, ...]
-
-    def prefill_ps(self, prompts: int, tokens: int) -> int:
-        return self.prices[0] + self.prices[1] * prompts * tokens
-
-    def decode_ps(self, prompts: int, context: int, tokens: int) -> int:
-        return sum(self.prices[2] + self.prices[3] * prompts * (context + each) for each in range(tokens))
-
-
-@dataclass(frozen=True)
-class Case:
-    """A node, and who asks it what: clients, each as often, or `shared`: whoever is next. arrivals_ps: if open."""
-
-    node: Node
-    experts: dict[str, Kind]
-    asked: list[tuple[tuple[str, ...], int, int]]
-    options: Options
-    policy: str = "lru"
-    arrivals_ps: list[int] | None = None
-    clients: int = 0
-    think_ps: int = 0
-    shared: bool = False
-
-    def traffic(self) -> Traffic:
-        if self.arrivals_ps is not None:
-            return Open([Request(number, at, *self.asked[number]) for number, at in enumerate(self.arrivals_ps)])
-        asks = iter(self.asked)
-        closed = Closed(lambda _: next(asks), self.clients, len(self.asked), think_ps=self.think_ps)
-        return closed if self.shared else Rounds(self)
-
-
-class Rounds:
-    """Clients that ask equally often, and think: it does not matter who of two was told first that it may go on."""
-
-    def __init__(self, case: Case):
-        self._case, self._asks = case, iter(case.asked)
-        self._coming = [(0, number) for number in range(case.clients)]
-
-    def next_ps(self) -> int | None:
-        return self._coming[0][0] if self._coming else None
-
-    def take(self) -> Request:
-        at_ps, number = heappop(self._coming)
-        return Request(number, at_ps, *next(self._asks))
-
-    def answered(self, request: Request, now_ps: int) -> None:
-        if (number := request.number + self._case.clients) < len(self._case.asked):
-            heappush(self._coming, (now_ps + self._case.think_ps, number))
 
 
 class Last(simpy.Event):
@@ -91,13 +37,30 @@ class Last(simpy.Event):
         env.schedule(self, rank)
 
 
+@dataclass
+class Running:
+    """A request in a run that others join, and its share of the room for keys and values."""
+
+    served: Served
+    step: int
+    reads: int
+    room: int
+    written: int = 1
+
+
+def longest(members: list[Member]) -> tuple[int, int]:
+    """Tokens of what is read, and of what is written."""
+    reads = max(each.request.tokens_out if step else each.request.tokens_in for each, step, _ in members)
+    return reads, max(each.request.tokens_out for each, _, _ in members)
+
+
 class Memory:
     """HBM. recent: who came or was used, the longest ago first; an expert comes when its copy begins."""
 
     def __init__(self, case: Case):
         self._sizes = {name: kind.sizes for name, kind in case.experts.items()}
         self._pinned, self._looks_ahead = case.node.pinned, case.policy == "look-ahead"
-        self._room = case.node.hbm_bytes - sum(case.node.pinned.values())
+        self.room = case.node.hbm_bytes - sum(case.node.pinned.values())
         self.recent: list[str] = []
         self.keys_and_values = 0
 
@@ -113,7 +76,7 @@ class Memory:
 
     def make_room(self, needed: int, kept: Iterable[str], upcoming: list[str]) -> int:
         """Bytes of state to write back, of who had to leave, whether it has run or not."""
-        back, room = 0, self._room - self.keys_and_values - needed
+        back, room = 0, self.room - self.keys_and_values - needed
         if self.bytes_of({*kept}.intersection(self.recent)) > room:
             raise NoRoom
         while self.bytes_of(self.recent) > room:
@@ -167,11 +130,14 @@ class Reference:
         outside, self.outside = sorted(self.outside), []
         for number in outside:
             request = Request(number, self.now_ps, *next(self.asks))
-            if self.options.queue is None or len(self.queue) < self.options.queue:
+            full = self.options.queue is not None and len(self.queue) >= self.options.queue
+            steps = enumerate(request.experts)
+            too_large = not all(self.fits(each, [(Served(request), step, 0)]) for step, each in steps)
+            if not full and not too_large:
                 self.queue.append(request)
-            else:
-                self.over[number] = Refused(request, self.now_ps)
-                self.answered[number].succeed()
+                continue
+            self.over[number] = Refused(request, self.now_ps, "out of memory" if too_large else "queue is full")
+            self.answered[number].succeed()
         self.bell.succeed()
         self.bell = self.env.event()
 
@@ -186,12 +152,8 @@ class Reference:
                 )
                 yield self.env.any_of([self.bell, *waited])
                 yield Last(self.env, NODE)
-            first_ps, taken = self.now_ps, self.queue[: self.options.batch]
-            del self.queue[: self.options.batch]
-            yield self.env.timeout(self.case.node.route_ps(len(taken), max(each.tokens_in for each in taken)))
-            self.events.append(Event("route", "router", len(taken), first_ps, self.now_ps))
-            for each in taken:
-                self.goes_on(Served(each, first_ps - each.arrival_ps, self.now_ps - first_ps), 0)
+            for each in (yield from self.routed(self.options.batch)):
+                self.goes_on(each, 0)
             if self.options.resident_first:
                 yield Last(self.env, NODE)
                 there = [turn for turn in self.turns if turn[0] in self.memory]
@@ -199,6 +161,22 @@ class Reference:
             while self.turns:
                 yield Last(self.env, NODE)
                 yield from self.answers(*self.turns.pop(0))
+
+    def routed(self, most: int) -> Generator[simpy.Event, None, list[Served]]:
+        first_ps, taken = self.now_ps, self.queue[:most]
+        del self.queue[:most]
+        yield self.env.timeout(self.case.node.route_ps(len(taken), max(each.tokens_in for each in taken)))
+        self.events.append(Event("route", "router", len(taken), first_ps, self.now_ps))
+        return [Served(each, first_ps - each.arrival_ps, self.now_ps - first_ps) for each in taken]
+
+    def fits(self, expert: str, members: list[Member]) -> bool:
+        """Beside what is pinned, were nothing else there."""
+        own = 0 if expert in self.case.node.pinned else self.memory.bytes_of([expert])
+        return own + self.room_of(expert, members) <= self.memory.room
+
+    def room_of(self, expert: str, members: list[Member]) -> int:
+        """Of keys and values: padded."""
+        return len(members) * sum(longest(members)) * self.case.experts[expert].cache_bytes_per_token
 
     def has_waited(self) -> bool:
         return self.now_ps - self.queue[0].arrival_ps >= self.options.gather_ps
@@ -211,10 +189,14 @@ class Reference:
             self.answered[served.request.number].succeed()
             return
         expert = served.request.experts[step]
-        same = [turn for turn in self.turns if turn[0] == expert and self.options.grouped]
-        if not same:
-            self.turns.append((expert, []))
-        (same or self.turns)[-1][1].append((served, step, self.now_ps))
+        self.gets_a_turn(expert, (served, step, self.now_ps))
+
+    def gets_a_turn(self, expert: str, member: Member) -> None:
+        for other, members in self.turns if self.options.grouped else ():
+            if other == expert and self.fits(expert, [*members, member]):
+                members.append(member)
+                return
+        self.turns.append((expert, [member]))
 
     def answers(self, expert: str, members: list[tuple[Served, int, int]]) -> Process:
         """An expert's turn: it comes in, reads, and writes token by token, in the same shapes to the end."""
@@ -224,15 +206,18 @@ class Reference:
             yield from self.with_room(lambda: self.copy("copy", expert, set(), upcoming))
         yield from self.there(expert)
         self.memory.use(expert)
-        prompts, last = len(members), max(each.request.tokens_out for each, _, _ in members)
-        reads = max(each.request.tokens_out if step else each.request.tokens_in for each, step, _ in members)
-        room = prompts * (reads + last) * kind.cache_bytes_per_token
+        prompts, room, (reads, last) = len(members), self.room_of(expert, members), longest(members)
         back = yield from self.with_room(lambda: self.memory.make_room(room, {expert, *self.under_way}, upcoming))
         self.memory.keys_and_values = room
-        if back:
-            self.begin("write back", expert, back)
-            yield from self.there(expert)
+        yield from self.written_back(expert, back)
         first_ps = self.now_ps
+        if self.options.joining_ps:
+            for served, _, since_ps in members:
+                served.hits += hit
+                served.turn_ps += turn_ps - since_ps
+                served.switch_ps += first_ps - turn_ps
+            yield from self.open_run(expert, members, upcoming)
+            return
         self.prefetch(expert, upcoming)
         yield self.env.timeout(kind.phases.prefill_ps(prompts, reads))
         read_ps = self.now_ps
@@ -249,6 +234,72 @@ class Reference:
                 yield self.env.timeout(kind.phases.decode_ps(prompts, reads + token, 1))
         self.memory.keys_and_values = 0
         self.events.append(Event("run", expert, prompts, first_ps, self.now_ps))
+
+    def open_run(self, expert: str, members: list[Member], upcoming: list[str]) -> Process:
+        """A run that others join, token by token; whoever has its last one gives its place and its room back."""
+        first_ps, count, running = self.now_ps, len(members), list[Running]()
+        self.prefetch(expert, upcoming)
+        yield from self.read_together(expert, members, running)
+        while True:
+            for each in [each for each in running if each.written == each.served.request.tokens_out]:
+                running.remove(each)
+                self.memory.keys_and_values -= each.room
+                self.goes_on(each.served, each.step + 1)
+            if self.now_ps - first_ps < self.options.joining_ps and len(running) < self.options.batch:
+                yield Last(self.env, NODE)
+                if self.queue:
+                    count += yield from self.join(expert, running)
+                    continue
+            if not running:
+                break
+            context, since_ps = max(each.reads + each.written for each in running), self.now_ps
+            yield self.env.timeout(self.case.experts[expert].phases.decode_ps(len(running), context, 1))
+            for each in running:
+                each.served.decode_ps += self.now_ps - since_ps
+                each.written += 1
+        self.events.append(Event("run", expert, count, first_ps, self.now_ps))
+
+    def join(self, expert: str, running: list[Running]) -> Generator[simpy.Event, None, int]:
+        since_ps = self.now_ps
+        routed = yield from self.routed(self.options.batch - len(running))
+        yield Last(self.env, NODE)
+        mine: list[Member] = [(each, 0, self.now_ps) for each in routed if each.request.experts[0] == expert]
+        for each in routed:
+            if each.request.experts[0] != expert:
+                self.goes_on(each, 0)
+        room, back, switch_ps = self.room_of(expert, mine) if mine else 0, 0, self.now_ps
+        try:
+            back = self.memory.make_room(room, {expert, *self.under_way}, [each for each, _ in self.turns])
+            self.memory.keys_and_values += room
+        except NoRoom:
+            for each in mine:
+                self.gets_a_turn(expert, each)
+            mine = []
+        yield from self.written_back(expert, back)
+        for each in running:
+            each.served.turn_ps += self.now_ps - since_ps
+        for served, _, _ in mine:
+            served.hits += 1
+            served.switch_ps += self.now_ps - switch_ps
+        if mine:
+            self.memory.use(expert)
+            yield from self.read_together(expert, mine, running)
+        return len(mine)
+
+    def read_together(self, expert: str, members: list[Member], running: list[Running]) -> Process:
+        kind, (reads, last), since_ps = self.case.experts[expert], longest(members), self.now_ps
+        yield self.env.timeout(kind.phases.prefill_ps(len(members), reads))
+        for each in running:
+            each.served.turn_ps += self.now_ps - since_ps
+        for served, step, _ in members:
+            served.prefill_ps += self.now_ps - since_ps
+            served.first_token_ps = self.now_ps - served.request.arrival_ps
+            running.append(Running(served, step, reads, (reads + last) * kind.cache_bytes_per_token))
+
+    def written_back(self, expert: str, back: int | None) -> Process:
+        if back:
+            self.begin("write back", expert, back)
+            yield from self.there(expert)
 
     def there(self, expert: str) -> Process:
         if expert in self.under_way:

@@ -1,68 +1,21 @@
 """A node that serves, against discrete-event simulation: do the law in prose and the server tell the same story?"""
 
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
-from itertools import accumulate
 from random import Random
 
 import pytest
 
 from rdujax.coe.copies import Copies
+from rdujax.coe.nodes import Event, Options
 from rdujax.coe.policies import POLICIES
 from rdujax.coe.requests import PARTS, Refused
-from rdujax.coe.residency import Sizes
-from rdujax.coe.serving import Event, Kind, Node, Options, Server
-from tests.oracles.serving_simulation import Case, Formula, NoRoom, Process, Reference
+from rdujax.coe.serving import Server
+from tests.oracles.serving_cases import Case, by_hand, drawn
+from tests.oracles.serving_simulation import NoRoom, Process, Reference
 
-SEEDS = (*range(150), 1109, 2500)  # in the last two, who is on its way in would leave if it could
-
-
-def drawn(rng: Random) -> Case:
-    """Any small case. In some the grain of time is coarse, and much happens at once; in some, many copies go on."""
-    grain, crowded = rng.choice((1, 1, 100)), rng.random() < 0.5
-    names = [f"expert {number}" for number in range(8 if crowded else rng.randint(2, 8))]
-    kinds = [drawn_kind(rng, grain, 1 if crowded else 6) for _ in range(rng.randint(2, 3))]
-    experts = {name: rng.choice(kinds) for name in names}
-    least = max(kind.sizes.in_bytes + 20 * kind.cache_bytes_per_token for kind in experts.values())
-    most = max(least, sum(kind.sizes.in_bytes for kind in experts.values()))
-    pinned = {"router": rng.randint(0, 50), rng.choice(("programs", "programs", names[0])): rng.randint(0, 50)}
-    route, latency, slow = rng.randint(0, 40), rng.randint(1, 20), rng.choice((1, 4, 16, 64))
-    node = Node(
-        "node", sum(pinned.values()) + max(rng.randint(least, most), rng.randint(least, most)), 10**6, pinned,
-        lambda prompts, tokens: grain * (route + 3 * prompts + tokens),
-        lambda moved: grain * (latency + slow * moved // 4),
-    )  # fmt: skip
-    chains = [tuple(rng.choices(names, k=rng.choice((1, 1, 2, 3)))) for _ in range(rng.randint(1, 30))]
-    asked = [(chain, rng.randint(1, 12), rng.randint(1, 8)) for chain in chains]
-    batch, prefetch, queue = rng.randint(1, 8), rng.randint(0, 3), rng.choice((None, rng.randint(1, 4)))
-    gather_ps, resident_first = rng.choice((0, 0, rng.randint(1, 3000) * grain)), rng.random() < 0.3
-    options = Options(
-        8 if crowded else batch, rng.random() < 0.5, 3 if crowded else prefetch, queue, rng.randint(1, 4), gather_ps,
-        resident_first,
-    )  # fmt: skip
-    policy, think_ps = rng.choice(("lru", "look-ahead")), rng.choice((0, rng.randint(1, 1000) * grain))
-    case = Case(node, experts, asked, options, policy, None, rng.randint(1, 8), think_ps, queue is None)
-    if rng.random() < 0.5:
-        gaps = [rng.choice((0, 0, rng.randint(0, 400), rng.randint(0, 4000))) * grain for _ in asked]
-        return replace(case, arrivals_ps=list(accumulate(gaps)), clients=len(gaps), shared=False)
-    equally = rng.choices(asked, k=case.clients * rng.randint(1, 5))
-    return case if case.shared else replace(case, asked=equally, think_ps=think_ps or 1)
-
-
-def drawn_kind(rng: Random, grain: int, cache_bytes: int) -> Kind:
-    sizes = Sizes(rng.randint(1, 30) * 10, rng.choice((0, rng.randint(1, 200))))
-    prices = tuple(grain * rng.randint(least, most) for least, most in ((1, 100), (0, 7), (1, 10), (0, 3)))
-    return Kind(sizes, rng.randint(0, cache_bytes), Formula(prices))
-
-
-def by_hand(asked: dict[str, tuple[int, int]], hbm: int, copy_ps: Callable[[int], int], options: Options) -> Case:
-    """Requests at the same moment, each for an expert of its own: its bytes, and tokens of the prompt, a byte each."""
-    experts = {name: Kind(Sizes(size), 1, Formula((100, 0, 1, 0))) for name, (size, _) in asked.items()}
-    asks = [((name,), tokens, 1) for name, (_, tokens) in asked.items()]
-    node = Node("node", hbm, 10**6, {}, lambda prompts, tokens: 10, copy_ps)
-    return Case(node, experts, asks, options, arrivals_ps=[0] * len(asks), clients=len(asks))
+SEEDS = (*range(250), 1109, 2500)  # in the last two, who is on its way in would leave if it could
 
 
 @cache

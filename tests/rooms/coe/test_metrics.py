@@ -7,8 +7,8 @@ import pytest
 
 from rdujax.base.errors import ArgumentError
 from rdujax.coe.metrics import Distribution, Objectives, Switches, summed
+from rdujax.coe.nodes import Event
 from rdujax.coe.requests import PARTS, Refused, Request, Served
-from rdujax.coe.serving import Event
 from rdujax.coe.traffic import SECOND_PS
 
 

@@ -9,11 +9,12 @@ import rdujax as rdu
 from experts.llama import LLAMA2_7B, Config
 from rdujax.base.errors import ArgumentError, CapacityError, UnknownNameError
 from rdujax.coe.models import Shapes, cache_bytes_per_token, call, kind_of, sizes_of, step_ps
+from rdujax.coe.nodes import Options
 from rdujax.coe.platforms import OnGpus, OnRdus, picoseconds
 from rdujax.coe.policies import LeastRecentlyUsed
 from rdujax.coe.requests import Served
 from rdujax.coe.residency import Sizes
-from rdujax.coe.serving import Options, Server
+from rdujax.coe.serving import Server
 from rdujax.coe.systems import system
 from rdujax.coe.traffic import Closed, asks, cyclic
 from rdujax.machines.dgx import dgx_a100, dgx_h100
@@ -73,7 +74,8 @@ def test_a_system_serves_and_says_what_does_not_fit():
     )
     kept = system(RDUS, ["a", "b"], SMALL, SMALL, SHAPES, pinned=["b"])
     server = Server(kept.node, kept.experts, LeastRecentlyUsed())
-    assert [each.switch_ps > 0 for each in server.serve(Closed(asks(cyclic(["b", "a"]), 32, 5), 1, 2))] == [False, True]
+    served = list(server.serve(Closed(asks(cyclic(["b", "a"]), 32, 5), 1, 2)))
+    assert [isinstance(each, Served) and each.switch_ps > 0 for each in served] == [False, True]
     with pytest.raises(UnknownNameError, match="pinned"):
         system(RDUS, ["a"], SMALL, SMALL, SHAPES, pinned=["c"])
     few = OnGpus(dgx_a100().replace({"host.capacity_bytes": 2 * sizes_of(SMALL).in_bytes - 1}))

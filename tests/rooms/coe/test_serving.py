@@ -3,11 +3,12 @@
 import pytest
 
 from rdujax.base.errors import ArgumentError, UnknownNameError
+from rdujax.coe.nodes import Event, Kind, Node, Options
 from rdujax.coe.phases import Table
 from rdujax.coe.policies import LeastRecentlyUsed
 from rdujax.coe.requests import Refused, Request, Served
 from rdujax.coe.residency import Sizes
-from rdujax.coe.serving import Event, Kind, Node, Options, Server
+from rdujax.coe.serving import Server
 from rdujax.coe.traffic import Open
 
 KIND = Kind(Sizes(10), 0, Table({(1, 8): 100, (4, 8): 130}, {(1, 64): 5, (4, 64): 7}))
@@ -93,6 +94,36 @@ def test_a_full_queue_refuses():
     found = served([ask(n, 0, "a") for n in range(4)], Options(queue=2))
     assert [type(each) for each in found] == [Refused, Refused, Served, Served]
     assert [each.request.number for each in found] == [2, 3, 0, 1]
+
+
+def test_a_request_joins_what_runs_for_its_expert():
+    requests = [ask(0, 0, "a", out=9), ask(1, 190, "a", out=2), ask(2, 190, "b", out=2)]
+    events: list[Event] = []
+    one, two, three = served(requests, Options(batch=4, joining_ps=1000), events.append)
+    assert all(isinstance(each, Served) for each in (one, two, three))
+    # The first reads until 180, and writes a token each 5; at 190 both others are routed until 240, and the second is
+    # read until 340, while the first waits. Together they write one token in 7, then the first the others in 5 each.
+    assert isinstance(two, Served) and two.request.number == 0 and (two.turn_ps, two.decode_ps) == (150, 10 + 7 + 25)
+    assert isinstance(one, Served) and one.request.number == 1
+    assert (one.queue_ps, one.route_ps, one.hits, one.first_token_ps, one.end_ps) == (0, 50, 1, 150, 347)
+    assert isinstance(three, Served) and three.turn_ps == two.end_ps - 240
+    assert Event("run", "a", 2, 80, 372) in events
+
+
+def test_nobody_joins_too_late():
+    requests = [ask(0, 0, "a", out=9), ask(1, 190, "a", out=2)]
+    one, two = served(requests, Options(batch=4, joining_ps=110))
+    assert isinstance(one, Served) and (one.turn_ps, one.decode_ps) == (0, 40)
+    assert isinstance(two, Served) and two.queue_ps == one.end_ps - 190
+
+
+def test_a_request_that_never_fits_is_refused_and_others_are_served():
+    kind = Kind(Sizes(10), 1, KIND.phases)
+    server = Server(NODE, {"a": kind}, LeastRecentlyUsed(), Options(batch=2, grouped=True))
+    [large, one, two] = server.serve(Open([ask(0, 0, "a", out=3), ask(1, 0, "a", out=1), ask(2, 0, "a", out=2)]))
+    assert isinstance(large, Refused) and large.reason == "out of memory"  # 8 + 3 tokens and 10 bytes, of 20
+    assert isinstance(one, Served) and isinstance(two, Served)
+    assert one.prefill_ps == two.prefill_ps == 100  # one after the other, for two do not fit
 
 
 def test_an_expert_that_nobody_knows_is_refused():
