@@ -9,8 +9,8 @@ where experts are prefetched. The law:
   included), at most `batch`. If the queue holds `queue` requests, one more is refused; so is one that never fits: whose
   expert and whose keys and values have no room in HBM together, were nothing else there than what is pinned.
 - `gather_ps`: a free node takes no smaller batch than `batch` before the first of the queue has waited so long.
-- The router runs once, on the whole batch. Then experts answer in the order of requests; `grouped`: prompts of the
-  batch for the same expert together, at the place of the first of them, as many as fit; `resident_first`: those experts
+- The router runs once, on the whole batch. Then experts answer in the order of requests; `grouped`: prompts for one
+  expert together, at the place of the first of them, as many as fit, at most `batch`; `resident_first`: those experts
   before others that are in HBM, or on their way, when the router has run.
 - An expert that is not in HBM when its turn comes is copied there, and nothing else goes on meanwhile. Who leaves is
   the policy's choice, which knows the turns that the batch still has. An expert comes, and those that leave for it go,
@@ -207,7 +207,8 @@ class Server:
     def _append(self, jobs: deque[_Job], expert: Expert, member: _Member) -> None:
         """Behind all others, or to those of its expert."""
         for job in jobs if self.options.grouped else ():
-            if job.expert == expert and self._fits(expert, [*job.members, member]):
+            has_place = job.expert == expert and len(job.members) < self.options.batch
+            if has_place and self._fits(expert, [*job.members, member]):
                 job.members.append(member)
                 return
         jobs.append(_Job(expert, [member]))

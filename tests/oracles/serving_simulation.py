@@ -193,7 +193,7 @@ class Reference:
 
     def gets_a_turn(self, expert: str, member: Member) -> None:
         for other, members in self.turns if self.options.grouped else ():
-            if other == expert and self.fits(expert, [*members, member]):
+            if other == expert and len(members) < self.options.batch and self.fits(expert, [*members, member]):
                 members.append(member)
                 return
         self.turns.append((expert, [member]))

@@ -21,6 +21,7 @@ from benchmarks import (
     fig8,
     fusion,
     generation,
+    load,
     memory,
     monarch,
     placement,
@@ -43,7 +44,7 @@ from rdujax.compiler.drawing import Rectangle
 ALL = {
     "compile": compiling, "execution": execution, "experts": experts, "fig2": fig2, "fig6": fig6,
     "fig7": fig7, "fig8": fig8, "fusion": fusion, "table2": table2,
-    "generation": generation, "memory": memory, "monarch": monarch, "placement": placement,
+    "generation": generation, "load": load, "memory": memory, "monarch": monarch, "placement": placement,
     "sensitivity": sensitivity, "serving": serving, "speed": speed, "sweep": sweep, "tiling": tiling, "time": timing,
     "training": training, "units": units,
 }  # fmt: skip

@@ -7,7 +7,7 @@ from statistics import mean
 import jax
 import pytest
 
-from benchmarks import fig2, fig7, fig8, serving, table2
+from benchmarks import fig2, fig7, fig8, load, serving, table2
 from rdujax.cli import demo
 from rdujax.machines.calibration import CALIBRATED
 
@@ -77,6 +77,14 @@ def test_policies_rank_as_they_should_and_memory_does_not_grow(capsys):
         )
     assert found["Zipf 1.0"]["hits"]["lfu"] > found["Zipf 1.0"]["hits"]["lru"] + 0.03
     assert found["memory of twice as many more"]["met"]
+
+
+def test_what_batches_and_copies_ahead_gain_under_load(capsys):
+    found = rows(load, capsys, "--requests", "300")
+    for name in ("SN40L", "DGX H100"):
+        plain, ahead = (found[f"{name} at 130%, {way}"] for way in ("one by one", "copied ahead"))
+        assert ahead["latency_p99_s"] < plain["latency_p99_s"] / 2 and ahead["value"] > plain["value"]
+        assert found[f"{name} at 50%, one by one"]["attainment"] > 0.95
 
 
 def test_the_demo_answers_and_prices_each_prompt_and_a_second_one_finds_its_expert_in_hbm(capsys):
