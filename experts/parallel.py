@@ -83,8 +83,8 @@ def weights_of(model: Llama) -> Weights:
 def abstract_weights(config: Config) -> Weights:
     """Their shapes and dtypes: enough to compile and to price."""
     found = nnx.eval_shape(lambda: weights_of(Llama(replace(config, layers=1), nnx.Rngs(0))))
-    stacked = lambda leaf: jax.ShapeDtypeStruct((config.layers, *leaf.shape[1:]), leaf.dtype)  # noqa: E731
-    return found | {"layers": jax.tree.map(stacked, found["layers"])}
+    layers = jax.tree.map(lambda s: jax.ShapeDtypeStruct((config.layers, *s.shape[1:]), s.dtype), found["layers"])
+    return found | {"layers": layers}
 
 
 def cache_shapes(config: Config, batch: int, length: int) -> Stacked:

@@ -65,7 +65,7 @@ class Desk:
 
 
 def desks(names: tuple[str, ...], config: Config, count: int, stack: str) -> list[Desk]:
-    """All nodes, each with HBM full of other experts. count: experts in all, those of `names` the last that came."""
+    """All nodes, each with HBM full of other experts. count: experts in all, of which `names` were asked first."""
     others = [f"another {at}" for at in range(count - len(names))]
     every = [*names, *others]
     found = []

@@ -62,7 +62,6 @@ class Table:
     decode: Mapping[tuple[int, int], int]
     _reading: Prices = field(init=False, repr=False, compare=False)
     _writing: Prices = field(init=False, repr=False, compare=False)
-    _known: dict[tuple[int, int, int], int] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_reading", Prices(self.prefill, ("prompts", "tokens of a prompt")))
@@ -74,13 +73,7 @@ class Table:
 
     def decode_ps(self, prompts: int, context: int, tokens: int) -> int:
         """See `Phases`."""
-        key = prompts, context, tokens
-        if key not in self._known:
-            self._known[key] = self._decode_ps(*key)
-        return self._known[key]
-
-    def _decode_ps(self, prompts: int, context: int, tokens: int) -> int:
-        """Token by token in effect: as many times each price as contexts run on its cache."""
+        # Not token by token: each price as many times as contexts run on its cache.
         total, first, last = 0, context, context + tokens - 1
         while first <= last:
             until = min(self._writing.held(1, first), last)

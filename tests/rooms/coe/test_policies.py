@@ -1,6 +1,7 @@
 """Policies against slow definitions of what they are, and the bound against every possible choice."""
 
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
 from random import Random
 
 import pytest
@@ -26,31 +27,22 @@ def drawn(seed: int, experts: int = 6, count: int = 60) -> list[int]:
     return [min(int(rng.expovariate(0.5)), experts - 1) for _ in range(count)]
 
 
-def least_recently(uses: list[int], slots: int) -> int:
-    """Looks back through all uses for every victim."""
+def least(uses: list[int], slots: int, worth: Callable[[list[int], int], float]) -> int:
+    """Looks back for every victim: the one that is worth least, by when it was used and by what time it is."""
     held: set[int] = set()
     found = 0
     for at, expert in enumerate(uses):
         if expert not in held:
             found += 1
             if len(held) == slots:
-                held.remove(min(held, key=lambda each: max(i for i in range(at) if uses[i] == each)))
+                held.remove(min(held, key=lambda each: worth([i for i in range(at) if uses[i] == each], at)))
             held.add(expert)
     return found
 
 
-def least_weight(uses: list[int], slots: int, half_life: float) -> int:
-    """Adds up what all uses weigh by now for every victim."""
-    held: set[int] = set()
-    found = 0
-    for at, expert in enumerate(uses):
-        if expert not in held:
-            found += 1
-            if len(held) == slots:
-                weight = {e: sum(0.5 ** ((at - i) / half_life) for i in range(at) if uses[i] == e) for e in held}
-                held.remove(min(held, key=weight.__getitem__))
-            held.add(expert)
-    return found
+def sum_of_halves(times: list[int], at: int, half_life: float) -> float:
+    """What uses at these times weigh."""
+    return sum(0.5 ** ((at - i) / half_life) for i in times)
 
 
 def fewest(uses: tuple[int, ...], slots: int) -> int:
@@ -74,8 +66,9 @@ def fewest(uses: tuple[int, ...], slots: int) -> int:
 @pytest.mark.parametrize("seed", range(8))
 def test_each_policy_does_what_it_says(seed: int, slots: int):
     uses = drawn(seed)
-    assert misses(LeastRecentlyUsed(), uses, slots) == least_recently(uses, slots)
-    assert misses(DecayedLeastFrequentlyUsed(7.3), uses, slots) == least_weight(uses, slots, 7.3)
+    assert misses(LeastRecentlyUsed(), uses, slots) == least(uses, slots, lambda times, at: max(times))
+    weight = partial(sum_of_halves, half_life=7.3)
+    assert misses(DecayedLeastFrequentlyUsed(7.3), uses, slots) == least(uses, slots, weight)
     assert misses(Belady(uses), uses, slots) == fewest(tuple(uses), slots)
 
 
