@@ -14,7 +14,7 @@ from rdujax.units import memory
 
 GIGA, TERA = 1_000_000_000, 1_000_000_000_000
 VIDUR = "Vidur's tables (2024), Llama2-7B at TP8, one token"
-AICONFIGURATOR = "AIConfigurator 0.12, TensorRT-LLM, Llama2-7B at TP8, 200 tokens in, 200 out, less 128 in, 20 out"
+AICONFIGURATOR = "AIConfigurator 0.12, TensorRT-LLM, Llama2-7B at TP8"
 STACKS = ("nemo-2024", "trtllm-2026", "roofline")
 
 
@@ -144,14 +144,14 @@ def _stack(gpu: str, name: str) -> Stack:
             Fact(0.0251,    "s", "assumed: as of the DGX A100, for it is the host's", "assumed"),
         ),
         ("a100", "trtllm-2026"): (
-            Fact(0.0000035, "s", f"{AICONFIGURATOR}: 2.97 ms a token, less bytes and collectives", "derived"),
+            Fact(0.0000035, "s", f"calibrated: {AICONFIGURATOR}, 2.97 ms a token (calibration.py)", "assumed"),
             Fact(0.00001,   "s", "assumed: 10 us, custom all-reduce within one graph launch", "assumed"),
-            Fact(0.005,     "s", f"{AICONFIGURATOR}: what is left of 64.8 ms", "derived"),
+            Fact(0.005,     "s", f"calibrated: {AICONFIGURATOR}, 64.8 ms (calibration.py)", "assumed"),
         ),
         ("h100", "trtllm-2026"): (
-            Fact(0.0000019, "s", f"{AICONFIGURATOR}: 1.96 ms a token, less bytes and collectives", "derived"),
+            Fact(0.0000019, "s", f"calibrated: {AICONFIGURATOR}, 1.96 ms a token (calibration.py)", "assumed"),
             Fact(0.00001,   "s", "assumed: 10 us, custom all-reduce within one graph launch", "assumed"),
-            Fact(0.0013,    "s", f"{AICONFIGURATOR}: what is left of 40.7 ms", "derived"),
+            Fact(0.0013,    "s", f"calibrated: {AICONFIGURATOR}, 40.7 ms (calibration.py)", "assumed"),
         ),
     }[gpu, name]
     return Stack(name, kernel, collective, start, half)

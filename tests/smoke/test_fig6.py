@@ -146,3 +146,7 @@ def test_calibrated_facts_say_so():
     said = {(name, path) for name, path in said if not path.startswith("socket.")}
     assert said | {("sn40l", "ddr.efficiency")} == {(each.machine, each.path) for each in calibration.CALIBRATED}
     assert len(calibration.CALIBRATED) <= 6
+    later = (rdu.machines.dgx_a100("trtllm-2026"), rdu.machines.dgx_h100("trtllm-2026"))
+    said = {(each.name.partition(",")[0], path) for each in later for path, fact in each.facts().items()
+            if fact.source.startswith("calibrated")}  # fmt: skip
+    assert said == {(each.machine, each.path) for each in calibration.CALIBRATED_2026}

@@ -85,7 +85,7 @@ def test_a_fused_plan_and_another_number_of_gpus_are_refused():
 @pytest.mark.parametrize(
     ("dgx", "prompts", "published_ms", "near"),
     [
-        # 128 tokens in, 20 out, TP8; the overheads were derived from batches of one alone.
+        # 128 tokens in, 20 out, TP8; the overheads were calibrated to batches of one alone.
         (dgx_a100("trtllm-2026"), 8, 82.1, 0.05),
         (dgx_h100("trtllm-2026"), 8, 48.1, 0.05),
         # NVIDIA's guide, which its users doubt by 20 %; overheads of the H100 come from the paper's 200 tokens.
