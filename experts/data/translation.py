@@ -1,9 +1,10 @@
-"""English from and to French and German: numbers in words, dates, sentences of a small vocabulary."""
+"""English from and to French and German: numbers in words, dates, sentences of a small vocabulary, questions."""
 
 from datetime import date
+from functools import partial
 from random import Random
 
-from experts.data import numerals, sentences
+from experts.data import numerals, relayed, sentences
 from experts.data.tasks import Content, Task, same
 from experts.data.wordings import bare, questions, requests
 
@@ -18,12 +19,14 @@ _GERMAN_DAYS = "Montag Dienstag Mittwoch Donnerstag Freitag Samstag Sonntag".spl
 
 
 def _draw(rng: Random) -> Content:
-    """A sentence in more than half of the cases, else a number or a date, with or without its day of the week."""
+    """A sentence in half of the cases; else a number, a date with or without its day, a question or a result."""
     kind = rng.random()
-    if kind < 0.25:
+    if kind < 0.2:
         return "number", rng.randint(0, 9999) if rng.random() < 0.8 else rng.randint(0, 99)
-    if kind < 0.45:
+    if kind < 0.35:
         return "date", rng.randint(FIRST_DAY, LAST_DAY), rng.random() < 0.5
+    if kind < 0.5:
+        return ("question", relayed.draw_question(rng)) if kind < 0.45 else ("result", relayed.draw_result(rng))
     return "sentence", sentences.draw(rng)
 
 
@@ -43,19 +46,20 @@ def _german_date(day: date, named: bool) -> str:
 
 
 _WRITERS = {
-    "English": (numerals.english, _english_date, sentences.english),
-    "French": (numerals.french, _french_date, sentences.french),
-    "German": (numerals.german, _german_date, sentences.german),
+    "number": (numerals.english, numerals.french, numerals.german),
+    "date": (_english_date, _french_date, _german_date),
+    "question": tuple(partial(relayed.question, language=each) for each in range(3)),
+    "result": tuple(partial(relayed.result, language=each) for each in range(3)),
+    "sentence": (sentences.english, sentences.french, sentences.german),
 }
+LANGUAGES = ("English", "French", "German")
 
 
 def written(content: Content, language: str) -> str:
-    """The number, date or sentence in one of the three languages."""
-    number, day, sentence = _WRITERS[language]
+    """The content in one of the three languages."""
     kind, what, *named = content
-    if kind == "number":
-        return number(what)
-    return day(date.fromordinal(what), *named) if kind == "date" else sentence(what)
+    write = _WRITERS[kind][LANGUAGES.index(language)]
+    return write(date.fromordinal(what), *named) if kind == "date" else write(what)
 
 
 def _into(language: str) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from experts.data.roman import numeral
 from experts.data.sentences import english as in_english
 from experts.data.sentences import french as in_french
 from experts.data.sentences import german as in_german
-from experts.data.translation import written
+from experts.data.translation import LANGUAGES, written
 from experts.data.wordings import bare, core_of, expand, fill, questions, requests
 
 
@@ -97,6 +97,35 @@ def test_dates_in_three_languages():
     found = [written(day, language) for language in ("English", "French", "German")]
     assert found == ["Saturday, 1 January 2000", "samedi 1er janvier 2000", "Samstag, 1. Januar 2000"]
     assert written(("date", 730_121, False), "French") == "2 janvier 2000"
+
+
+@pytest.mark.parametrize(
+    ("content", "texts"),
+    [
+        (
+            ("question", ("times", 17, 23)),
+            ("What is 17 times 23?", "Combien font 17 fois 23 ?", "Was ist 17 mal 23?"),
+        ),
+        (
+            ("question", ("divided", 91, 7)),
+            ("What is 91 divided by 7?", "Combien font 91 divisé par 7 ?", "Was ist 91 geteilt durch 7?"),
+        ),
+        (
+            ("question", ("roman", 1994)),
+            (
+                "Write 1994 as a Roman numeral.",
+                "Écris 1994 en chiffres romains.",
+                "Schreibe 1994 als römische Zahl.",
+            ),
+        ),
+        (
+            ("result", ("391",)),
+            ("The result is 391.", "Le résultat est 391.", "Das Ergebnis ist 391."),
+        ),
+    ],
+)
+def test_questions_for_other_experts(content: tuple, texts: tuple[str, str, str]):
+    assert tuple(written(content, language) for language in LANGUAGES) == texts
 
 
 def test_no_two_contents_translate_into_the_same_text():
