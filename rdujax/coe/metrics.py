@@ -104,8 +104,9 @@ class Summary:
             self.last_ps = max(self.last_ps, each.at_ps)
             return
         self.last_ps = max(self.last_ps, each.end_ps)
-        self.first_token.add(each.first_token_ps)
-        if request.tokens_out > 1:
+        if request.experts:
+            self.first_token.add(each.first_token_ps)
+        if request.experts and request.tokens_out > 1:
             self.per_token.add(each.per_token_ps)
         self.latency.add(each.latency_ps)
         for part in PARTS:

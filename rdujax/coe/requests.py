@@ -11,9 +11,10 @@ REASONS = ("queue is full", "out of memory")
 
 
 class Request(NamedTuple):
-    """A prompt. experts: who answers, one after the other, the first by the router's choice.
+    """A prompt. experts: who answers, one after the other, the first by the router's choice; none where it finds none.
 
-    tokens_in: of the prompt. tokens_out: of each answer; an answer is the prompt of the next expert.
+    tokens_in: of the prompt. tokens_out: of each answer; an answer is the prompt of the next expert. named: the prompt
+    says who answers it, and is not routed.
     """
 
     number: int
@@ -21,6 +22,7 @@ class Request(NamedTuple):
     experts: tuple[Expert, ...]
     tokens_in: int
     tokens_out: int
+    named: bool = False
 
 
 @dataclass(slots=True)
@@ -31,7 +33,7 @@ class Served:
     answer others. switch_ps: until its expert is in HBM, as far as nothing else went on. prefill_ps, decode_ps: its
     experts. Of several experts, the sum of each.
 
-    first_token_ps: from its arrival to the end of the last expert's prefill. hits: how many of its experts were in HBM
+    first_token_ps: from its arrival to the end of the last expert's prefill; 0 without an expert. hits: how many of its experts were in HBM
     when it was their turn. end_ps: the moment at which its last token was there.
     """
 

@@ -9,9 +9,10 @@ where experts are prefetched. The law:
   included), at most `batch`. If the queue holds `queue` requests, one more is refused; so is one that never fits: whose
   expert and whose keys and values have no room in HBM together, were nothing else there than what is pinned.
 - `gather_ps`: a free node takes no smaller batch than `batch` before the first of the queue has waited so long.
-- The router runs once, on the whole batch. Then experts answer in the order of requests; `grouped`: prompts for one
-  expert together, at the place of the first of them, as many as fit, at most `batch`; `resident_first`: those experts
-  before others that are in HBM, or on their way, when the router has run.
+- The router runs once, on all of the batch that do not name their expert. A request that no expert is for ends with
+  that. Then experts answer in the order of requests; `grouped`: prompts for one expert together, at the place of the
+  first of them, as many as fit, at most `batch`; `resident_first`: those experts before others that are in HBM, or on
+  their way, when the router has run.
 - An expert that is not in HBM when its turn comes is copied there, and nothing else goes on meanwhile. Who leaves is
   the policy's choice, which knows the turns that the batch still has. An expert comes, and those that leave for it go,
   when its copy begins; its room is what it needs from then on. State of one that leaves is written back in the copy.
@@ -34,16 +35,16 @@ where experts are prefetched. The law:
 
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from rdujax.base.errors import CapacityError, describe, unknown
-from rdujax.coe.copies import Copies
+from rdujax.base.errors import ArgumentError, CapacityError, describe, unknown
 from rdujax.coe.nodes import Event, Kind, Node, Options, Traffic
 from rdujax.coe.policies import Expert, Policy
 from rdujax.coe.requests import Refused, Request, Served
 from rdujax.coe.residency import Residency
+from rdujax.coe.tiers import Tiers
 from rdujax.coe.traffic import Open
 
 
@@ -93,20 +94,27 @@ class Server:
         options: Options | None = None,
         told: Callable[[Event], None] | None = None,
     ):
-        self.node, self.experts, self.options, self._told = node, experts, options or Options(), told
-        self.residency = Residency(node.hbm_bytes, policy, node.pinned)
-        self.now_ps = 0
+        self.node, self.experts, self.options = node, experts, options or Options()
+        self._tiers = Tiers(node, experts, policy, self.options.channels, told)
         self._queue: deque[Request] = deque()
         self._traffic: Traffic = Open(())
         self._pinned_bytes = sum(node.pinned.values())
-        self._copies = Copies(self.options.channels)
-        self._begun: dict[Expert, tuple[str, int]] = {}
         homes = sum(kind.sizes.in_bytes for kind in experts.values())
         if homes > node.ddr_bytes:
             raise CapacityError(
                 describe(f"home copies of {len(experts)} experts do not fit", given=f"{homes:,} bytes",
                          allowed=f"{node.ddr_bytes:,} bytes of {node.name}", do="fewer experts, or more nodes")
             )  # fmt: skip
+
+    @property
+    def now_ps(self) -> int:
+        """Up to where time has gone on."""
+        return self._tiers.now_ps
+
+    @property
+    def residency(self) -> Residency:
+        """What is in HBM now."""
+        return self._tiers.residency
 
     def serve(self, traffic: Traffic) -> Iterator[Served | Refused]:
         """Every request, when it ends; the memory that this takes does not grow with their number."""
@@ -125,7 +133,7 @@ class Server:
                 nexts.append(arrival)
             if not nexts:
                 return
-            self._advance(min(nexts))
+            self._tiers.advance(min(nexts))
 
     def prefetch(self, expert: Expert) -> bool:
         """Begins to bring an expert in now, as somebody asks for it ahead of a request; False where there is no room.
@@ -134,12 +142,7 @@ class Server:
         """
         if expert not in self.experts:
             raise unknown("expert", expert, map(str, self.experts))
-        if expert not in self.residency:
-            try:
-                self._copy("prefetch", expert, frozenset(self._begun), ())
-            except CapacityError:
-                return False
-        return True
+        return self._tiers.prefetch(expert)
 
     def _is_due(self) -> bool:
         """Whether a batch is taken now."""
@@ -150,6 +153,10 @@ class Server:
         """Takes all that arrive before a moment into the queue: traffic is told of what happens in order of time."""
         while (arrival := self._traffic.next_ps()) is not None and arrival < until_ps:
             request = self._traffic.take()
+            if request.named and not request.experts:
+                raise ArgumentError(
+                    describe("an expert that a request names", given="none", where=f"request {request.number}")
+                )
             for expert in request.experts:
                 if expert not in self.experts:
                     raise unknown("expert", expert, map(str, self.experts), where=f"request {request.number}")
@@ -173,20 +180,24 @@ class Server:
         return len(members) * sum(_padded(members)) * self.experts[expert].cache_bytes_per_token
 
     def _routed(self, most: int) -> list[Served]:
-        """Takes the first of the queue, and routes them together."""
+        """Takes the first of the queue, and routes them together, as far as they do not name their expert."""
         batch = [self._queue.popleft() for _ in range(min(most, len(self._queue)))]
-        first_ps = self.now_ps
-        self._advance(first_ps + self.node.route_ps(len(batch), max(request.tokens_in for request in batch)))
-        self._tell("route", "router", len(batch), first_ps)
+        first_ps, asked = self.now_ps, [request for request in batch if not request.named]
+        if asked:
+            self._tiers.advance(first_ps + self.node.route_ps(len(asked), max(each.tokens_in for each in asked)))
+            self._tiers.tell("route", "router", len(asked), first_ps)
         return [Served(each, first_ps - each.arrival_ps, self.now_ps - first_ps) for each in batch]
 
     def _batch(self, taken: list[Served]) -> Iterator[Served | Refused]:
-        jobs = self._jobs(taken)
+        jobs: deque[_Job] = deque()
+        yield from self._get_turns(taken, jobs)
+        if self.options.resident_first:
+            jobs = deque(sorted(jobs, key=lambda job: job.expert not in self.residency))
         while jobs:
             job = jobs.popleft()
             self._bring(job, _experts(jobs))
             for each in self._run_joined(job, jobs) if self.options.joining_ps else self._run(job, jobs):
-                if isinstance(each, Refused):
+                if not isinstance(each, tuple):
                     yield each
                     continue
                 (served, at, _), end_ps = each
@@ -196,13 +207,14 @@ class Server:
                 else:
                     self._append(jobs, served.request.experts[at + 1], _Member(served, at + 1, end_ps))
 
-    def _jobs(self, taken: list[Served]) -> deque[_Job]:
-        jobs: deque[_Job] = deque()
+    def _get_turns(self, taken: list[Served], jobs: deque[_Job]) -> Iterator[Served]:
+        """Turns for all that were routed; those that no expert is for are over."""
         for served in taken:
-            self._append(jobs, served.request.experts[0], _Member(served, 0, self.now_ps))
-        if self.options.resident_first:
-            return deque(sorted(jobs, key=lambda job: job.expert not in self.residency))
-        return jobs
+            if served.request.experts:
+                self._append(jobs, served.request.experts[0], _Member(served, 0, self.now_ps))
+            else:
+                served.end_ps = self.now_ps
+                yield served
 
     def _append(self, jobs: deque[_Job], expert: Expert, member: _Member) -> None:
         """Behind all others, or to those of its expert."""
@@ -215,26 +227,12 @@ class Server:
 
     def _bring(self, job: _Job, upcoming: tuple[Expert, ...]) -> None:
         """Goes on to when its expert is there, and room for its keys and values."""
-        expert, first_ps = job.expert, self.now_ps
-        self._advance(first_ps)
-        is_hit = expert in self.residency and expert not in self._copies
-        if expert not in self.residency:
-            self._when_there_is_room(lambda kept: self._copy("copy", expert, kept, upcoming))
-        self._wait_for(expert)
-        self.residency.use(expert)
-        needed = self._cache_bytes(expert, job.members)
-        self._when_there_is_room(lambda kept: self._reserve(expert, needed, kept, upcoming))
-        self._wait_for(expert)
+        first_ps = self.now_ps
+        is_hit = self._tiers.bring(job.expert, self._cache_bytes(job.expert, job.members), upcoming)
         for served, _, since_ps in job.members:
             served.turn_ps += first_ps - since_ps
             served.switch_ps += self.now_ps - first_ps
             served.hits += is_hit
-
-    def _reserve(self, expert: Expert, needed: int, kept: frozenset[Expert], upcoming: tuple[Expert, ...]) -> None:
-        """Room for keys and values of a run; begins to write back what those had changed that leave for it."""
-        left = self.residency.reserve_cache(needed, kept | {expert}, upcoming)
-        if state_bytes := sum(sizes.state_bytes for sizes in left.values()):
-            self._begin("write back", expert, state_bytes)
 
     def _run(self, job: _Job, jobs: deque[_Job]) -> list[_End]:
         """Runs an expert, and says when each of its members has its last token, in order of time."""
@@ -251,12 +249,12 @@ class Server:
             served.first_token_ps = first_ps + prefill_ps - served.request.arrival_ps
             ends.append((member, first_ps + prefill_ps + decode_ps))
         ends.sort(key=lambda each: each[1])
-        self._advance(ends[-1][1])
+        self._tiers.advance(ends[-1][1])
         self.residency.release_cache(self._cache_bytes(job.expert, job.members))
-        self._tell("run", job.expert, count, first_ps)
+        self._tiers.tell("run", job.expert, count, first_ps)
         return ends
 
-    def _run_joined(self, job: _Job, jobs: deque[_Job]) -> Iterator[_End | Refused]:
+    def _run_joined(self, job: _Job, jobs: deque[_Job]) -> Iterator[_End | Served | Refused]:
         """The same, with requests that join."""
         kind, first_ps, count = self.experts[job.expert], self.now_ps, len(job.members)
         self._prefetch(job.expert, _experts(jobs))
@@ -271,36 +269,34 @@ class Server:
             if is_open:
                 yield from self._admitted(self.now_ps + 1)
                 if self._queue:
-                    count += self._join(job.expert, jobs, running)
+                    count += yield from self._join(job.expert, jobs, running)
                     continue
             if not running:
                 break
             tokens = self._tokens_until(self._traffic.next_ps() if is_open else None, kind, running)
             decode_ps = kind.phases.decode_ps(len(running), _context(running), tokens)
-            self._advance(self.now_ps + decode_ps)
+            self._tiers.advance(self.now_ps + decode_ps)
             for each in running:
                 each.member.served.decode_ps += decode_ps
                 each.written += tokens
-        self._tell("run", job.expert, count, first_ps)
+        self._tiers.tell("run", job.expert, count, first_ps)
 
-    def _join(self, expert: Expert, jobs: deque[_Job], running: list[_Running]) -> int:
+    def _join(self, expert: Expert, jobs: deque[_Job], running: list[_Running]) -> Generator[Served, None, int]:
         """Routes the first of the queue; how many of them join what runs. All others get turns."""
         first_ps = self.now_ps
         taken = self._routed(self.options.batch - len(running))
-        mine = [_Member(each, 0, self.now_ps) for each in taken if each.request.experts[0] == expert]
-        for each in taken:
-            if each.request.experts[0] != expert:
-                self._append(jobs, each.request.experts[0], _Member(each, 0, self.now_ps))
+        mine = [_Member(each, 0, self.now_ps) for each in taken if each.request.experts[:1] == (expert,)]
+        yield from self._get_turns([each for each in taken if each.request.experts[:1] != (expert,)], jobs)
         try:
             if mine:
                 needed = self._cache_bytes(expert, mine)
-                self._reserve(expert, needed, frozenset(self._begun), _experts(jobs))
+                self._tiers.reserve(expert, needed, _experts(jobs))
         except CapacityError:
             for each in mine:
                 self._append(jobs, expert, each)
             mine = []
         routed_ps = self.now_ps
-        self._wait_for(expert)
+        self._tiers.wait_for(expert)
         for each in running:
             each.member.served.turn_ps += self.now_ps - first_ps
         for served, _, _ in mine:
@@ -315,7 +311,7 @@ class Server:
         """Reads prompts together, while others that run wait."""
         kind, (reads, writes) = self.experts[expert], _padded(members)
         prefill_ps = kind.phases.prefill_ps(len(members), reads)
-        self._advance(self.now_ps + prefill_ps)
+        self._tiers.advance(self.now_ps + prefill_ps)
         for each in running:
             each.member.served.turn_ps += prefill_ps
         for member in members:
@@ -340,48 +336,9 @@ class Server:
         """Begins to copy the next experts that the batch needs, those needed first before others."""
         nearer = [running]
         for expert in list(dict.fromkeys(upcoming))[: self.options.prefetch]:
-            if expert not in self.residency:
-                try:
-                    self._copy("prefetch", expert, frozenset((*nearer, *self._begun)), upcoming)
-                except CapacityError:
-                    return
+            if not self._tiers.prefetch(expert, nearer, upcoming):
+                return
             nearer.append(expert)
-
-    def _copy(self, kind: str, expert: Expert, kept: frozenset[Expert], upcoming: tuple[Expert, ...]) -> None:
-        sizes = self.experts[expert].sizes
-        left = self.residency.admit(expert, sizes, kept, upcoming)
-        self._begin(kind, expert, sizes.in_bytes + sum(each.state_bytes for each in left.values()))
-
-    def _begin(self, kind: str, expert: Expert, moved_bytes: int) -> None:
-        self._begun[expert] = kind, self.now_ps
-        self._copies.start(expert, self.node.copy_ps(moved_bytes))
-
-    def _wait_for(self, expert: Expert) -> None:
-        """Until its copy, if there is one, is over."""
-        while expert in self._copies:
-            self._advance(self._copies.next_end_ps())
-
-    def _when_there_is_room(self, take: Callable[[frozenset[Expert]], Any]) -> Any:
-        """Takes room, as soon as copies under way no longer stand in its way; take: is given who may not leave."""
-        while True:
-            try:
-                return take(frozenset(self._begun))
-            except CapacityError:
-                if not self._copies:
-                    raise
-                self._advance(self._copies.next_end_ps())
-
-    def _advance(self, now_ps: int) -> None:
-        """Goes on to a moment; copies that end by then are over."""
-        for expert, end_ps in self._copies.advance(now_ps):
-            kind, first_ps = self._begun.pop(expert)
-            if self._told is not None:
-                self._told(Event(kind, expert, 0, first_ps, end_ps))
-        self.now_ps = now_ps
-
-    def _tell(self, kind: str, what: Expert, prompts: int, first_ps: int) -> None:
-        if self._told is not None:
-            self._told(Event(kind, what, prompts, first_ps, self.now_ps))
 
 
 def _padded(members: list[_Member]) -> tuple[int, int]:

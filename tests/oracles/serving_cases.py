@@ -31,7 +31,7 @@ class Case:
 
     node: Node
     experts: dict[str, Kind]
-    asked: list[tuple[tuple[str, ...], int, int]]
+    asked: list[tuple[tuple[str, ...], int, int, bool]]
     options: Options
     policy: str = "lru"
     arrivals_ps: list[int] | None = None
@@ -82,8 +82,9 @@ def drawn(rng: Random) -> Case:
         lambda prompts, tokens: grain * (route + 3 * prompts + tokens),
         lambda moved: grain * (latency + slow * moved // 4),
     )  # fmt: skip
-    chains = [tuple(rng.choices(names, k=rng.choice((1, 1, 2, 3)))) for _ in range(rng.randint(1, 30))]
-    asked = [(chain, rng.randint(1, 12), rng.randint(1, 8)) for chain in chains]
+    chains = [tuple(rng.choices(names, k=rng.choice((0, 1, 1, 1, 2, 3)))) for _ in range(rng.randint(1, 30))]
+    naming = rng.choice((0, 0, 0.5, 1))  # the share of prompts that name their expert
+    asked = [(chain, rng.randint(1, 12), rng.randint(1, 8), rng.random() < naming * bool(chain)) for chain in chains]
     batch, prefetch, queue = rng.randint(1, 8), rng.randint(0, 3), rng.choice((None, rng.randint(1, 4)))
     gather_ps, resident_first = rng.choice((0, 0, rng.randint(1, 3000) * grain)), rng.random() < 0.3
     options = Options(
@@ -108,6 +109,6 @@ def drawn_kind(rng: Random, grain: int, cache_bytes: int) -> Kind:
 def by_hand(asked: dict[str, tuple[int, int]], hbm: int, copy_ps: Callable[[int], int], options: Options) -> Case:
     """Requests at the same moment, each for an expert of its own: its bytes, and tokens of the prompt, a byte each."""
     experts = {name: Kind(Sizes(size), 1, Formula((100, 0, 1, 0))) for name, (size, _) in asked.items()}
-    asks = [((name,), tokens, 1) for name, (_, tokens) in asked.items()]
+    asks = [((name,), tokens, 1, False) for name, (_, tokens) in asked.items()]
     node = Node("node", hbm, 10**6, {}, lambda prompts, tokens: 10, copy_ps)
     return Case(node, experts, asks, options, arrivals_ps=[0] * len(asks), clients=len(asks))

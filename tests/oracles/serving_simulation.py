@@ -165,8 +165,9 @@ class Reference:
     def routed(self, most: int) -> Generator[simpy.Event, None, list[Served]]:
         first_ps, taken = self.now_ps, self.queue[:most]
         del self.queue[:most]
-        yield self.env.timeout(self.case.node.route_ps(len(taken), max(each.tokens_in for each in taken)))
-        self.events.append(Event("route", "router", len(taken), first_ps, self.now_ps))
+        if asks := [each.tokens_in for each in taken if not each.named]:
+            yield self.env.timeout(self.case.node.route_ps(len(asks), max(asks)))
+            self.events.append(Event("route", "router", len(asks), first_ps, self.now_ps))
         return [Served(each, first_ps - each.arrival_ps, self.now_ps - first_ps) for each in taken]
 
     def fits(self, expert: str, members: list[Member]) -> bool:
@@ -263,9 +264,9 @@ class Reference:
         since_ps = self.now_ps
         routed = yield from self.routed(self.options.batch - len(running))
         yield Last(self.env, NODE)
-        mine: list[Member] = [(each, 0, self.now_ps) for each in routed if each.request.experts[0] == expert]
+        mine: list[Member] = [(each, 0, self.now_ps) for each in routed if (expert,) == each.request.experts[:1]]
         for each in routed:
-            if each.request.experts[0] != expert:
+            if (expert,) != each.request.experts[:1]:
                 self.goes_on(each, 0)
         room, back, switch_ps = self.room_of(expert, mine) if mine else 0, 0, self.now_ps
         try:

@@ -46,6 +46,12 @@ def test_a_distribution_of_one_and_of_none():
         none.percentile(101)
 
 
+def test_a_request_without_an_expert_has_no_first_token():
+    summary = summed([Served(Request(0, 0, (), 5, 4), route_ps=7, end_ps=7)])
+    assert (summary.first_token.count, summary.per_token.count, summary.latency.total, summary.runs) == (0, 0, 7, 0)
+    assert summary.tokens_out == 0
+
+
 def test_a_summary_adds_up():
     served = some(400)
     objectives = Objectives(first_token_s=1.0, per_token_s=0.2, latency_s=2.0)

@@ -47,6 +47,27 @@ def test_events_tell_what_happened():
     ]  # fmt: skip
 
 
+def test_only_those_are_routed_that_do_not_name_their_expert():
+    events: list[Event] = []
+    asked = [ask(0, 0, "a")._replace(named=True), ask(1, 0, "b"), ask(2, 0, "a")._replace(named=True)]
+    one, two, three = served(asked, Options(batch=2), events.append)
+    assert isinstance(one, Served) and isinstance(two, Served) and isinstance(three, Served)
+    assert (one.route_ps, two.route_ps, three.route_ps) == (50, 50, 0)
+    assert [each.prompts for each in events if each.kind == "route"] == [1]
+
+
+def test_a_request_that_no_expert_is_for_ends_when_it_was_routed():
+    one, two = served([ask(0, 0, "a"), ask(1, 5)], Options(batch=2, gather_ps=100))
+    assert one.request.number == 1
+    assert isinstance(one, Served) and (one.end_ps, one.latency_ps, one.hits, one.first_token_ps) == (55, 50, 0, 0)
+    assert isinstance(two, Served) and two.end_ps == 195
+
+
+def test_a_named_expert_is_one():
+    with pytest.raises(ArgumentError, match="names"):
+        served([ask(0, 0)._replace(named=True)], Options())
+
+
 def test_a_chain_reads_what_was_written():
     [one] = served([ask(0, 0, "a", "b", "a", out=2)], Options())
     assert isinstance(one, Served)
