@@ -45,6 +45,13 @@ class Sampling:
             raise ValueError(f"top_p is above 0 and no more than 1; given: {self.top_p!r}")
 
 
+    def drawn(self) -> tuple[np.ndarray, ...] | None:
+        """What a compiled program is given, so that one serves all: (temperature, top_k, top_p); None for greedy."""
+        if self.temperature == 0:
+            return None
+        return np.float32(self.temperature), np.int32(min(self.top_k, 2**31 - 1)), np.float32(self.top_p)
+
+
 GREEDY = Sampling()
 
 
@@ -61,8 +68,9 @@ def generate(
     """What a model writes behind each prompt: up to `most` tokens, up to the first of `stop`, which is left out.
 
     prompts: token ids, one or more each; they need not be of one length. streamed: is called with new tokens as soon as
-    they are there. Raises ValueError for no prompt, an empty one, ids outside of the vocabulary, and for prompts that
-    leave no room for `most` tokens in the model's context.
+    they are there; whatever it raises ends all. Raises ValueError for no prompt, an empty one, ids outside of the
+    vocabulary, and for prompts that leave no room for `most` tokens in the model's context; FloatingPointError where
+    logits are no numbers, as of a broken model: then what was written since they last were is not shown.
     """
     lengths = _checked(model, prompts, most)
     total = max(lengths) + most
@@ -80,7 +88,9 @@ def generate(
     while read < ends.max():
         steps = min(chunk, room - read)
         wanted = jnp.asarray(tokens[:, read : read + steps])
-        logits, cache, new = _write(form, sampling, weights, logits, cache, wanted, key, np.int32(read))
+        logits, cache, new = _write(form, weights, logits, cache, wanted, key, np.int32(read), sampling.drawn())
+        if not np.isfinite(logits).all():  # a NaN in the cache makes one of every logit that follows
+            raise FloatingPointError(f"logits behind {read + steps} tokens are no numbers: the model is broken")
         tokens[:, read : read + steps] = new
         ends = _ended(tokens, lengths, ends, stops, read, read + steps)
         if streamed:
@@ -128,17 +138,20 @@ def _read(form: nnx.GraphDef, weights: nnx.State, tokens: jax.Array, cache: Cach
     return nnx.merge(form, weights)(tokens, cache, jnp.int32(0))
 
 
-@partial(jax.jit, static_argnums=(0, 1))
+@partial(jax.jit, static_argnums=0)
 def _write(
-    form: nnx.GraphDef, sampling: Sampling, weights: nnx.State, logits: jax.Array, cache: Cache, wanted: jax.Array,
-    key: jax.Array, start: jax.Array,
+    form: nnx.GraphDef, weights: nnx.State, logits: jax.Array, cache: Cache, wanted: jax.Array, key: jax.Array,
+    start: np.int32, drawn: tuple[jax.Array, ...] | None,
 ) -> tuple[jax.Array, Cache, jax.Array]:  # fmt: skip
-    """Logits and cache behind so many more tokens, and those [batch, length]; wanted: what they are, or `FREE`."""
+    """Logits and cache behind so many more tokens, and those [batch, length]; wanted: what they are, or `FREE`.
+
+    drawn: see `Sampling.drawn`.
+    """
     model = nnx.merge(form, weights)
 
     def step(carry: tuple[jax.Array, Cache, jax.Array], wanted: jax.Array) -> tuple[tuple, jax.Array]:
         logits, cache, at = carry
-        chosen = _chosen(sampling, logits.astype(jnp.float32), jax.random.fold_in(key, at))
+        chosen = _chosen(drawn, logits.astype(jnp.float32), jax.random.fold_in(key, at))
         token = jnp.where(wanted == FREE, chosen, wanted)
         logits, cache = model(token[:, None], cache, at)
         return (logits, cache, at + 1), token
@@ -147,18 +160,19 @@ def _write(
     return logits, cache, tokens.T
 
 
-def _chosen(sampling: Sampling, logits: jax.Array, key: jax.Array) -> jax.Array:
-    """int32 [batch]: a token for each row of FP32 logits [batch, vocab]."""
-    if sampling.temperature == 0:
+def _chosen(drawn: tuple[jax.Array, ...] | None, logits: jax.Array, key: jax.Array) -> jax.Array:
+    """int32 [batch]: a token for each row of FP32 logits [batch, vocab]; drawn: see `Sampling.drawn`."""
+    if drawn is None:
         return jnp.argmax(logits, axis=-1).astype(jnp.int32)
-    logits = logits / sampling.temperature
+    temperature, top_k, top_p = drawn
+    logits = logits / temperature
     order = jnp.argsort(logits, axis=-1, descending=True)
     ranked = jnp.take_along_axis(logits, order, axis=-1)
-    if 0 < sampling.top_k < logits.shape[-1]:
-        ranked = jnp.where(jnp.arange(logits.shape[-1]) < sampling.top_k, ranked, -jnp.inf)
+    is_allowed = (top_k == 0) | (jnp.arange(logits.shape[-1]) < top_k)
+    ranked = jnp.where(is_allowed, ranked, -jnp.inf)
     shares = jax.nn.softmax(ranked, axis=-1)
     before = jnp.cumsum(shares, axis=-1) - shares  # the likeliest is always allowed
-    ranked = jnp.where(before < sampling.top_p, ranked, -jnp.inf)
+    ranked = jnp.where(before < top_p, ranked, -jnp.inf)
     keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(len(logits)))
     places = jax.vmap(jax.random.categorical)(keys, ranked)
     return jnp.take_along_axis(order, places[:, None], axis=-1)[:, 0].astype(jnp.int32)

@@ -36,7 +36,8 @@ STOREYS = {
     "compiler": 9,
     "tune": 10,
     "coe": 11,
-    "cli": 12,
+    "serve": 12,
+    "cli": 13,
 }
 LIBRARY = [path for path in python_files("rdujax") if path != ROOT / "rdujax" / "__init__.py"]
 IMPORTED_AS = {"scikit-learn": "sklearn", "pytest-xdist": "xdist", "orbax-checkpoint": "orbax"}
@@ -174,10 +175,10 @@ def test_second_tier_jax_has_two_homes(where: str):
 @pytest.mark.parametrize(
     ("folder", "extras"),
     [
-        ("rdujax", ["plot"]),
+        ("rdujax", ["plot", "serve"]),
         ("experts", ["experts"]),
         ("benchmarks", ["plot"]),
-        ("tests", ["test", "plot", "experts", "oracle"]),
+        ("tests", ["test", "plot", "experts", "serve", "oracle"]),
     ],
 )
 def test_every_package_that_is_imported_is_declared(folder: str, extras: list[str]):

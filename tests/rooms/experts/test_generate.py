@@ -78,7 +78,7 @@ def test_tokens_come_as_often_as_their_probabilities_say(rng):
         allowed = allowed[: int(np.searchsorted(np.cumsum(ranked), sampling.top_p)) + 1]
         wanted = np.zeros(12)
         wanted[allowed] = shares[allowed] / shares[allowed].sum()
-        found = _chosen(sampling, jnp.tile(jnp.asarray(logits), (rows, 1)), jax.random.key(3))
+        found = _chosen(sampling.drawn(), jnp.tile(jnp.asarray(logits), (rows, 1)), jax.random.key(3))
         counts = np.bincount(np.asarray(found), minlength=12)
         assert (counts[wanted == 0] == 0).all()
         assert (abs(counts - rows * wanted) <= 4.5 * np.sqrt(rows * wanted * (1 - wanted)) + 1e-9).all()

@@ -1,0 +1,1 @@
+"""An emulated node that answers over HTTP."""

@@ -1,0 +1,242 @@
+"""Who answers: one thread that takes wishes from a bounded queue, runs the models, and asks the node what it took.
+
+    submit -> queue -> [a batch: router -> each answer, token by token -> the emulated node] -> told
+
+Experts really run, one prompt after the other; what a batch, its order and its copies take is the emulated node's to
+say (`rdujax.coe.serving`), of the tokens that were really written. A wish that fails, is given up or comes too late
+takes nothing from the others, and on the node the tokens that were written for it.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from threading import Condition, Thread
+from typing import TypeVar
+
+from experts.data.others import OTHER
+from experts.generate import generate
+from experts.router import Route, Router, route
+from experts.tokenizer import END, Tokenizer
+from rdujax.coe.requests import Served
+from rdujax.serve.emulated import Asked, EmulatedNode
+from rdujax.serve.shelf import Shelf
+from rdujax.serve.wishes import ExpertFailed, Happening, IsClosing, QueueIsFull, Reply, Text, TookTooLong, Wish
+
+Found = TypeVar("Found")
+
+
+class _Enough(Exception):
+    """A text has ended before the model has."""
+
+
+class _GivenUp(Exception):
+    """Nobody waits for this any more."""
+
+
+@dataclass
+class _Work:
+    """A wish on its way. expert: who answers it, None where no expert is for it. pieces: of text, by token."""
+
+    wish: Wish
+    route: Route | None
+    expert: str | None
+    tokens: int = 0
+    finish: str = "stop"
+    pieces: list[tuple[int, str]] = field(default_factory=list)
+    error: Exception | None = None
+
+
+class Engine:
+    """Answers wishes until it is closed. most: as many may wait. batch: as many are taken from the queue at once."""
+
+    def __init__(
+        self, router: Router, tokenizer: Tokenizer, shelf: Shelf, node: EmulatedNode, most: int = 64, batch: int = 1
+    ):
+        self.router, self.tokenizer, self.shelf, self.node = router, tokenizer, shelf, node
+        self.most, self.batch = most, batch
+        self._waiting: deque[Wish] = deque()
+        self._calls: deque[tuple[Future, Callable[[], object]]] = deque()
+        self._changed = Condition()
+        self._is_closing = False
+        self._thread = Thread(target=self._run, name="engine", daemon=True)
+        self._thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """How many wait now."""
+        return len(self._waiting)
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether no more wishes are taken."""
+        return self._is_closing
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it answers at all."""
+        return self._thread.is_alive()
+
+    def submit(self, *wishes: Wish) -> None:
+        """Takes wishes, all or none. Raises QueueIsFull, IsClosing."""
+        with self._changed:
+            if self._is_closing or not self._thread.is_alive():
+                raise IsClosing("the server is shutting down, and takes no more requests")
+            if len(self._waiting) + len(wishes) > self.most:
+                raise QueueIsFull(f"{len(self._waiting)} requests wait already, and {self.most} may: try again later")
+            for wish in wishes:
+                wish.arrival_ps = self.node.arrival_ps()
+                self._waiting.append(wish)
+            self._changed.notify_all()
+
+    def between(self, call: Callable[[], Found]) -> "Future[Found]":
+        """What a call gives that runs between two batches, when nothing else touches node and models."""
+        found: Future[Found] = Future()
+        with self._changed:
+            if self._is_closing or not self._thread.is_alive():
+                raise IsClosing("the server is shutting down")
+            self._calls.append((found, call))
+            self._changed.notify_all()
+        return found
+
+    def close(self, within_s: float = 60.0) -> bool:
+        """Takes no more, and waits until all that wait are answered; whether they are. May be called again."""
+        with self._changed:
+            self._is_closing = True
+            self._changed.notify_all()
+        self._thread.join(within_s)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or self._calls or self._is_closing)
+                calls, self._calls = self._calls, deque()
+                batch = [self._waiting.popleft() for _ in range(min(self.batch, len(self._waiting)))]
+                if not calls and not batch:
+                    return
+            for found, call in calls:
+                _fulfil(found, call)
+            if batch:
+                self._answer(batch)
+
+    def _answer(self, batch: list[Wish]) -> None:
+        """Answers all; whatever goes wrong is told, so that nobody waits for ever and the thread goes on."""
+        works: list[_Work] = []
+        try:
+            works = self._routed([wish for wish in batch if self._is_wanted(wish)])
+            for work in works:
+                self._write(work)
+            self._price(works)
+        except Exception as error:  # of our own making: nobody may wait for ever because of it
+            for wish in batch:
+                _tell(wish, error)
+        self.shelf.keep(self.node.resident)
+
+    def _is_wanted(self, wish: Wish) -> bool:
+        """Whether a wish is still to be answered."""
+        if not wish.is_given_up and time.monotonic() > wish.deadline_s:
+            _tell(wish, TookTooLong("the request waited in the queue until its time was over"))
+            return False
+        return not wish.is_given_up
+
+    def _routed(self, wishes: list[Wish]) -> list[_Work]:
+        """All of them with who answers; the router is asked about those that do not say."""
+        asked = [wish for wish in wishes if wish.expert is None]
+        routes = dict(
+            zip(map(id, asked), route(self.router, [wish.ids for wish in asked]) if asked else (), strict=True)
+        )
+        works = []
+        for wish in wishes:
+            way = routes.get(id(wish))
+            expert = wish.expert if way is None else None if way.label == OTHER else way.label
+            if way is not None:
+                _tell(wish, way)
+            works.append(_Work(wish, way, expert))
+        return works
+
+    def _write(self, work: _Work) -> None:
+        """Runs the expert. Text is told as it comes, or kept until the node has it."""
+        wish = work.wish
+        if work.expert is None:
+            return
+        text = Text(self.tokenizer.stream(), wish.stop)
+
+        def streamed(new: list[list[int]]) -> None:
+            work.tokens += len(new[0])
+            self._show(work, text.push(new[0]))
+            if text.has_ended:
+                raise _Enough
+            if wish.is_given_up:
+                raise _GivenUp
+            if time.monotonic() > wish.deadline_s:
+                raise TookTooLong(f"{work.tokens} tokens were written when the time of the request was over")
+
+        try:
+            model = self.shelf.model(work.expert)
+            generate(model, [wish.ids], most=wish.most, stop={END}, sampling=wish.sampling, seed=wish.seed,
+                     streamed=streamed)  # fmt: skip
+            work.finish = "length" if work.tokens == wish.most else "stop"
+            self._show(work, text.finish())
+        except _Enough:
+            pass
+        except (_GivenUp, TookTooLong, ExpertFailed) as error:
+            work.error = error
+        except Exception as error:
+            work.error = ExpertFailed(f"expert {work.expert!r} failed: {error}")
+            work.error.__cause__ = error
+
+    def _show(self, work: _Work, piece: str) -> None:
+        if piece:
+            work.pieces.append((work.tokens, piece))
+            if not self.node.is_blocking:
+                _tell(work.wish, piece)
+
+    def _price(self, works: list[_Work]) -> None:
+        """Asks the node about all that was written, and tells of it."""
+        done = [work for work in works if work.error is None or work.tokens]
+        served = self.node.serve([
+            Asked(work.wish.arrival_ps, work.expert, len(work.wish.ids), work.tokens, named=work.route is None)
+            for work in done
+        ])  # fmt: skip
+        if self.node.is_blocking:
+            self._play(list(zip(done, served, strict=True)))
+        for work, each in zip(done, served, strict=True):
+            if work.error is None:
+                text = "".join(piece for _, piece in work.pieces)
+                wish = work.wish
+                _tell(wish, Reply(text, work.expert, work.route, len(wish.ids), work.tokens, work.finish, each))
+        for work in works:
+            if work.error is not None and not isinstance(work.error, _GivenUp):
+                _tell(work.wish, work.error)
+
+    def _play(self, done: list[tuple[_Work, Served]]) -> None:
+        """Tells pieces of text when the node has them, and ends when it has all."""
+        moments = []
+        for work, served in done:
+            first_ps = served.request.arrival_ps + served.first_token_ps
+            shown = work.pieces if work.error is None else ()
+            moments += [
+                (first_ps + round((token - 1) * served.per_token_ps), work.wish, piece) for token, piece in shown
+            ]
+            moments.append((served.end_ps, work.wish, ""))
+        for at_ps, wish, piece in sorted(moments, key=lambda moment: moment[0]):
+            self.node.wait_until(at_ps)
+            if piece:
+                _tell(wish, piece)
+
+
+def _tell(wish: Wish, what: Happening) -> None:
+    """Whoever cannot be told any more has given up."""
+    try:
+        wish.told(what)
+    except Exception:
+        wish.give_up()
+
+
+def _fulfil(found: Future, call: Callable[[], object]) -> None:
+    try:
+        found.set_result(call())
+    except Exception as error:
+        found.set_exception(error)
