@@ -13,6 +13,10 @@ from pathlib import Path
 import uvicorn
 
 from experts.composition import TRAINED, Composition
+from experts.generate import generate
+from experts.llama import Llama
+from experts.router import route
+from experts.tokenizer import prompt_ids
 from rdujax.base.errors import ArgumentError, describe
 from rdujax.cli.coe import SIZES
 from rdujax.cli.options import length
@@ -78,7 +82,9 @@ def service_of(args: argparse.Namespace, store: Store) -> Service:
     print(f"pricing programs on {args.node} ...", file=sys.stderr, flush=True)
     of = system(_platform(args), every, config, config, shapes, routed=tuple({1, args.batch}), pinned=args.pin)
     node = EmulatedNode(of, POLICIES[args.policy](), options, args.clock, filled=every)
-    engine = Engine(composition.router, composition.tokenizer, Shelf(store), node, args.queue, args.batch)
+    shelf = Shelf(store)
+    _warm(composition, shelf.model(names[0]))
+    engine = Engine(composition.router, composition.tokenizer, shelf, node, args.queue, args.batch)
     return Service(engine, names, Limits(args.body_bytes, answer_s=args.timeout))
 
 
@@ -107,6 +113,17 @@ class _Announced(uvicorn.Server):
             for socket in server.sockets:
                 host, port = socket.getsockname()[:2]
                 print(f"serving on http://{f'[{host}]' if ':' in host else host}:{port}", file=sys.stderr, flush=True)
+
+
+def _warm(composition: Composition, model: Llama) -> None:
+    """Compiles what prompts of usual lengths need, so that the first of them does not wait for it."""
+    words = prompt_ids(composition.tokenizer, "one two three four five six seven eight nine ten " * 3)
+    for size in (16, 32, 48):
+        ids = words[:size]
+        route(composition.router, [ids])
+        generate(
+            model, [ids], most=model.config.positions - size, stop=range(model.config.vocab), streamed=lambda new: None
+        )
 
 
 def _platform(args: argparse.Namespace) -> Platform:

@@ -33,8 +33,8 @@ class Served:
     answer others. switch_ps: until its expert is in HBM, as far as nothing else went on. prefill_ps, decode_ps: its
     experts. Of several experts, the sum of each.
 
-    first_token_ps: from its arrival to the end of the last expert's prefill; 0 without an expert. hits: how many of its experts were in HBM
-    when it was their turn. end_ps: the moment at which its last token was there.
+    first_token_ps: from its arrival to the end of the last expert's prefill; 0 without an expert. hits: how many of its
+    experts were in HBM when it was their turn. end_ps: the moment at which its last token was there.
     """
 
     request: Request

@@ -166,7 +166,7 @@ class Engine:
         def streamed(new: list[list[int]]) -> None:
             work.tokens += len(new[0])
             self._show(work, text.push(new[0]))
-            if text.has_ended:
+            if text.has_ended or work.tokens == wish.most:
                 raise _Enough
             if wish.is_given_up:
                 raise _GivenUp
@@ -175,17 +175,19 @@ class Engine:
 
         try:
             model = self.shelf.model(work.expert)
-            generate(model, [wish.ids], most=wish.most, stop={END}, sampling=wish.sampling, seed=wish.seed,
-                     streamed=streamed)  # fmt: skip
-            work.finish = "length" if work.tokens == wish.most else "stop"
-            self._show(work, text.finish())
+            # Always the whole context, so that few programs are compiled; whoever has enough ends it.
+            room = model.config.positions - len(wish.ids)
+            generate(
+                model, [wish.ids], most=room, stop={END}, sampling=wish.sampling, seed=wish.seed, streamed=streamed
+            )
         except _Enough:
-            pass
+            work.finish = "stop" if text.has_ended else "length"
         except (_GivenUp, TookTooLong, ExpertFailed) as error:
             work.error = error
         except Exception as error:
             work.error = ExpertFailed(f"expert {work.expert!r} failed: {error}")
             work.error.__cause__ = error
+        self._show(work, text.finish())
 
     def _show(self, work: _Work, piece: str) -> None:
         if piece:
