@@ -32,6 +32,8 @@ def _served(argv: list[str]) -> int:
     except (RduError, CheckpointError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
+    except KeyboardInterrupt:  # before it served
+        return 130
 
 
 if __name__ == "__main__":

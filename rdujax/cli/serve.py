@@ -7,7 +7,9 @@ that --as says. Open the address in a browser for a page. Ctrl-C ends it when wh
 
 import argparse
 import ipaddress
+import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import uvicorn
@@ -91,6 +93,7 @@ def service_of(args: argparse.Namespace, store: Store) -> Service:
 def main(argv: list[str] | None = None) -> int:
     """Serves until it is told to end; 0 then. Raises RduError and CheckpointError for what cannot be served."""
     args = parser().parse_args(argv)
+    signal.signal(signal.SIGTERM, _end)
     names = Composition(args.models).experts
     with Store.of_folders({name: args.models / name for name in names}) as store:
         service = service_of(args, store)
@@ -99,9 +102,15 @@ def main(argv: list[str] | None = None) -> int:
             app, args.host, args.port, log_level="warning", server_header=False, limit_concurrency=CONNECTIONS,
             timeout_graceful_shutdown=round(args.timeout), timeout_keep_alive=5,
         )  # fmt: skip
-        _Announced(config).run()
+        with suppress(KeyboardInterrupt):  # which uvicorn passes on when it has ended in good order
+            _Announced(config).run()
         service.engine.close()
     return 0
+
+
+def _end(*of_a_signal: object) -> None:
+    """As Ctrl-C, so that home copies are removed."""
+    raise KeyboardInterrupt
 
 
 class _Announced(uvicorn.Server):

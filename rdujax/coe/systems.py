@@ -43,6 +43,9 @@ def system(
         raise ArgumentError(
             describe("experts are told apart by name", given=f"{len(names)} names", allowed="all different")
         )
+    for name in kept:
+        if name not in names:
+            raise unknown("expert", name, names, where="pinned")
     kind = kind_of(expert, platform, shapes)
     times_ps = {
         (prompts, tokens): platform.start_ps + step_ps(router, platform, prompts, tokens, tokens)
@@ -50,9 +53,6 @@ def system(
         for tokens in shapes.tokens
     }
     routes = Prices(times_ps, ("prompts of a batch", "tokens of a prompt"))
-    for name in kept:
-        if name not in names:
-            raise unknown("expert", name, names, where="pinned")
     resident = {
         "router": sizes_of(router).in_bytes,
         "router's keys and values": max(routed) * max(shapes.tokens) * cache_bytes_per_token(router),

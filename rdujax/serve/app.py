@@ -19,7 +19,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
@@ -70,7 +70,8 @@ class Service:
             Route("/v1/experts/{expert}/prefetch", self._prefetch, methods=["POST"]),
             Route("/health", self._health),
             Route("/metrics", self._metrics),
-            Mount("/", _Page(directory=PAGE, html=True)),
+            Route("/", self._page),
+            Mount("/page", _Page(directory=PAGE)),
         ]
 
         @asynccontextmanager
@@ -182,6 +183,9 @@ class Service:
         is_well = self.engine.is_alive and not self.engine.is_closing
         return JSONResponse({"status": "ok" if is_well else "closing"}, status_code=200 if is_well else 503)
 
+    async def _page(self, request: Request) -> Response:
+        return FileResponse(PAGE / "index.html", headers=_HEADERS)
+
     async def _metrics(self, request: Request) -> Response:
         return Response(self.gauges.text(), media_type=CONTENT_TYPE)
 
@@ -258,7 +262,7 @@ class _Answers:
 
 
 class _Page(StaticFiles):
-    """The page, which may talk to nobody but this server."""
+    """What the page is made of; it may talk to nobody but this server."""
 
     async def get_response(self, path: str, scope: Any) -> Response:
         response = await super().get_response(path, scope)

@@ -1,10 +1,14 @@
 """A server over tiny random models, on a node whose HBM holds two of eight experts."""
 
+import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Thread
 
 import jax
 import pytest
+import uvicorn
 
 from experts.composition import Composition
 from rdujax.coe.nodes import Kind, Node, Options
@@ -13,6 +17,7 @@ from rdujax.coe.policies import LeastRecentlyUsed
 from rdujax.coe.residency import Sizes
 from rdujax.coe.store import Store
 from rdujax.coe.systems import System
+from rdujax.serve.app import Service
 from rdujax.serve.emulated import EmulatedNode
 from rdujax.serve.engine import Engine
 from rdujax.serve.shelf import Shelf
@@ -23,7 +28,7 @@ KIND = Kind(Sizes(100), 0, Table({(1, 256): 3 * MS, (8, 256): 5 * MS}, {(1, 512)
 SLOW = Kind(Sizes(100), 0, Table({(1, 256): 2000 * MS}, {(1, 512): 5 * MS}))
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _promotions_of_users() -> Iterator[None]:
     """For all threads: a server runs its models in one of its own."""
     jax.config.update("jax_numpy_dtype_promotion", "standard")
@@ -33,8 +38,8 @@ def _promotions_of_users() -> Iterator[None]:
     jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
-@pytest.fixture(scope="session")
-def family(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="module")
+def family(_promotions_of_users: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return published(tmp_path_factory.mktemp("family"))
 
 
@@ -65,3 +70,18 @@ def make(family: Path, tmp_path: Path) -> Iterator[Make]:
     for each, store in made:
         assert each.close(30)
         store.close()
+
+
+@contextmanager
+def listening(service: Service) -> Iterator[int]:
+    """The port of a server in a thread, which ends with the context."""
+    server = uvicorn.Server(uvicorn.Config(service.app(), "127.0.0.1", 0, log_level="warning", lifespan="off"))
+    thread = Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive()
+        time.sleep(0.01)
+    yield server.servers[0].sockets[0].getsockname()[1]
+    server.should_exit = True
+    thread.join(60)
+    assert not thread.is_alive()
