@@ -25,11 +25,19 @@ MOST = 140  # tokens of an answer
 
 @dataclass(frozen=True)
 class Answer:
-    """What an expert says, and why it was asked; "" where no expert is for the prompt, which is label "other"."""
+    """What an expert says, and why it was asked; "" where no expert is for the prompt, which is label "other".
+
+    ids: the tokens of the text.
+    """
 
     text: str
     route: Route
-    tokens: int
+    ids: tuple[int, ...] = ()
+
+    @property
+    def tokens(self) -> int:
+        """How many were written."""
+        return len(self.ids)
 
     @property
     def result(self) -> str:
@@ -82,12 +90,16 @@ class Composition:
         [way] = self.routes([prompt])
         if told:
             told(way)
-        if way.label == OTHER:
-            return Answer("", way, 0)
+        return Answer("", way) if way.label == OTHER else self.answer_of(way, prompt, streamed, most)
+
+    def answer_of(
+        self, way: Route, prompt: str, streamed: Callable[[str], None] | None = None, most: int = MOST
+    ) -> Answer:
+        """The same, of the expert to which a way leads."""
         model, ids = self.model(way.label), prompt_ids(self.tokenizer, prompt)
         pieces, room = self.tokenizer.stream(), model.config.positions - len(ids)
         each = None if streamed is None else lambda new: streamed("".join(map(pieces.push, new[0])))
         [tokens] = generate(model, [ids], most=max(1, min(most, room)), stop={END}, streamed=each)
         if streamed:
             streamed(pieces.finish())
-        return Answer(self.tokenizer.decode(tokens), way, len(tokens))
+        return Answer(self.tokenizer.decode(tokens), way, tuple(tokens))

@@ -44,8 +44,7 @@ class Sampling:
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p is above 0 and no more than 1; given: {self.top_p!r}")
 
-
-    def drawn(self) -> tuple[np.ndarray, ...] | None:
+    def drawn(self) -> tuple[np.generic, ...] | None:
         """What a compiled program is given, so that one serves all: (temperature, top_k, top_p); None for greedy."""
         if self.temperature == 0:
             return None
@@ -141,7 +140,7 @@ def _read(form: nnx.GraphDef, weights: nnx.State, tokens: jax.Array, cache: Cach
 @partial(jax.jit, static_argnums=0)
 def _write(
     form: nnx.GraphDef, weights: nnx.State, logits: jax.Array, cache: Cache, wanted: jax.Array, key: jax.Array,
-    start: np.int32, drawn: tuple[jax.Array, ...] | None,
+    start: jax.Array, drawn: tuple[jax.Array, ...] | None,
 ) -> tuple[jax.Array, Cache, jax.Array]:  # fmt: skip
     """Logits and cache behind so many more tokens, and those [batch, length]; wanted: what they are, or `FREE`.
 

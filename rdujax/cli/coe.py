@@ -3,17 +3,22 @@
 Tokens are those that the small experts of experts/trained really write. Times are of a composition of as many experts
 as --experts says, each priced as --as says, on a node of SN40L sockets and on DGX nodes: routing, switching the expert
 into HBM, prefill, decoding. Before the first prompt every expert was asked once, so that HBM is full of others.
+
+--through german takes questions in German: one expert translates them, the router reads the translation and says who
+answers it, and the result is translated back. --ensemble 2 asks the two likeliest experts, and takes the surest.
 """
 
 import argparse
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from experts.composition import Answer, Composition
 from experts.llama import LLAMA2_7B, LLAMA2_13B, LLAMA2_70B, Config
+from experts.together import CHAINS, Step, chained, ensemble
 from experts.tokenizer import prompt_ids
 from rdujax.base.errors import CapacityError
 from rdujax.cli import experts as plain
@@ -43,6 +48,9 @@ def add_options(p: argparse.ArgumentParser) -> None:
     )
     p.add_argument("--experts", type=length, default=140, help="experts of the composition (default 140)")
     p.add_argument("--stack", choices=STACKS, default=STACKS[0], help=f"software of the DGX (default {STACKS[0]})")
+    several = p.add_mutually_exclusive_group()
+    several.add_argument("--through", choices=CHAINS, help="prompts are in this language: experts answer in a chain")
+    several.add_argument("--ensemble", type=length, metavar="N", help="the N likeliest experts answer")
     p.add_argument("-i", "--interactive", action="store_true", help="ask for prompts, until an empty line")
 
 
@@ -54,11 +62,11 @@ class Desk:
     server: Server | None
     out_of_memory: str = ""
 
-    def ask(self, expert: str, tokens_in: int, tokens_out: int) -> Served | None:
-        """What a request takes now; None where experts have no room."""
+    def ask(self, expert: str, tokens_in: int, tokens_out: int, named: bool = False) -> Served | None:
+        """What a request takes now; None where experts have no room. named: the router is not asked."""
         if self.server is None:
             return None
-        request = Request(0, self.server.now_ps, (expert,), min(tokens_in, LONGEST), tokens_out)
+        request = Request(0, self.server.now_ps, (expert,), min(tokens_in, LONGEST), max(1, tokens_out), named)
         [served] = self.server.serve(Open([request]))
         assert isinstance(served, Served)
         return served
@@ -96,14 +104,34 @@ def main(args: argparse.Namespace) -> int:
     print("pricing programs on three nodes ...", file=sys.stderr, flush=True)
     nodes = desks(names, config, args.experts, args.stack)
     for prompt in _prompts(args):
-        answer = _answered(composition, prompt, args.json)
-        tokens_in = len(prompt_ids(composition.tokenizer, prompt))
-        rows = list(rows_of(nodes, answer, tokens_in))
-        if args.json:
-            print(json.dumps(plain.row_of(prompt, answer) | {"nodes": rows}), flush=True)
-        elif rows:
-            print(_text(rows) + "\n", flush=True)
+        taken = list[list[dict[str, Any]]]()
+        for step in _steps(args, composition, prompt):
+            tokens_in = len(prompt_ids(composition.tokenizer, step.prompt))
+            rows = list(rows_of(nodes, step.answer, tokens_in, step.named))
+            taken.append(rows)
+            if args.json:
+                print(json.dumps(plain.row_of(step.prompt, step.answer) | {"nodes": rows}), flush=True)
+            elif rows:
+                print(_text(rows) + "\n", flush=True)
+        if len(taken) > 1 and not args.json:
+            print(_sums(taken) + "\n", flush=True)
     return 0
+
+
+def _steps(args: argparse.Namespace, composition: Composition, prompt: str) -> Iterable[Step]:
+    """All prompts that come of one, with their answers, printed unless they are to be JSON."""
+    if args.through:
+        return chained(composition, CHAINS[args.through], prompt, partial(_answered, quietly=args.json))
+    if not args.ensemble:
+        return [Step(prompt, _answered(composition, prompt, args.json))]
+    steps = ensemble(composition, prompt, args.ensemble)
+    if not args.json:
+        print(f"> {prompt}")
+        for step in steps:
+            way = step.answer.route
+            print(f"  {way.label} ({way.confidence:.1%}), score {step.score:.2f}: {step.answer.text}")
+        print(f"  answer: {steps[0].answer.result}" if steps else "  no expert is for this")
+    return steps
 
 
 def _prompts(args: argparse.Namespace) -> Iterator[str]:
@@ -122,16 +150,16 @@ def _prompts(args: argparse.Namespace) -> Iterator[str]:
         yield line
 
 
-def _answered(composition: Composition, prompt: str, quietly: bool) -> Answer:
+def _answered(composition: Composition, prompt: str, quietly: bool = False) -> Answer:
     return composition.answer(prompt) if quietly else plain.shown(composition, prompt)
 
 
-def rows_of(nodes: list[Desk], answer: Answer, tokens_in: int) -> Iterator[dict[str, Any]]:
+def rows_of(nodes: list[Desk], answer: Answer, tokens_in: int, named: bool = False) -> Iterator[dict[str, Any]]:
     """What the request takes on each node, in milliseconds; nothing where no expert is for it."""
     if not answer.tokens:
         return
     for desk in nodes:
-        served = desk.ask(answer.route.label, tokens_in, answer.tokens)
+        served = desk.ask(answer.route.label, tokens_in, answer.tokens, named)
         if served is None:
             yield {"node": desk.title, "out_of_memory": desk.out_of_memory}
             continue
@@ -147,6 +175,16 @@ def rows_of(nodes: list[Desk], answer: Answer, tokens_in: int) -> Iterator[dict[
             "tokens_out": answer.tokens,
             **parts,
         }
+
+
+def _sums(taken: list[list[dict[str, Any]]]) -> str:
+    """A line for what all prompts together take on each node."""
+    lines = []
+    for of_node in zip(*filter(None, taken), strict=True):
+        served = [row for row in of_node if "out_of_memory" not in row]
+        whole = f"{sum(row['latency_ms'] for row in served):,.1f} ms" if served else "out of memory"
+        lines.append(f"{of_node[0]['node']} {whole}")
+    return f"  in all, {len(taken)} experts' turns: {', '.join(lines)}"
 
 
 def _text(rows: list[dict[str, Any]]) -> str:
