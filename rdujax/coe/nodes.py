@@ -1,6 +1,6 @@
 """What a composition is served with: nodes, experts as a node knows them, options, who asks, what is told."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -37,7 +37,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Options:
-    """How a node serves: see `rdujax.coe.serving`. queue: None for one without end."""
+    """How a node serves: see `rdujax.coe.serving`. queue: None for one without end; guess: None for no guesses."""
 
     batch: int = 1
     grouped: bool = False
@@ -47,6 +47,7 @@ class Options:
     gather_ps: int = 0
     resident_first: bool = False
     joining_ps: int = 0
+    guess: Callable[[Request], Sequence[Expert]] | None = None
 
     def __post_init__(self) -> None:
         for name, least in (("batch", 1), ("prefetch", 0), ("queue", 1), ("channels", 1)):

@@ -20,6 +20,8 @@ where experts are prefetched. The law:
   prompt + the longest answer). For whoever leaves for that, state is written back by a copy of its own.
 - Where room is missing only since experts on their way in may not leave, the node waits for these copies.
 - All of that is switching: until the expert runs. It was a hit if it was there when its turn came.
+- `guess`: when the router begins, the experts that are guessed for each prompt that it reads begin to come in, in this
+  order, until one finds no room beside those before it and whoever runs. What is guessed wrong stays until it leaves.
 - `prefetch`: when an expert begins to run, the next so many different experts that the batch has turns for begin to
   come in, as far as they are not there, in this order, until one finds no room beside those before it. Copies under
   way at the same time share the bandwidth (`copies.py`).
@@ -117,7 +119,10 @@ class Server:
         return self._tiers.residency
 
     def serve(self, traffic: Traffic) -> Iterator[Served | Refused]:
-        """Every request, when it ends; the memory that this takes does not grow with their number."""
+        """Every request, when it ends; the memory that this takes does not grow with their number.
+
+        Copies that are under way when the last one ends go on with the next traffic.
+        """
         self._traffic, queue = traffic, self._queue
         while True:
             yield from self._admitted(self.now_ps + 1)
@@ -179,14 +184,21 @@ class Server:
         """Of keys and values of prompts that run together."""
         return len(members) * sum(_padded(members)) * self.experts[expert].cache_bytes_per_token
 
-    def _routed(self, most: int) -> list[Served]:
+    def _routed(self, most: int, running: tuple[Expert, ...] = ()) -> list[Served]:
         """Takes the first of the queue, and routes them together, as far as they do not name their expert."""
         batch = [self._queue.popleft() for _ in range(min(most, len(self._queue)))]
         first_ps, asked = self.now_ps, [request for request in batch if not request.named]
         if asked:
+            self._guess(asked, running)
             self._tiers.advance(first_ps + self.node.route_ps(len(asked), max(each.tokens_in for each in asked)))
             self._tiers.tell("route", "router", len(asked), first_ps)
         return [Served(each, first_ps - each.arrival_ps, self.now_ps - first_ps) for each in batch]
+
+    def _guess(self, asked: list[Request], running: tuple[Expert, ...]) -> None:
+        """Begins to copy whom the router may choose."""
+        if self.options.guess is not None:
+            self._tiers.advance(self.now_ps)
+            self._ahead([expert for request in asked for expert in self.options.guess(request)], running)
 
     def _batch(self, taken: list[Served]) -> Iterator[Served | Refused]:
         jobs: deque[_Job] = deque()
@@ -284,7 +296,7 @@ class Server:
     def _join(self, expert: Expert, jobs: deque[_Job], running: list[_Running]) -> Generator[Served, None, int]:
         """Routes the first of the queue; how many of them join what runs. All others get turns."""
         first_ps = self.now_ps
-        taken = self._routed(self.options.batch - len(running))
+        taken = self._routed(self.options.batch - len(running), (expert,))
         mine = [_Member(each, 0, self.now_ps) for each in taken if each.request.experts[:1] == (expert,)]
         yield from self._get_turns([each for each in taken if each.request.experts[:1] != (expert,)], jobs)
         try:
@@ -334,11 +346,13 @@ class Server:
 
     def _prefetch(self, running: Expert, upcoming: tuple[Expert, ...]) -> None:
         """Begins to copy the next experts that the batch needs, those needed first before others."""
-        nearer = [running]
-        for expert in list(dict.fromkeys(upcoming))[: self.options.prefetch]:
-            if not self._tiers.prefetch(expert, nearer, upcoming):
+        self._ahead(list(dict.fromkeys(upcoming))[: self.options.prefetch], (running,), upcoming)
+
+    def _ahead(self, experts: list[Expert], kept: tuple[Expert, ...], upcoming: tuple[Expert, ...] = ()) -> None:
+        """Begins to copy one after the other, until one finds no room beside those before it."""
+        for at, expert in enumerate(experts):
+            if not self._tiers.prefetch(expert, (*kept, *experts[:at]), upcoming):
                 return
-            nearer.append(expert)
 
 
 def _padded(members: list[_Member]) -> tuple[int, int]:

@@ -86,10 +86,12 @@ def drawn(rng: Random) -> Case:
     naming = rng.choice((0, 0, 0.5, 1))  # the share of prompts that name their expert
     asked = [(chain, rng.randint(1, 12), rng.randint(1, 8), rng.random() < naming * bool(chain)) for chain in chains]
     batch, prefetch, queue = rng.randint(1, 8), rng.randint(0, 3), rng.choice((None, rng.randint(1, 4)))
+    guesses = [tuple(rng.choices(names, k=rng.choice((0, 1, 1, 2)))) for _ in asked] if rng.random() < 0.4 else []
     gather_ps, resident_first = rng.choice((0, 0, rng.randint(1, 3000) * grain)), rng.random() < 0.3
     options = Options(
         8 if crowded else batch, rng.random() < 0.5, 3 if crowded else prefetch, queue, rng.randint(1, 4), gather_ps,
         resident_first, rng.choice((0, 0, rng.randint(1, 5000) * grain)),
+        (lambda request: guesses[request.number % len(guesses)]) if guesses else None,
     )  # fmt: skip
     policy, think_ps = rng.choice(("lru", "look-ahead")), rng.choice((0, rng.randint(1, 1000) * grain))
     case = Case(node, experts, asked, options, policy, None, rng.randint(1, 8), think_ps, queue is None)

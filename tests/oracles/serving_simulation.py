@@ -162,13 +162,26 @@ class Reference:
                 yield Last(self.env, NODE)
                 yield from self.answers(*self.turns.pop(0))
 
-    def routed(self, most: int) -> Generator[simpy.Event, None, list[Served]]:
+    def routed(self, most: int, running: set[str] | None = None) -> Generator[simpy.Event, None, list[Served]]:
         first_ps, taken = self.now_ps, self.queue[:most]
         del self.queue[:most]
         if asks := [each.tokens_in for each in taken if not each.named]:
+            self.guessed(taken, running or set())
             yield self.env.timeout(self.case.node.route_ps(len(asks), max(asks)))
             self.events.append(Event("route", "router", len(asks), first_ps, self.now_ps))
         return [Served(each, first_ps - each.arrival_ps, self.now_ps - first_ps) for each in taken]
+
+    def guessed(self, taken: list[Request], running: set[str]) -> None:
+        """Brings in whom somebody guesses for those that are routed now, while there is room."""
+        guess, before = self.options.guess, set[str]()
+        for request in taken:
+            for expert in guess(request) if guess and not request.named else ():
+                if expert not in self.memory:
+                    try:
+                        self.copy("prefetch", expert, running | before, [])
+                    except NoRoom:
+                        return
+                before.add(expert)
 
     def fits(self, expert: str, members: list[Member]) -> bool:
         """Beside what is pinned, were nothing else there."""
@@ -262,7 +275,7 @@ class Reference:
 
     def join(self, expert: str, running: list[Running]) -> Generator[simpy.Event, None, int]:
         since_ps = self.now_ps
-        routed = yield from self.routed(self.options.batch - len(running))
+        routed = yield from self.routed(self.options.batch - len(running), {expert})
         yield Last(self.env, NODE)
         mine: list[Member] = [(each, 0, self.now_ps) for each in routed if (expert,) == each.request.experts[:1]]
         for each in routed:

@@ -38,7 +38,8 @@ def assert_same_story(case: Case, reference: Reference) -> None:
     server = Server(case.node, case.experts, POLICIES[case.policy](), case.options, told)
     over = {each.request.number: each for each in server.serve(case.traffic())}
     assert over == reference.over
-    assert Counter(events) == Counter(reference.events)
+    # Who was guessed wrong may still be on his way when all is answered.
+    assert Counter(events) == Counter(each for each in reference.events if each.last_ps <= server.now_ps)
     assert set(server.residency.experts) == set(memory.recent)
     assert server.residency.used_bytes == sum(case.node.pinned.values()) + memory.bytes_of(memory.recent)
     for each in over.values():

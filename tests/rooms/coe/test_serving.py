@@ -68,6 +68,16 @@ def test_a_named_expert_is_one():
         served([ask(0, 0)._replace(named=True)], Options())
 
 
+def test_who_is_guessed_comes_while_the_router_runs():
+    events: list[Event] = []
+    guesses = {0: ("a",), 1: ("c",)}
+    options = Options(guess=lambda request: guesses[request.number])
+    right, wrong = served([ask(0, 0, "a"), ask(1, 500, "b")], options, events.append)
+    assert isinstance(right, Served) and isinstance(wrong, Served)
+    assert (right.switch_ps, right.hits, wrong.switch_ps, wrong.hits) == (0, 1, 30, 0)
+    assert Event("prefetch", "a", 0, 0, 30) in events and Event("prefetch", "c", 0, 500, 530) in events
+
+
 def test_a_chain_reads_what_was_written():
     [one] = served([ask(0, 0, "a", "b", "a", out=2)], Options())
     assert isinstance(one, Served)
