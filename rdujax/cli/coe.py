@@ -17,6 +17,7 @@ from functools import partial
 from typing import Any
 
 from experts.composition import Answer, Composition
+from experts.data.others import OTHER
 from experts.llama import LLAMA2_7B, LLAMA2_13B, LLAMA2_70B, Config
 from experts.together import CHAINS, Step, chained, ensemble
 from experts.tokenizer import prompt_ids
@@ -62,11 +63,15 @@ class Desk:
     server: Server | None
     out_of_memory: str = ""
 
-    def ask(self, expert: str, tokens_in: int, tokens_out: int, named: bool = False) -> Served | None:
-        """What a request takes now; None where experts have no room. named: the router is not asked."""
+    def ask(self, expert: str | None, tokens_in: int, tokens_out: int, named: bool = False) -> Served | None:
+        """What a request takes now; None where experts have no room. expert: None where the router finds none.
+
+        named: the router is not asked.
+        """
         if self.server is None:
             return None
-        request = Request(0, self.server.now_ps, (expert,), min(tokens_in, LONGEST), max(1, tokens_out), named)
+        experts = () if expert is None else (expert,)
+        request = Request(0, self.server.now_ps, experts, min(tokens_in, LONGEST), max(1, tokens_out), named)
         [served] = self.server.serve(Open([request]))
         assert isinstance(served, Served)
         return served
@@ -111,7 +116,7 @@ def main(args: argparse.Namespace) -> int:
             taken.append(rows)
             if args.json:
                 print(json.dumps(plain.row_of(step.prompt, step.answer) | {"nodes": rows}), flush=True)
-            elif rows:
+            else:
                 print(_text(rows) + "\n", flush=True)
         if len(taken) > 1 and not args.json:
             print(_sums(taken) + "\n", flush=True)
@@ -155,22 +160,21 @@ def _answered(composition: Composition, prompt: str, quietly: bool = False) -> A
 
 
 def rows_of(nodes: list[Desk], answer: Answer, tokens_in: int, named: bool = False) -> Iterator[dict[str, Any]]:
-    """What the request takes on each node, in milliseconds; nothing where no expert is for it."""
-    if not answer.tokens:
-        return
+    """What the request takes on each node, in milliseconds; where no expert is for it, the router alone."""
+    expert = None if answer.route.label == OTHER else answer.route.label
     for desk in nodes:
-        served = desk.ask(answer.route.label, tokens_in, answer.tokens, named)
+        served = desk.ask(expert, tokens_in, answer.tokens, named)
         if served is None:
             yield {"node": desk.title, "out_of_memory": desk.out_of_memory}
             continue
         parts = {name: value / 1e9 for name, value in (
             ("route_ms", served.route_ps), ("switch_ms", served.switch_ps), ("prefill_ms", served.prefill_ps),
             ("decode_ms", served.decode_ps), ("latency_ms", served.latency_ps),
-            ("first_token_ms", served.first_token_ps), ("per_token_ms", served.per_token_ps),
+            ("first_token_ms", served.first_token_ps), ("per_token_ms", 0.0 if expert is None else served.per_token_ps),
         )}  # fmt: skip
         yield {
             "node": desk.title,
-            "in_hbm": bool(served.hits),
+            "in_hbm": None if expert is None else bool(served.hits),
             "tokens_in": tokens_in,
             "tokens_out": answer.tokens,
             **parts,
@@ -195,7 +199,7 @@ def _text(rows: list[dict[str, Any]]) -> str:
         if "out_of_memory" in row:
             lines.append([row["node"], "out of memory", *[""] * len(shown)])
         else:
-            where = "in HBM" if row["in_hbm"] else "copied in"
+            where = {True: "in HBM", False: "copied in", None: "none"}[row["in_hbm"]]
             lines.append([row["node"], where, *(f"{row[f'{name}_ms']:,.1f}" for name in shown)])
     head = ["ms", "expert", "route", "switch", "prefill", "decode", "in all", "TTFT", "TPOT"]
     return table(head, lines, indent="  ", right=True)

@@ -98,7 +98,8 @@ def test_the_demo_answers_and_prices_each_prompt_and_a_second_one_finds_its_expe
             assert node["latency_ms"] == pytest.approx(parts) and node["in_hbm"] == (answered is second)
             spread = (node["latency_ms"] - node["first_token_ms"]) / (node["tokens_out"] - 1)
             assert node["per_token_ms"] == pytest.approx(spread)
-    assert other["expert"] == "other" and other["nodes"] == []
+    assert other["expert"] == "other" and [each["in_hbm"] for each in other["nodes"]] == [None] * 3
+    assert all(each["latency_ms"] == each["route_ms"] > 0 == each["switch_ms"] for each in other["nodes"])
 
 
 def test_the_demo_asks_until_an_empty_line(capsys, monkeypatch):
