@@ -1,4 +1,4 @@
-"""What none of the experts is for: small talk, opinions, general knowledge, poems and other wishes.
+"""What none of the experts is for: small talk, opinions, general knowledge, advice, poems and other wishes.
 
 These have no answer. They teach a router to say so, and are close to the experts' own questions where people's are:
 other languages, other programs, "how many" of something that is not to be computed.
@@ -33,7 +33,7 @@ LANGUAGES = "Spanish|Italian|Japanese|Latin|Greek|Russian|Dutch|Chinese|Swedish|
 PHRASES = """good morning|thank you|I love you|where is the station|see you tomorrow|happy birthday|good luck|
     how are you|the weather is nice|my name is Tom|one beer please|I am hungry""".split("|")
 DISHES = """pancakes|lentil soup|apple pie|a risotto|fresh bread|a salad|vegetable curry|noodles|an omelette|pizza|
-    tomato soup|dumplings|a cheesecake|fried rice|waffles|a stew""".split("|")
+    tomato soup|dumplings|a cheesecake|fried rice|waffles|a stew|a cake|cookies|muffins|roast potatoes""".split("|")
 GUESTS = "two|four|six|many|my family|my friends|the children|vegetarians|beginners".split("|")
 WISHES = """book a table|order a taxi|play some music|set an alarm|call my mother|send a message to my boss|
     buy concert tickets|turn off the light|water the plants|book a flight|rent a car|find a dentist""".split("|")
@@ -41,6 +41,20 @@ WHENS = "today|tonight|tomorrow|on Sunday|before noon|after lunch|next week|at e
 PROBLEMS = """a headache|a bad cold|trouble sleeping|a broken heart|no ideas|too much stress|a noisy neighbour|
     nothing to wear|a flat tyre|a fear of heights|a boring job|an old car|no time|a bad memory|cold feet|
     a difficult boss|too many meetings|a long way home|an empty fridge""".split("|")
+
+
+CRAFTS = """repair a bicycle|tie a tie|learn to swim|plant a tree|paint a wall|train a dog|clean a carpet|iron a shirt|
+    fix a leaking tap|change a tyre|grow tomatoes|knit a scarf|build a kite|wash a jumper|fold a paper boat|
+    sharpen a knife|hang a picture|ride a horse""".split("|")
+WAYS = "at home|quickly|without tools|alone|for the first time|with children|safely|in winter|properly".split("|")
+THINGS = "snow|the night|a rainbow|grass|the ocean|fire|thunder|ice|sand|blood|the desert|honey|salt|gold".split("|")
+QUALITIES = "white|so dark|so loud|green|salty|so hot|cold|so dry|red|heavy|sweet|so quiet|dangerous".split("|")
+PEOPLE = """Napoleon|Mozart|Cleopatra|Einstein|Gandhi|Darwin|Shakespeare|Marie Curie|Columbus|Beethoven|Picasso|Newton|
+    Galileo|Goethe|Plato|Julius Caesar""".split("|")
+MATTERS = "childhood|death|best work|family|youth|home town|greatest idea|last years|secret|rise to fame".split("|")
+GOODS = """shoes|a birthday present|fresh fish|a used piano|a warm coat|old records|a tent|spare parts|paint|
+    a good guitar|stamps|a bookshelf|glasses|garden tools""".split("|")
+SHOPS = "near here|online|for a child|for less money|on a Sunday|for my mother|in a hurry|at this hour".split("|")
 
 
 def _pick(rng: Random, *sets: Sequence[str]) -> Content:
@@ -178,7 +192,7 @@ def _wishes() -> tuple[Task, ...]:
     )
     cooking = (
         *questions(
-            "how [do I|can I|do you] [make|cook|prepare] {a} for {b}",
+            "how [do I|can I|do you] [make|cook|prepare|bake|serve] {a} for {b}",
             "what do I need for {a} for {b}",
             "what goes well with {a} for {b}",
         ),
@@ -201,6 +215,49 @@ def _wishes() -> tuple[Task, ...]:
     )
 
 
+def _life() -> tuple[Task, ...]:
+    craft = (
+        *questions(
+            "how [do I|can I|do you] {a} {b}",
+            "what do I need to {a} {b}",
+            "who could {a} {b}",
+            "how [hard|dangerous|expensive] is it to {a} {b}",
+            "how long does it take to {a} {b}",
+        ),
+        *requests("[teach me|show me|explain] how to {a} {b}"),
+    )
+    nature = (
+        *questions("why is {a} {b}", "what makes {a} {b}", "is it true that {a} is {b}", "when is {a} {b}"),
+        *requests("[explain|tell me|describe] [why|how] {a} is {b}"),
+        *bare("{a} is {b}, [why|is it not]", marks=("?", "")),
+    )
+    person = (
+        *questions(
+            "what do [people|we|you] know about the {b} of {a}",
+            "when was the {b} of {a}",
+            "who [wrote|made a film|cared] about the {b} of {a}",
+            "what was special in the {b} of {a}",
+        ),
+        *requests("tell me [something|a story] about the {b} of {a}", "sum up the {b} of {a} for my homework"),
+    )
+    shopping = (
+        *questions(
+            "where [can I|do people] [buy|find|get] {a} {b}",
+            "which shop has {a} {b}",
+            "what do {a} cost {b}",
+            "would you buy {a} {b}",
+        ),
+        *requests("[find|order|get] me {a} {b}", "recommend a shop for {a} {b}"),
+        *bare("I am looking for {a} {b}"),
+    )
+    return (
+        _task("craft", craft, CRAFTS, WAYS),
+        _task("nature", nature, THINGS, QUALITIES),
+        _task("person", person, PEOPLE, MATTERS),
+        _task("shopping", shopping, GOODS, SHOPS),
+    )
+
+
 def tasks() -> tuple[Task, ...]:
     """All kinds of them."""
-    return (*_talk(), *_knowledge(), *_wishes())
+    return (*_talk(), *_knowledge(), *_wishes(), *_life())

@@ -12,6 +12,7 @@ from experts.composition import TRAINED, Composition
 from experts.data.others import OTHER
 from experts.data.splits import DOMAINS, WORDINGS
 from experts.exam import Exam, Grades, Routing, mean
+from experts.together import CHAINS, chained, ensemble
 from rdujax.cli import demo
 from rdujax.cli.experts import PROMPTS
 
@@ -66,6 +67,30 @@ def test_bad_requests_of_the_demo_are_refused(tmp_path, capsys):
     assert "tokens" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("language", "prompt", "experts", "last"),
+    [
+        ("german", "Was ist 17 mal 23?", ["translate", "math", "translate"], "Das Ergebnis ist 391."),
+        ("french", "Combien font 12 plus 30 ?", ["translate", "math", "translate"], "Le résultat est 42."),
+        (
+            "german",
+            "Schreibe 1994 als römische Zahl.",
+            ["translate", "roman", "translate"],
+            "Das Ergebnis ist MCMXCIV.",
+        ),
+    ],
+)
+def test_what_an_expert_says_decides_who_is_asked_next(composition, language, prompt, experts, last):
+    steps = chained(composition, CHAINS[language], prompt)
+    assert [step.answer.route.label for step in steps] == experts and steps[-1].answer.result == last
+
+
+def test_an_ensemble_of_real_experts_has_the_right_one_first(composition):
+    for prompt, answer in (("What is 17 times 23?", "391"), ("Write 1994 as a Roman numeral.", "MCMXCIV")):
+        first, second = ensemble(composition, prompt)
+        assert first.answer.result == answer and first.score > second.score
+
+
 @pytest.mark.parametrize("wordings", WORDINGS)
 def test_unseen_questions_are_mostly_answered_through_the_router(composition, wordings):
     exam = Exam(composition, 16, seed=11)
@@ -77,7 +102,7 @@ def test_every_expert_writes_the_same_bits_fused_and_unfused(composition):
     rows = list(generation.rows(composition, list(DOMAINS), 32))
     assert [row.row for row in rows] == list(DOMAINS)
     for row in rows:
-        assert row.met and row.value == 0 and row.compared == 32 * 1024 + 2 * 4 * 52 * 2 * 32
+        assert row.met and row.value == 0 and row.compared == 32 * 1024 + 2 * 4 * 52 * 2 * 24
         assert row.equal == row.tokens or row.parting <= 2 * row.apart
         assert 0 < row.apart < 1
     assert len({row.text for row in rows}) == len(DOMAINS)
