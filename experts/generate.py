@@ -18,6 +18,7 @@ from experts.llama import Cache, Llama, empty_cache
 
 CHUNK = 32  # tokens between two looks at whether all rows have ended
 READ = 16  # prompts are read in multiples of so many tokens, and caches hold multiples of `CHUNK`: fewer compilations
+COLDEST = np.float32(1e-6)  # temperatures below are this one, and all but greedy
 FREE = -1  # in the place of a token: it is to be chosen
 
 # New tokens by row, as they come: none for a row that has ended.
@@ -164,7 +165,8 @@ def _chosen(drawn: tuple[jax.Array, ...] | None, logits: jax.Array, key: jax.Arr
     if drawn is None:
         return jnp.argmax(logits, axis=-1).astype(jnp.int32)
     temperature, top_k, top_p = drawn
-    logits = logits / temperature
+    # From the largest down, so that no temperature, however small, makes ties of infinities.
+    logits = (logits - logits.max(axis=-1, keepdims=True)) / jnp.maximum(temperature, COLDEST)
     order = jnp.argsort(logits, axis=-1, descending=True)
     ranked = jnp.take_along_axis(logits, order, axis=-1)
     is_allowed = (top_k == 0) | (jnp.arange(logits.shape[-1]) < top_k)

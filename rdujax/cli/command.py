@@ -25,11 +25,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _served(argv: list[str]) -> int:
     # Here, for only this needs the packages of the extras "experts" and "serve".
     from experts.checkpoints import CheckpointError
+    from experts.tokenizer import TokenizerError
     from rdujax.cli import serve
 
     try:
         return serve.main(argv)
-    except (RduError, CheckpointError, OSError) as error:
+    except (RduError, CheckpointError, TokenizerError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
     except KeyboardInterrupt:  # before it served

@@ -10,6 +10,7 @@ import ipaddress
 import signal
 import sys
 from contextlib import suppress
+from math import ceil
 from pathlib import Path
 
 import uvicorn
@@ -46,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
         prog="rdujax serve", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     p.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1: this machine alone)")
-    p.add_argument("--port", type=int, default=8000, help="port (default 8000; 0: any that is free)")
+    p.add_argument("--port", type=_port, default=8000, help="port (default 8000; 0: any that is free)")
     p.add_argument("--models", type=Path, default=TRAINED, help="folder of the models (default experts/trained)")
     on = p.add_argument_group("the emulated node")
     on.add_argument("--node", choices=NODES, default=NODES[0], help=f"what serves (default {NODES[0]})")
@@ -68,9 +69,15 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
+def _port(text: str) -> int:
+    if not (text.isdecimal() and int(text) < 65536):
+        raise argparse.ArgumentTypeError(f"{text!r} given, 0 to 65535 allowed")
+    return int(text)
+
+
 def service_of(args: argparse.Namespace, store: Store) -> Service:
     """The whole server but its socket, ready to answer. Raises RduError and CheckpointError for what cannot be."""
-    if not args.timeout > 0:
+    if not 0 < args.timeout < float("inf"):
         raise ArgumentError(describe("--timeout", given=args.timeout, allowed="seconds, more than 0"))
     composition, config, names = Composition(args.models), SIZES[args.size], store.names
     if args.experts < len(names):
@@ -79,7 +86,9 @@ def service_of(args: argparse.Namespace, store: Store) -> Service:
         )
     every = [*names, *(f"another {at}" for at in range(args.experts - len(names)))]
     room = composition.router.body.config.positions
-    shapes = Shapes(prompts=tuple({1, args.batch}), tokens=(room // 2, room), positions=(room,))
+    # Of prompts that run together, one may have the longest prompt and another the longest answer.
+    positions = (room, 2 * room) if args.grouped else (room,)
+    shapes = Shapes(tuple({1, args.batch}), (room // 2, room), positions)
     options = Options(args.batch, args.grouped, args.prefetch)
     print(f"pricing programs on {args.node} ...", file=sys.stderr, flush=True)
     of = system(_platform(args), every, config, config, shapes, routed=tuple({1, args.batch}), pinned=args.pin)
@@ -100,7 +109,7 @@ def main(argv: list[str] | None = None) -> int:
         app = service.app((*LOOPBACK, args.host) if _is_loopback(args.host) else ("*",))
         config = uvicorn.Config(
             app, args.host, args.port, log_level="warning", server_header=False, limit_concurrency=CONNECTIONS,
-            timeout_graceful_shutdown=round(args.timeout), timeout_keep_alive=5,
+            timeout_graceful_shutdown=ceil(args.timeout), timeout_keep_alive=5,
         )  # fmt: skip
         with suppress(KeyboardInterrupt):  # which uvicorn passes on when it has ended in good order
             _Announced(config).run()
@@ -127,7 +136,7 @@ class _Announced(uvicorn.Server):
 def _warm(composition: Composition, model: Llama) -> None:
     """Compiles what prompts of usual lengths need, so that the first of them does not wait for it."""
     words = prompt_ids(composition.tokenizer, "one two three four five six seven eight nine ten " * 3)
-    for size in (16, 32, 48):
+    for size in (8, 16, 32, 48):
         ids = words[:size]
         route(composition.router, [ids])
         generate(

@@ -149,6 +149,10 @@ class Server:
             raise unknown("expert", expert, map(str, self.experts))
         return self._tiers.prefetch(expert)
 
+    def idle(self, until_ps: int | None = None) -> None:
+        """Goes on, while nobody is served, to a moment, or to when no copy is under way. Never back."""
+        self._tiers.idle(until_ps)
+
     def _is_due(self) -> bool:
         """Whether a batch is taken now."""
         waited = self.now_ps - self._queue[0].arrival_ps

@@ -74,6 +74,13 @@ class Tiers:
                 self._told(Event(kind, expert, 0, first_ps, end_ps))
         self.now_ps = now_ps
 
+    def idle(self, until_ps: int | None) -> None:
+        """Goes on to a moment that is not over, or to when no copy is under way."""
+        if until_ps is not None:
+            self.advance(max(until_ps, self.now_ps))
+        while until_ps is None and self._copies:
+            self.advance(self._copies.next_end_ps())
+
     def tell(self, kind: str, what: Expert, prompts: int, first_ps: int) -> None:
         """Of something that is over now."""
         if self._told is not None:

@@ -25,15 +25,30 @@ from starlette.staticfiles import StaticFiles
 
 from experts import composition
 from experts.tokenizer import prompt_ids
-from rdujax.base.errors import UnknownNameError
+from rdujax.base.errors import CapacityError, UnknownNameError
 from rdujax.serve.engine import Engine
 from rdujax.serve.gauges import CONTENT_TYPE, Gauges
 from rdujax.serve.wire import MODEL, Chat, Common, Completion, Form, Refusal, expert_of, parsed
-from rdujax.serve.wishes import ExpertFailed, Happening, IsClosing, QueueIsFull, Reply, TookTooLong, Unanswered, Wish
+from rdujax.serve.wishes import (
+    ExpertFailed,
+    Happening,
+    IsClosing,
+    QueueIsFull,
+    Reply,
+    TookTooLong,
+    TooMany,
+    Unanswered,
+    Wish,
+)
 
 PAGE = Path(__file__).parent / "page"
-_STATUS = {QueueIsFull: (429, "queue_full"), IsClosing: (503, "shutting_down"), TookTooLong: (504, "timeout"),
-           ExpertFailed: (503, "expert_failed")}  # fmt: skip
+_STATUS = {
+    QueueIsFull: (429, "queue_full"),
+    TooMany: (400, "too_many_prompts"),
+    IsClosing: (503, "shutting_down"),
+    TookTooLong: (504, "timeout"),
+    ExpertFailed: (503, "expert_failed"),
+}
 _HEADERS = {
     "content-security-policy": "default-src 'self'; frame-ancestors 'none'",
     "x-content-type-options": "nosniff",
@@ -167,7 +182,9 @@ class Service:
         return JSONResponse(self.engine.node.state | own | {"waiting": self.engine.waiting}, headers=_HEADERS)
 
     async def _prefetch(self, request: Request) -> Response:
-        expert = request.path_params["expert"]
+        expert, origin = request.path_params["expert"], request.headers.get("origin")
+        if origin is not None and origin.partition("://")[2] != request.headers.get("host"):
+            raise Refusal(403, f"pages of {origin} may change nothing here", "foreign_origin")
         try:
             begun = self.engine.between(lambda: self.engine.node.prefetch(expert))
             there = await asyncio.wrap_future(begun)
@@ -214,6 +231,7 @@ class _Answers:
 
     async def events(self, form: Form) -> AsyncIterator[bytes]:
         """Server-sent events of a stream. An error is one of them, and ends it; so does a client that leaves."""
+        has_failed = False
         try:
             for at in range(len(self._wishes)):
                 yield _event(form.first(at))
@@ -232,10 +250,12 @@ class _Answers:
                 yield _event(used)
             yield b"data: [DONE]\n\n"
         except Refusal as error:
+            has_failed = True
+            self._gauges.failed.labels(error.code).inc()
             yield _event(error.body)
             yield b"data: [DONE]\n\n"
         finally:
-            if len(self._replies) < len(self._wishes):
+            if len(self._replies) < len(self._wishes) and not has_failed:
                 self._gauges.given_up.inc()
             self._give_up()
 
@@ -275,6 +295,8 @@ def _event(data: dict[str, Any]) -> bytes:
 
 
 def _as_refusal(error: Exception) -> Refusal:
+    if isinstance(error, CapacityError):
+        return Refusal(503, str(error), "out_of_memory")
     if type(error) in _STATUS:
         status, code = _STATUS[type(error)]
         return Refusal(status, str(error), code)

@@ -46,7 +46,9 @@ class EmulatedNode:
         self._copied: dict[str, int] = {}
         self._server = Server(system.node, system.experts, policy, options, self._happened)
         for name in filled:
-            self.serve([Asked(self._server.now_ps, name, 1, 1, named=True)])
+            [found] = self.serve([Asked(self._server.now_ps, name, 1, 1, named=True)])
+            if isinstance(found, CapacityError):
+                raise found
         self._copied.clear()
         self._first_ps, self._first_s = self._server.now_ps, time.monotonic()
         self.state = self._state()
@@ -62,12 +64,12 @@ class EmulatedNode:
             return self._server.now_ps
         return self._first_ps + round((time.monotonic() - self._first_s) * SECOND_PS)
 
-    def wait_until(self, at_ps: int) -> None:
-        """Sleeps until then, on the clock of the wall."""
-        time.sleep(max(0, at_ps - self.arrival_ps()) / SECOND_PS)
+    def left_s(self, at_ps: int) -> float:
+        """How long it is until then, on the clock of the wall; less than 0 for what is over."""
+        return (at_ps - self.arrival_ps()) / SECOND_PS
 
-    def serve(self, batch: Sequence[Asked]) -> list[Served]:
-        """What each of them takes, in the order given. Raises CapacityError where one has no room in HBM at all."""
+    def serve(self, batch: Sequence[Asked]) -> list[Served | CapacityError]:
+        """What each of them takes, in the order given; an error for one that has no room in HBM at all."""
         requests = [
             Request(number, each.arrival_ps, () if each.expert is None else (each.expert,), each.tokens_in,
                     max(1, each.tokens_out), each.named)
@@ -78,8 +80,15 @@ class EmulatedNode:
         return [_served(found[number]) for number in range(len(batch))]
 
     def prefetch(self, expert: str) -> bool:
-        """Begins to bring an expert into HBM; False where it has no room. Raises UnknownNameError for none of ours."""
+        """Begins to bring an expert into HBM; False where it has no room. Raises UnknownNameError for none of ours.
+
+        On a clock that stands still while nobody asks, it goes on to when the expert is there.
+        """
+        if self.is_blocking:
+            self._server.idle(self.arrival_ps())
         begun = self._server.prefetch(expert)
+        if not self.is_blocking:
+            self._server.idle()
         self.state = self._state()
         return begun
 
@@ -104,6 +113,7 @@ class EmulatedNode:
             "hbm_pinned_bytes": dict(node.pinned), "ddr_bytes": node.ddr_bytes, "ddr_used_bytes": sum(sizes.values()),
             "experts": len(sizes),
             "resident": [{"expert": name, "bytes": sizes[name]} for name in residency.experts],
+            "pinned": [name for name in sizes if name in node.pinned],
             "copied_bytes": dict(self._copied),
         }  # fmt: skip
 
@@ -119,7 +129,7 @@ def _arrival(request: Request) -> int:
     return request.arrival_ps
 
 
-def _served(each: Served | Refused) -> Served:
+def _served(each: Served | Refused) -> Served | CapacityError:
     if isinstance(each, Refused):
-        raise CapacityError(describe("a request that the emulated node refuses", given=each.reason))
+        return CapacityError(describe("a request that the emulated node refuses", given=each.reason))
     return each

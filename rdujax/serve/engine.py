@@ -7,6 +7,7 @@ say (`rdujax.coe.serving`), of the tokens that were really written. A wish that 
 takes nothing from the others, and on the node the tokens that were written for it.
 """
 
+import logging
 import time
 from collections import deque
 from collections.abc import Callable
@@ -22,9 +23,11 @@ from experts.tokenizer import END, Tokenizer
 from rdujax.coe.requests import Served
 from rdujax.serve.emulated import Asked, EmulatedNode
 from rdujax.serve.shelf import Shelf
-from rdujax.serve.wishes import ExpertFailed, Happening, IsClosing, QueueIsFull, Reply, Text, TookTooLong, Wish
+from rdujax.serve.wishes import ExpertFailed, IsClosing, QueueIsFull, Reply, Text, TookTooLong, TooMany, Wish
 
 Found = TypeVar("Found")
+LOG = logging.getLogger(__name__)
+SLICE_S = 0.02  # between two looks at whether anybody still waits
 
 
 class _Enough(Exception):
@@ -79,10 +82,12 @@ class Engine:
         return self._thread.is_alive()
 
     def submit(self, *wishes: Wish) -> None:
-        """Takes wishes, all or none. Raises QueueIsFull, IsClosing."""
+        """Takes wishes, all or none. Raises QueueIsFull, TooMany, IsClosing."""
         with self._changed:
             if self._is_closing or not self._thread.is_alive():
                 raise IsClosing("the server is shutting down, and takes no more requests")
+            if len(wishes) > self.most:
+                raise TooMany(f"{len(wishes)} prompts at once; {self.most} may wait in all")
             if len(self._waiting) + len(wishes) > self.most:
                 raise QueueIsFull(f"{len(self._waiting)} requests wait already, and {self.most} may: try again later")
             for wish in wishes:
@@ -130,14 +135,15 @@ class Engine:
                 self._write(work)
             self._price(works)
         except Exception as error:  # of our own making: nobody may wait for ever because of it
+            LOG.exception("a batch failed")
             for wish in batch:
-                _tell(wish, error)
+                wish.tell(error)
         self.shelf.keep(self.node.resident)
 
     def _is_wanted(self, wish: Wish) -> bool:
         """Whether a wish is still to be answered."""
         if not wish.is_given_up and time.monotonic() > wish.deadline_s:
-            _tell(wish, TookTooLong("the request waited in the queue until its time was over"))
+            wish.tell(TookTooLong("the request waited in the queue until its time was over"))
             return False
         return not wish.is_given_up
 
@@ -152,7 +158,7 @@ class Engine:
             way = routes.get(id(wish))
             expert = wish.expert if way is None else None if way.label == OTHER else way.label
             if way is not None:
-                _tell(wish, way)
+                wish.tell(way)
             works.append(_Work(wish, way, expert))
         return works
 
@@ -185,6 +191,7 @@ class Engine:
         except (_GivenUp, TookTooLong, ExpertFailed) as error:
             work.error = error
         except Exception as error:
+            LOG.exception("expert %r failed", work.expert)
             work.error = ExpertFailed(f"expert {work.expert!r} failed: {error}")
             work.error.__cause__ = error
         self._show(work, text.finish())
@@ -193,7 +200,7 @@ class Engine:
         if piece:
             work.pieces.append((work.tokens, piece))
             if not self.node.is_blocking:
-                _tell(work.wish, piece)
+                work.wish.tell(piece)
 
     def _price(self, works: list[_Work]) -> None:
         """Asks the node about all that was written, and tells of it."""
@@ -202,42 +209,57 @@ class Engine:
             Asked(work.wish.arrival_ps, work.expert, len(work.wish.ids), work.tokens, named=work.route is None)
             for work in done
         ])  # fmt: skip
-        if self.node.is_blocking:
-            self._play(list(zip(done, served, strict=True)))
+        taken = list[tuple[_Work, Served]]()
         for work, each in zip(done, served, strict=True):
+            if isinstance(each, Served):
+                taken.append((work, each))
+            else:
+                work.error = work.error or each
+        if self.node.is_blocking:
+            self._play(taken)
+        for work, each in taken:
             if work.error is None:
-                text = "".join(piece for _, piece in work.pieces)
-                wish = work.wish
-                _tell(wish, Reply(text, work.expert, work.route, len(wish.ids), work.tokens, work.finish, each))
+                work.wish.tell(_reply(work, each))
         for work in works:
             if work.error is not None and not isinstance(work.error, _GivenUp):
-                _tell(work.wish, work.error)
+                work.wish.tell(work.error)
 
-    def _play(self, done: list[tuple[_Work, Served]]) -> None:
-        """Tells pieces of text when the node has them, and ends when it has all."""
-        moments = []
-        for work, served in done:
-            first_ps = served.request.arrival_ps + served.first_token_ps
-            shown = work.pieces if work.error is None else ()
-            moments += [
-                (first_ps + round((token - 1) * served.per_token_ps), work.wish, piece) for token, piece in shown
-            ]
-            moments.append((served.end_ps, work.wish, ""))
-        for at_ps, wish, piece in sorted(moments, key=lambda moment: moment[0]):
-            self.node.wait_until(at_ps)
-            if piece:
-                _tell(wish, piece)
+    def _play(self, taken: list[tuple[_Work, Served]]) -> None:
+        """Tells pieces of text and replies when the node has them; ends when nobody waits for any of them."""
+        moments = list[tuple[int, _Work, str | Reply]]()
+        for work, served in taken:
+            if work.error is None:
+                first_ps = served.request.arrival_ps + served.first_token_ps
+                for token, piece in work.pieces:
+                    moments.append((first_ps + round((token - 1) * served.per_token_ps), work, piece))
+                moments.append((served.end_ps, work, _reply(work, served)))
+        for at_ps, work, what in sorted(moments, key=lambda moment: moment[0]):
+            while (left_s := self.node.left_s(at_ps)) > 0:
+                if not any(_is_awaited(each) for _, each, _ in moments):
+                    return
+                time.sleep(min(left_s, SLICE_S))
+            if _is_awaited(work):
+                work.wish.tell(what)
 
 
-def _tell(wish: Wish, what: Happening) -> None:
-    """Whoever cannot be told any more has given up."""
-    try:
-        wish.told(what)
-    except Exception:
-        wish.give_up()
+def _reply(work: _Work, served: Served) -> Reply:
+    text, wish = "".join(piece for _, piece in work.pieces), work.wish
+    return Reply(text, work.expert, work.route, len(wish.ids), work.tokens, work.finish, served)
+
+
+def _is_awaited(work: _Work) -> bool:
+    """Whether somebody waits for it, and still may; says so where its time is over."""
+    if work.error is None and work.wish.is_given_up:
+        work.error = _GivenUp()
+    elif work.error is None and time.monotonic() > work.wish.deadline_s:
+        work.error = TookTooLong("its time was over before the node had written it")
+        work.wish.tell(work.error)
+    return work.error is None and not work.wish.is_over
 
 
 def _fulfil(found: Future, call: Callable[[], object]) -> None:
+    if not found.set_running_or_notify_cancel():
+        return  # whoever asked has gone
     try:
         found.set_result(call())
     except Exception as error:

@@ -26,6 +26,7 @@ class Gauges:
             "rdujax_requests", "HTTP requests for answers, by their status", ["status"], registry=to
         )
         self.given_up = Counter("rdujax_requests_given_up", "Requests whose client left before the end", registry=to)
+        self.failed = Counter("rdujax_streams_failed", "Streams that ended in an error", ["code"], registry=to)
         self.wall = Histogram("rdujax_wall_seconds", "What an answer took this process", buckets=_SECONDS, registry=to)
         self._answers = Counter(
             "rdujax_answers", "Answers, by expert and what HBM had", ["expert", "cache"], registry=to

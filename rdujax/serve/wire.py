@@ -8,8 +8,9 @@ import time
 from typing import Annotated, Any, Literal
 from uuid import uuid4
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from experts.data.others import OTHER
 from experts.generate import Sampling
 from experts.router import Route
 from rdujax.serve.emulated import milliseconds
@@ -37,10 +38,26 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
+def _no(given: bool) -> bool:
+    if given:
+        raise ValueError("this server does not do that: false, or nothing")
+    return given
+
+
+One = Annotated[int, Field(ge=1, le=1)]
+No = Annotated[bool, AfterValidator(_no)]
+
+
+class PlainText(_Strict):
+    """What is asked for anyway."""
+
+    type: Literal["text"]
+
+
 class StreamOptions(_Strict):
     """usage: with the last chunk."""
 
-    include_usage: bool = False
+    include_usage: bool | None = False
 
 
 class Common(_Strict):
@@ -56,7 +73,9 @@ class Common(_Strict):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     user: str | None = None
-    n: Literal[1] | None = None
+    n: One | None = None
+    store: No | None = None
+    metadata: Annotated[dict[str, str], Field(max_length=0)] | None = None
     presence_penalty: Annotated[float, Field(ge=0, le=0)] | None = None
     frequency_penalty: Annotated[float, Field(ge=0, le=0)] | None = None
     logit_bias: Annotated[dict[str, float], Field(max_length=0)] | None = None
@@ -89,9 +108,9 @@ class Completion(Common):
     """POST /v1/completions."""
 
     prompt: str | Annotated[list[str], Field(min_length=1, max_length=MOST_PROMPTS)]
-    echo: Literal[False] | None = None
+    echo: No | None = None
     logprobs: None = None
-    best_of: Literal[1] | None = None
+    best_of: One | None = None
     suffix: None = None
 
     @property
@@ -111,14 +130,14 @@ class Message(_Strict):
     """Of a conversation."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[Part]
+    content: str | list[Part] | None
     name: str | None = None
     refusal: str | None = None
 
     @property
     def text(self) -> str:
         """All of it."""
-        return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+        return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content or ())
 
 
 class Chat(Common):
@@ -126,7 +145,11 @@ class Chat(Common):
 
     messages: Annotated[list[Message], Field(min_length=1)]
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
-    logprobs: Literal[False] | None = None
+    logprobs: No | None = None
+    top_logprobs: None = None
+    tools: Annotated[list[Any], Field(max_length=0)] | None = None
+    tool_choice: Literal["none"] | None = None
+    response_format: PlainText | None = None
 
     @property
     def prompts(self) -> list[str]:
@@ -134,6 +157,8 @@ class Chat(Common):
         last = self.messages[-1]
         if last.role != "user":
             raise Refusal(400, f"the last message is the user's; given: {last.role!r}", "invalid_value", "messages")
+        if last.content is None:
+            raise Refusal(400, "the last message says nothing", "invalid_value", "messages")
         return [last.text]
 
     @property
@@ -188,7 +213,7 @@ class Form:
         start = "chatcmpl" if self.is_chat else "cmpl"
         self._head = {"id": f"{start}-{uuid4().hex}", "created": int(time.time()), "model": request.model}
         self._unread = len(request.messages) - 1 if isinstance(request, Chat) else 0
-        self._usage = request.stream_options is not None and request.stream_options.include_usage
+        self._usage = request.stream_options is not None and bool(request.stream_options.include_usage)
 
     def whole(self, replies: list[Reply]) -> dict[str, Any]:
         """The reply of a request that is not streamed: its first answer in `rdujax`, every one in its choice."""
@@ -202,7 +227,8 @@ class Form:
 
     def routed(self, at: int, way: Route) -> dict[str, Any]:
         """Says early who will answer."""
-        said = {"rdujax": {"expert": way.label, "router_confidence": way.confidence, "clock": self._clock}}
+        expert = None if way.label == OTHER else way.label
+        said = {"rdujax": {"expert": expert, "router_confidence": way.confidence, "clock": self._clock}}
         return self._chunk(at, {} if self.is_chat else "", None) | said
 
     def piece(self, at: int, text: str) -> dict[str, Any]:

@@ -24,6 +24,10 @@ class QueueIsFull(Unanswered):
     """As many wait as may."""
 
 
+class TooMany(Unanswered):
+    """More at once than may ever wait."""
+
+
 class IsClosing(Unanswered):
     """No more wishes are taken."""
 
@@ -75,6 +79,22 @@ class Wish:
     deadline_s: float = float("inf")
     arrival_ps: int = 0
     _given_up: Event = field(default_factory=Event, repr=False)
+    _is_over: bool = field(default=False, repr=False)
+
+    def tell(self, what: Happening) -> None:
+        """Tells what happened; nothing after a reply or an error. Whoever cannot be told any more has given up."""
+        if self._is_over:
+            return
+        self._is_over = isinstance(what, Reply | Exception)
+        try:
+            self.told(what)
+        except Exception:
+            self.give_up()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether its reply or its error was told."""
+        return self._is_over
 
     def give_up(self) -> None:
         """Nobody waits for it any more: work for it stops. From any thread."""

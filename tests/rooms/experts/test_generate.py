@@ -114,3 +114,20 @@ def test_a_sampling_that_means_nothing_is_refused(wrong):
 
 def test_a_context_that_is_full_to_the_last_position_is_written(model):
     assert generate(model, [[1] * 90], most=6)[0] == slowly(model, [1] * 90, 6)
+
+
+def test_the_coldest_temperature_is_greedy_and_no_tie():
+    logits = jnp.asarray([[-5.0, 1.0, 2.0, 9.0, 3.0]])
+    for temperature in (1e-300, 1e-40, 1e-38, 1e-7):
+        drawn = Sampling(temperature).drawn()
+        assert [int(_chosen(drawn, logits, jax.random.key(seed))[0]) for seed in range(3)] == [3, 3, 3]
+
+
+def test_a_model_of_no_numbers_is_told_and_shows_nothing():
+    broken, shown = random_model(CONFIG, 1), []
+    kernel = broken.layers[1].mlp.down.kernel
+    kernel.set_value(kernel[...].at[0, 0].set(jnp.nan))
+    for streamed in (None, shown.append):
+        with pytest.raises(FloatingPointError, match="broken"):
+            generate(broken, PROMPTS[:1], most=4, streamed=streamed)
+    assert shown == []

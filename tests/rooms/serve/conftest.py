@@ -78,10 +78,20 @@ def listening(service: Service) -> Iterator[int]:
     server = uvicorn.Server(uvicorn.Config(service.app(), "127.0.0.1", 0, log_level="warning", lifespan="off"))
     thread = Thread(target=server.run)
     thread.start()
-    while not server.started:
-        assert thread.is_alive()
-        time.sleep(0.01)
-    yield server.servers[0].sockets[0].getsockname()[1]
-    server.should_exit = True
-    thread.join(60)
+    try:
+        while not server.started:
+            assert thread.is_alive()
+            time.sleep(0.01)
+        yield server.servers[0].sockets[0].getsockname()[1]
+    finally:
+        server.should_exit = True
+        thread.join(60)
     assert not thread.is_alive()
+
+
+def wait_for(what: Callable[[], bool]) -> None:
+    """Until it is so; half a minute at most."""
+    until = time.monotonic() + 30
+    while not what():
+        assert time.monotonic() < until
+        time.sleep(0.01)

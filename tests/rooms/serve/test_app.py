@@ -3,7 +3,6 @@
 import json
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from http.client import HTTPConnection
@@ -16,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from experts.data.splits import DOMAINS
 from rdujax.coe.nodes import Options
 from rdujax.serve.app import Limits, Service
-from tests.rooms.serve.conftest import Make, listening
+from tests.rooms.serve.conftest import Make, listening, wait_for
 
 
 @dataclass
@@ -126,12 +125,15 @@ def test_a_conversation_says_what_of_it_was_not_read(running: Running):
         ({"logprobs": 1}, 400, "invalid_value", "logprobs"),
         ({"presence_penalty": 0.5}, 400, "invalid_value", "presence_penalty"),
         ({"best": 1}, 400, "invalid_value", "best"),
+        ({"n": True}, 400, "invalid_value", "n"),
+        ({"store": True}, 400, "invalid_value", "store"),
+        ({"prompt": ["one"] * 5}, 400, "too_many_prompts", ""),
     ],
 )
 def test_what_cannot_be_done_is_refused_by_name(running: Running, changed: dict, status: int, code: str, param: str):
     found, body = running.asked(**ASK | changed)
     error = body["error"]
-    assert (found, error["code"]) == (status, code) and error["param"].partition(".")[0] == param
+    assert (found, error["code"]) == (status, code) and (error["param"] or "").partition(".")[0] == param
     assert error["type"] == "invalid_request_error" and len(error["message"]) > 10
 
 
@@ -172,6 +174,22 @@ def test_messages_that_are_none(running: Running):
     assert found.choices[0].message.content == running.client.chat.completions.create(**TALK).choices[0].message.content
 
 
+def test_a_conversation_that_asks_for_nothing_else_is_accepted(running: Running):
+    spoken = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": None}, *TALK["messages"]]
+    nothing = {"tools": [], "metadata": None, "store": False, "response_format": {"type": "text"}, "top_logprobs": None}
+    found = running.client.chat.completions.create(**TALK | {"messages": spoken}, extra_body=nothing)
+    assert found.choices[0].message.content and (found.model_extra or {})["rdujax"]["messages_not_read"] == 2
+
+
+def test_pages_of_others_change_nothing(running: Running):
+    own = f"127.0.0.1:{running.port}"
+    for origin, status in (("http://elsewhere.example", 403), ("null", 403), (f"http://{own}", 200)):
+        connection = HTTPConnection("127.0.0.1", running.port, timeout=60)
+        connection.request("POST", "/v1/experts/sql/prefetch", headers={"origin": origin})
+        assert connection.getresponse().status == status
+        connection.close()
+
+
 def test_pages_that_are_none(running: Running):
     pages = (("GET", "/v1/nothing", 404), ("GET", "/v1/completions", 405), ("GET", "/../x", 404),
              ("GET", "/page/%2e%2e/app.py", 404), ("POST", "/v1/experts/nobody/prefetch", 404))  # fmt: skip
@@ -186,13 +204,6 @@ def hold(running: Running) -> threading.Event:
     running.service.engine.between(lambda: (going.set(), held.wait(60)))
     assert going.wait(60)
     return held
-
-
-def wait_for(what: Any) -> None:
-    until = time.monotonic() + 30
-    while not what():
-        assert time.monotonic() < until
-        time.sleep(0.01)
 
 
 def test_a_full_queue_says_to_try_again(running: Running):
@@ -243,6 +254,8 @@ def test_an_answer_that_takes_too_long_is_an_error(running: Running):
     assert status == 504 and body["error"]["code"] == "timeout"
     with pytest.raises(openai.APIError, match="time"):
         list(running.client.completions.create(**ASK, stream=True))
+    text = running.service.gauges.text()
+    assert b'rdujax_streams_failed_total{code="timeout"} 1.0' in text and b"given_up_total 0.0" in text
 
 
 def test_state_health_and_prefetch(running: Running):

@@ -5,10 +5,10 @@ import shutil
 import threading
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
 from experts.checkpoints import load, save
@@ -17,15 +17,16 @@ from experts.data.splits import DOMAINS
 from experts.generate import Sampling, generate
 from experts.router import Route
 from experts.tokenizer import END, prompt_ids
-from rdujax.base.errors import UnknownNameError
+from rdujax.base.errors import CapacityError, UnknownNameError
 from rdujax.coe.nodes import Options
 from rdujax.coe.policies import LeastRecentlyUsed
 from rdujax.coe.requests import PARTS, Request
+from rdujax.coe.residency import Sizes
 from rdujax.coe.serving import Server
 from rdujax.coe.traffic import Open
 from rdujax.serve.engine import Engine
 from rdujax.serve.wishes import ExpertFailed, Happening, IsClosing, QueueIsFull, Reply, TookTooLong, Wish
-from tests.rooms.serve.conftest import SLOW, Make, system
+from tests.rooms.serve.conftest import KIND, SLOW, Make, system
 
 LONG = "one two three"
 SAMPLING = Sampling(1.0)  # the likeliest tokens of random models are no letters
@@ -127,14 +128,48 @@ def test_models_that_left_hbm_are_dropped(make: Make):
     assert reply(asked(engine, (LONG, DOMAINS[-1]), most=2)[0]).served.hits == 1
 
 
-def test_an_expert_that_is_prefetched_is_there_when_it_is_asked_for(make: Make):
-    engine = make("blocking")
+@pytest.mark.parametrize("clock", ["offline", "blocking"])
+def test_an_expert_that_is_prefetched_is_there_when_it_is_asked_for(make: Make, clock: str):
+    engine = make(clock)
     assert engine.between(lambda: engine.node.prefetch("math")).result(10)
     time.sleep(0.01)
     served = reply(asked(engine, (LONG, "math"), most=2)[0]).served
     assert served.hits == 1 and served.switch_ps == 0
     with pytest.raises(UnknownNameError, match="nobody"):
         engine.between(lambda: engine.node.prefetch("nobody")).result(10)
+
+
+def test_a_copy_does_not_begin_before_it_is_asked_for(make: Make):
+    large = replace(KIND, sizes=Sizes(210))  # 8.4 ms
+    engine = make("blocking", kind=large)
+    time.sleep(0.1)
+
+    def at_once() -> Wish:
+        engine.node.prefetch("math")
+        engine.submit(wish := listener.wish(engine, LONG, "math", 2))
+        return wish
+
+    listener = Listener()
+    engine.between(at_once).result(10)
+    assert reply(listener.all()).served.switch_ps > 0
+
+
+def test_one_whose_keys_and_values_have_no_room_takes_nothing_from_others(make: Make):
+    engine = make(options=Options(batch=2), kind=replace(KIND, cache_bytes_per_token=2))
+    one, two = Listener(), Listener()
+    engine.between(
+        lambda: engine.submit(one.wish(engine, LONG, "math", 100), two.wish(engine, LONG, "sql", 4))
+    ).result()
+    assert isinstance(one.all()[-1], CapacityError) and isinstance(two.all()[-1], Reply)
+    assert engine.node.state["hbm_used_bytes"] == 120
+
+
+def test_whoever_asked_between_and_left_ends_nothing(make: Make):
+    engine, held = make(), threading.Event()
+    engine.between(lambda: held.wait(60))
+    assert engine.between(lambda: None).cancel()
+    held.set()
+    assert isinstance(asked(engine, (LONG, "math"))[0][-1], Reply)
 
 
 def test_both_clocks_agree_and_a_blocking_one_keeps_its_promise(make: Make):
@@ -149,11 +184,12 @@ def test_both_clocks_agree_and_a_blocking_one_keeps_its_promise(make: Make):
 
 
 def test_a_blocking_clock_tells_tokens_when_the_node_has_them(make: Make):
-    engine, moments = make("blocking", kind=SLOW), list[float]()
+    engine, moments = make("blocking", kind=SLOW), list[tuple[float, Happening]]()
+    asked(engine, (LONG, "math"), most=1)  # compiled, and in HBM
     done = threading.Event()
 
     def told(what: Happening) -> None:
-        moments.append(time.monotonic())
+        moments.append((time.monotonic(), what))
         if isinstance(what, Reply):
             done.set()
 
@@ -162,8 +198,46 @@ def test_a_blocking_clock_tells_tokens_when_the_node_has_them(make: Make):
     begun = time.monotonic()
     engine.submit(wish)
     assert done.wait(60)
-    assert moments[0] - begun >= 2.0 and moments[-1] - moments[0] >= 0.15
-    assert np.diff(moments[:-1]).max() < 0.15, "one by one, and not all at the end"
+    last = moments[-1][1]
+    assert isinstance(last, Reply)
+    assert moments[0][0] - begun >= last.served.first_token_ps / 1e12 == 2.0
+    assert moments[-1][0] - begun >= last.served.latency_ps / 1e12
+    assert moments[-1][0] - moments[0][0] >= 0.1, "one by one, and not all at the end"
+
+
+def test_of_a_batch_each_reply_comes_when_the_node_has_it(make: Make):
+    engine = make("blocking", options=Options(batch=2), kind=SLOW)
+    asked(engine, (LONG, "math"), most=1)
+    moments = dict[str, float]()
+    wishes = [Listener().wish(engine, LONG, expert, 2) for expert in ("math", "sql")]
+    done = threading.Event()
+
+    def told(expert: str, what: Happening) -> None:
+        if isinstance(what, Reply):
+            moments[expert] = time.monotonic()
+            if len(moments) == 2:
+                done.set()
+
+    for wish in wishes:
+        wish.told = partial(told, wish.expert)
+    engine.submit(*wishes)
+    assert done.wait(60) and moments["sql"] - moments["math"] >= 1.5
+
+
+@pytest.mark.parametrize("gives_up", [True, False])
+def test_nobody_is_played_to_who_does_not_wait(make: Make, gives_up: bool):
+    engine = make("blocking", kind=SLOW)
+    asked(engine, (LONG, "math"), most=1)
+    listener = Listener()
+    wish = listener.wish(engine, LONG, "math", 2, deadline_s=time.monotonic() + (60 if gives_up else 0.6))
+    begun = time.monotonic()
+    engine.submit(wish)
+    if gives_up:
+        time.sleep(0.2)
+        wish.give_up()
+    engine.between(lambda: None).result(30)
+    assert time.monotonic() - begun < 1.8
+    assert listener.heard.empty() if gives_up else isinstance(listener.all()[-1], TookTooLong)
 
 
 def test_more_than_may_wait_are_refused_and_none_of_a_request(make: Make):
@@ -289,12 +363,3 @@ def test_a_close_answers_all_that_wait_and_takes_no_more(make: Make):
         engine.between(lambda: None)
     held.set()
     assert engine.close(60) and all(isinstance(each.all()[-1], Reply) for each in listeners)
-
-
-def test_a_wish_that_no_node_can_answer_is_told_so(make: Make):
-    engine = make()
-    cramped = replace(engine.node.system.node, hbm_bytes=50)
-    assert cramped.hbm_bytes == 50
-    engine.node._server.node = cramped
-    heard = asked(engine, (LONG, "math"))[0]
-    assert isinstance(heard[-1], Exception)

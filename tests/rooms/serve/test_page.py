@@ -10,7 +10,7 @@ from playwright.sync_api import Page, expect, sync_playwright
 
 from experts.data.splits import DOMAINS
 from rdujax.serve.app import Limits, Service
-from tests.rooms.serve.conftest import Make, listening
+from tests.rooms.serve.conftest import Make, listening, wait_for
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 # A browser is no Python package: who wants to be sure that none is skipped says so.
@@ -76,9 +76,12 @@ def test_errors_are_shown_and_an_answer_can_be_stopped(opened: tuple[Page, Servi
     service.engine.between(lambda: held.wait(60))
     page.fill("#prompt", "one two")
     page.click("#send")
+    wait_for(lambda: service.engine.waiting == 1)
+    wish = service.engine._waiting[0]
     page.click("#stop")
     expect(page.locator("#error")).to_have_text("stopped")
     expect(page.locator("#send")).to_be_enabled()
+    wait_for(lambda: wish.is_given_up)
     held.set()
     service.engine.between(lambda: None).result(60)
     assert service.engine.node.resident == frozenset()
