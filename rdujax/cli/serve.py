@@ -34,6 +34,7 @@ from rdujax.machines.node import sn40l_node
 from rdujax.serve.app import Limits, Service
 from rdujax.serve.emulated import CLOCKS, EmulatedNode
 from rdujax.serve.engine import Engine
+from rdujax.serve.protocol import PatientProtocol
 from rdujax.serve.shelf import Shelf
 
 NODES = ("sn40l", "dgx-a100", "dgx-h100")
@@ -109,6 +110,7 @@ def main(argv: list[str] | None = None) -> int:
         app = service.app((*LOOPBACK, args.host) if _is_loopback(args.host) else ("*",))
         config = uvicorn.Config(
             app, args.host, args.port, log_level="warning", server_header=False, limit_concurrency=CONNECTIONS,
+            http=PatientProtocol,
             timeout_graceful_shutdown=ceil(args.timeout), timeout_keep_alive=5,
         )  # fmt: skip
         with suppress(KeyboardInterrupt):  # which uvicorn passes on when it has ended in good order

@@ -20,6 +20,7 @@ from rdujax.coe.systems import System
 from rdujax.serve.app import Service
 from rdujax.serve.emulated import EmulatedNode
 from rdujax.serve.engine import Engine
+from rdujax.serve.protocol import PatientProtocol
 from rdujax.serve.shelf import Shelf
 from tests.rooms.experts.family import published
 
@@ -75,7 +76,9 @@ def make(family: Path, tmp_path: Path) -> Iterator[Make]:
 @contextmanager
 def listening(service: Service) -> Iterator[int]:
     """The port of a server in a thread, which ends with the context."""
-    server = uvicorn.Server(uvicorn.Config(service.app(), "127.0.0.1", 0, log_level="warning", lifespan="off"))
+    server = uvicorn.Server(
+        uvicorn.Config(service.app(), "127.0.0.1", 0, log_level="warning", lifespan="off", http=PatientProtocol)
+    )
     thread = Thread(target=server.run)
     thread.start()
     try:

@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from experts.data.splits import DOMAINS
 from rdujax.coe.nodes import Options
+from rdujax.serve import protocol
 from rdujax.serve.app import Limits, Service
 from tests.rooms.serve.conftest import Make, listening, wait_for
 
@@ -246,6 +247,18 @@ def test_a_body_that_never_comes_is_not_waited_for(running: Running):
         head = b"POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 500"
         client.sendall(head + b"\r\n\r\n{")
         assert b" 408 " in client.recv(4096)
+
+
+@pytest.mark.parametrize("first", [b"", b"GET / HT", b"GET /health HTTP/1.1\r\nhost: x\r\n\r\nGET /hea"])
+def test_a_connection_on_which_no_request_comes_ends(make: Make, monkeypatch: pytest.MonkeyPatch, first: bytes):
+    monkeypatch.setattr(protocol, "HEAD_S", 0.3)
+    with listening(Service(make(), DOMAINS)) as port:
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as client:
+            client.sendall(first)
+            heard = b""
+            while part := client.recv(4096):
+                heard += part
+            assert (b"200 OK" in heard) == first.startswith(b"GET /health")
 
 
 def test_an_answer_that_takes_too_long_is_an_error(running: Running):
