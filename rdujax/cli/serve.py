@@ -1,4 +1,6 @@
-"""Serves a Samba-CoE over HTTP as OpenAI's API: really trained experts, on an emulated node that says what all takes.
+"""A Samba-CoE over HTTP, as OpenAI's API: trained experts, on an emulated node that says what all takes.
+
+`./scripts/serve --as llama2-7b` or, where the package is installed, `rdujax serve --as llama2-7b` serves on port 8000.
 
 Model "samba-coe" lets the router choose, "samba-coe/math" names an expert. Each reply has a field `rdujax`: the expert,
 the router's confidence, whether HBM had it, and the parts of its time on the node, on which each expert has the size
