@@ -184,11 +184,11 @@ def rows_of(nodes: list[Desk], answer: Answer, tokens_in: int, named: bool = Fal
 def _sums(taken: list[list[dict[str, Any]]]) -> str:
     """A line for what all prompts together take on each node."""
     lines = []
-    for of_node in zip(*filter(None, taken), strict=True):
+    for of_node in zip(*taken, strict=True):
         served = [row for row in of_node if "out_of_memory" not in row]
         whole = f"{sum(row['latency_ms'] for row in served):,.1f} ms" if served else "out of memory"
         lines.append(f"{of_node[0]['node']} {whole}")
-    return f"  in all, {len(taken)} experts' turns: {', '.join(lines)}"
+    return f"  in all, {len(taken)} prompts: {', '.join(lines)}"
 
 
 def _text(rows: list[dict[str, Any]]) -> str:

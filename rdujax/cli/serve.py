@@ -91,10 +91,11 @@ def service_of(args: argparse.Namespace, store: Store) -> Service:
     room = composition.router.body.config.positions
     # Of prompts that run together, one may have the longest prompt and another the longest answer.
     positions = (room, 2 * room) if args.grouped else (room,)
-    shapes = Shapes(tuple({1, args.batch}), (room // 2, room), positions)
+    together = tuple({1, args.batch})
+    shapes = Shapes(together, (room // 2, room), positions)
     options = Options(args.batch, args.grouped, args.prefetch)
     print(f"pricing programs on {args.node} ...", file=sys.stderr, flush=True)
-    of = system(_platform(args), every, config, config, shapes, routed=tuple({1, args.batch}), pinned=args.pin)
+    of = system(_platform(args), every, config, config, shapes, routed=together, pinned=args.pin)
     node = EmulatedNode(of, POLICIES[args.policy](), options, args.clock, filled=every)
     shelf = Shelf(store)
     _warm(composition, shelf.model(names[0]))

@@ -231,7 +231,8 @@ class Engine:
             if work.error is None:
                 first_ps = served.request.arrival_ps + served.first_token_ps
                 for token, piece in work.pieces:
-                    moments.append((first_ps + round((token - 1) * served.per_token_ps), work, piece))
+                    at_ps = first_ps + round((token - 1) * served.per_token_ps)
+                    moments.append((min(at_ps, served.end_ps), work, piece))  # never behind the reply
                 moments.append((served.end_ps, work, _reply(work, served)))
         for at_ps, work, what in sorted(moments, key=lambda moment: moment[0]):
             while (left_s := self.node.left_s(at_ps)) > 0:

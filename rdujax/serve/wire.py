@@ -5,6 +5,7 @@ such a parameter asks for nothing are accepted.
 """
 
 import time
+from abc import abstractmethod
 from typing import Annotated, Any, Literal
 from uuid import uuid4
 
@@ -94,9 +95,9 @@ class Common(_Strict):
         return tuple(given)
 
     @property
+    @abstractmethod
     def prompts(self) -> list[str]:
         """One or more."""
-        raise NotImplementedError  # each kind says its own
 
     @property
     def most(self) -> int | None:
